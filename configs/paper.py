@@ -1,0 +1,15 @@
+"""The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets and blocks as wide as the features.
+
+    python bin/run.py --stage=meta --config=configs/paper.py --workdir=runs/paper
+"""
+
+from mmn_jax.config import default
+
+
+def get_config():
+    config = default()
+    config.data.longtail.imbalance = 100.0
+    config.data.longtail.max_per_class = 200
+    config.kshot.subsets = (1000, 500, 200)
+    config.meta.width = 129
+    return config

@@ -1,0 +1,1 @@
+"""From raw data to a `FeatureSet`, and from there to a `LongTail`."""

@@ -1,0 +1,149 @@
+"""The extension point: a Regressor moves rows θ [C, d+1] to where more examples would take them.
+
+The paper's is the residual chain (Wang et al. 2017, section 3.2): a row seen k times enters
+at block i = ⌊log2 k⌋ and passes all later ones,
+
+    F_i(θ) = F_{i+1}(θ + f(θ; w_i)),   i = 0..N,   F_{N+1} = identity
+    f = FC ∘ LeakyReLU ∘ BatchNorm ∘ FC ∘ LeakyReLU ∘ BatchNorm
+
+Its last FC starts at zero, so an untrained chain is the identity.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Variables = dict[str, Any]
+
+
+class RegressorSpec(NamedTuple):
+    """What init needs to know: width d+1 of a row, and the lowest rung of the ladder that is in training yet."""
+
+    dim: int
+    first: int
+
+
+class Context(NamedTuple):
+    """What of the problem a regressor may look at beside the rows.
+
+    covariance: [d, d] of the normalised training features. head: [C] which head a row belongs
+    to; training packs the rows of several heads into one call.
+    """
+
+    covariance: jax.Array
+    head: jax.Array
+
+
+class Regressor(NamedTuple):
+    """A pair of pure functions, like an optax transformation.
+
+    init(key, spec) gives a Flax-style dict of variables: 'params' are trained, every other
+    collection is state. Training goes from the last rung of the ladder to the first and calls
+    init at each; leaves that an earlier call made keep their trained values, so a regressor
+    that learns something of its own per rung names it by its rung.
+
+    apply(variables, theta, shots, context, train) takes rows theta [C, d+1] and shots [C], how
+    many examples each row's class had, and returns the moved rows and the variables
+    with their state updated (when train is true).
+    """
+
+    init: Callable[[jax.Array, RegressorSpec], Variables]
+    apply: Callable[[Variables, jax.Array, jax.Array, Context, bool], tuple[jax.Array, Variables]]
+
+
+def entry_rung(shots: jax.Array, ladder: tuple[int, ...]) -> jax.Array:
+    """[C] the rung at which a class enters: the last whose k it reaches, so ⌊log2 n_c⌋ capped at N on the full ladder."""
+    rung = jnp.searchsorted(jnp.asarray(ladder), shots, side="right") - 1
+    return jnp.clip(rung, 0, len(ladder) - 1)
+
+
+class RungNorm(nn.Module):
+    """BatchNorm over the rows of each entry rung apart, since rows of other shot counts have other statistics.
+
+    Scale and shift are shared; running mean and variance are kept per rung [rungs, d+1].
+    """
+
+    rungs: int
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, rows, rung, active, train):
+        dim = rows.shape[-1]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (self.rungs, dim))
+        var = self.variable("batch_stats", "var", jnp.ones, (self.rungs, dim))
+        scale = self.param("scale", nn.initializers.ones, (dim,))
+        bias = self.param("bias", nn.initializers.zeros, (dim,))
+        member = jax.nn.one_hot(rung, self.rungs)  # products with it are faster than gathers, and so are their gradients
+        used_mean, used_var = mean.value, var.value
+        if train:
+            present = member * active[:, None]
+            count = present.sum(0)[:, None]
+            share = present.T / jnp.maximum(count, 1.0)
+            used_mean = share @ rows
+            used_var = share @ (rows - member @ used_mean) ** 2
+            if not self.is_initializing():
+                keep = jnp.where(count > 0, self.momentum, 1.0)
+                mean.value = keep * mean.value + (1.0 - keep) * used_mean
+                var.value = keep * var.value + (1.0 - keep) * used_var
+        spread = jax.lax.rsqrt(used_var + self.epsilon)
+        return (rows - member @ used_mean) * (member @ spread) * scale + bias
+
+
+class Block(nn.Module):
+    """The residual f(θ; w_i) of one block, with a hidden layer of `width`."""
+
+    width: int
+    rungs: int
+
+    @nn.compact
+    def __call__(self, rows, rung, active, train):
+        hidden = RungNorm(self.rungs, name="norm_in")(rows, rung, active, train)
+        hidden = nn.Dense(self.width, name="hidden")(nn.leaky_relu(hidden, 0.01))
+        hidden = RungNorm(self.rungs, name="norm_hidden")(hidden, rung, active, train)
+        out = nn.Dense(rows.shape[-1], kernel_init=nn.initializers.zeros, name="out")
+        return out(nn.leaky_relu(hidden, 0.01))
+
+
+class Chain(nn.Module):
+    """Blocks first..N; a row passes those from its own entry rung on."""
+
+    ladder: tuple[int, ...]
+    width: int
+    first: int
+
+    @nn.compact
+    def __call__(self, theta, shots, train):
+        rung = entry_rung(shots, self.ladder)
+        for i in range(self.first, len(self.ladder)):
+            active = rung <= i
+            residual = Block(self.width, len(self.ladder), name=f"block_{i}")(theta, rung, active, train)
+            theta = theta + jnp.where(active[:, None], residual, 0.0)
+            self.sow("intermediates", f"residual_{i}", residual)
+        return theta
+
+
+def residual_chain(ladder: tuple[int, ...], width: int) -> Regressor:
+    """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d)."""
+
+    def init(key, spec):
+        rows = jnp.zeros((2, spec.dim))
+        return Chain(ladder, width, spec.first).init(key, rows, jnp.full(2, ladder[spec.first]), False)
+
+    def apply(variables, theta, shots, context, train):
+        first = min(int(name.removeprefix("block_")) for name in variables["params"])
+        chain = Chain(ladder, width, first)
+        if not train:
+            return chain.apply(variables, theta, shots, False), variables
+        moved, state = chain.apply(variables, theta, shots, True, mutable="batch_stats")
+        return moved, {**variables, **state}
+
+    return Regressor(init, apply)
+
+
+def identity() -> Regressor:
+    """Rows stay where they are."""
+    return Regressor(lambda key, spec: {"params": {}}, lambda variables, theta, shots, context, train: (theta, variables))

@@ -1,0 +1,238 @@
+"""Back-to-front training of a regressor on the banks of k-shot heads (Wang et al. 2017, equations 2 and 4).
+
+Stage i, from N down to 0, trains what is new at rung i and fine-tunes what the later rungs have, on
+
+    L(w) = mean_{k ∈ 2^i..2^N} [ E ‖F(θ_k; w) − θ*‖² / E ‖θ*‖²  +  λ · E CE(F(θ_k; w) x, y) ]
+
+one random subset of every k and a fresh minibatch of examples a step. Some classes are held out
+of all of it: their rows decide when a stage stops.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mmn_jax.kshot import class_pool
+from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
+from mmn_jax.types import Bank, Examples
+
+
+class Hyper(NamedTuple):
+    """One candidate: task weight λ, learning rate, weight decay."""
+
+    task_weight: float
+    rate: float
+    decay: float
+
+
+class Rung(NamedTuple):
+    """What one k brings to training, rows in units of `unit`; the classes that train come first, those held out last.
+
+    shots: [C_k] all k. theta: [S, seen, d+1]. target: [C_k, d+1]. x, y: examples of the classes
+    that train. held_theta: [heads, C_k, d+1], held_x, held_y: what held-out classes are judged by.
+    Labels are positions in C_k.
+    """
+
+    shots: jax.Array
+    theta: jax.Array
+    target: jax.Array
+    x: jax.Array
+    y: jax.Array
+    held_theta: jax.Array
+    held_x: jax.Array
+    held_y: jax.Array
+
+
+class State(NamedTuple):
+    """What a step carries: variables, optimiser state."""
+
+    variables: Variables
+    optimiser: optax.OptState
+
+
+class StageReport(NamedTuple):
+    """How a stage went: the step whose variables were kept, and the held-out score at every look [looks], the first at step 0."""
+
+    best_step: int
+    curve: np.ndarray
+
+
+def held_out_classes(key: jax.Array, counts: np.ndarray, share: float) -> np.ndarray:
+    """[C] mask of classes held out of training: `share` of them, spread evenly over the order of counts."""
+    order = np.argsort(-counts, kind="stable")
+    period = max(round(1 / share), 2)
+    offset = int(jax.random.randint(key, (), 0, period))
+    mask = np.zeros(len(counts), bool)
+    mask[order[offset::period]] = True
+    return mask
+
+
+def row_unit(banks: Iterable[Bank]) -> float:
+    """The root mean square entry of all θ*: rows are regressed in this unit."""
+    return float(np.sqrt(np.mean([np.mean(np.square(bank.target)) for bank in banks])))
+
+
+def make_rung(key: jax.Array, bank: Bank, train: Examples, counts: np.ndarray, held: np.ndarray, unit: float, queries: int = 512, heads: int = 8) -> Rung:
+    """A bank as a Rung; held-out classes are judged by `heads` heads and `queries` examples."""
+    order = np.argsort(held[bank.classes], kind="stable")
+    classes = bank.classes[order]
+    seen = int((~held[classes]).sum())
+    pool = class_pool(train, classes)
+    inside = pool.y < seen
+    outside = np.flatnonzero(~inside)
+    chosen = outside[np.asarray(jax.random.permutation(key, len(outside)))[:queries]]
+    theta = jnp.asarray(bank.theta[:, order]) / unit
+    return Rung(
+        jnp.full(len(classes), bank.shots),
+        theta[:, :seen],
+        jnp.asarray(bank.target[order]) / unit,
+        jnp.asarray(pool.x[inside]) * unit,
+        jnp.asarray(pool.y[inside]),
+        theta[:heads],
+        jnp.asarray(pool.x[chosen]) * unit,
+        jnp.asarray(pool.y[chosen]),
+    )
+
+
+def task_loss(theta: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Cross-entropy of one example x [d] with label y under the classifier of rows theta."""
+    return optax.softmax_cross_entropy_with_integer_labels(theta[:, :-1] @ x + theta[:, -1], y)
+
+
+def row_loss(theta: jax.Array, target: jax.Array) -> jax.Array:
+    """Squared distance of one row to its target."""
+    return jnp.sum((theta - target) ** 2)
+
+
+def _mean_task_loss(theta, x, y):
+    return jax.vmap(task_loss, (None, 0, 0))(theta, x, y).mean()
+
+
+def _relative_row_loss(theta, target):
+    return jax.vmap(row_loss)(theta, target).mean() / jnp.sum(target**2, 1).mean()
+
+
+def _pack(regressor, variables, thetas, shots, context, train):
+    """Moves the rows of several heads in one call, and gives them back head by head."""
+    sizes = [len(theta) for theta in thetas]
+    head = jnp.repeat(jnp.arange(len(sizes)), np.array(sizes), total_repeat_length=sum(sizes))
+    rows, shots = jnp.concatenate(thetas), jnp.concatenate(shots)
+    moved, variables = regressor.apply(variables, rows, shots, context._replace(head=head), train)
+    return jnp.split(moved, np.cumsum(sizes)[:-1]), variables
+
+
+def draw_episode(key: jax.Array, rungs: tuple[Rung, ...], batch: int) -> tuple[jax.Array, jax.Array]:
+    """The subset [rungs] and the query examples [rungs, batch] of one step."""
+    subset, query = jax.random.split(key)
+    subsets = jnp.array([len(rung.theta) for rung in rungs])
+    pools = jnp.array([len(rung.x) for rung in rungs])
+    return jax.random.randint(subset, subsets.shape, 0, subsets), jax.random.randint(query, (len(rungs), batch), 0, pools[:, None])
+
+
+def _objective(params, state, regressor, context, rungs, task_weight, episode):
+    """The loss of one step and the variables after it."""
+    thetas = [rung.theta[s] for rung, s in zip(rungs, episode[0], strict=True)]
+    shots = [rung.shots[: len(theta)] for rung, theta in zip(rungs, thetas, strict=True)]
+    heads, variables = _pack(regressor, {**state, "params": params}, thetas, shots, context, True)
+    total = 0.0
+    for rung, moved, index in zip(rungs, heads, episode[1], strict=True):
+        total += _relative_row_loss(moved, rung.target[: len(moved)])
+        total += task_weight * _mean_task_loss(moved, rung.x[index], rung.y[index])
+    return total / len(rungs), variables
+
+
+def _optimiser(hyper):
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(hyper.rate, weight_decay=hyper.decay)))
+
+
+def train_step(
+    regressor: Regressor, batch: int, state: State, hyper: Hyper, key: jax.Array, context: Context, rungs: tuple[Rung, ...]
+) -> State:
+    """One optimiser step on one episode."""
+    rest = {name: value for name, value in state.variables.items() if name != "params"}
+    params = state.variables["params"]
+    episode = draw_episode(key, rungs, batch)
+    gradient, variables = jax.grad(_objective, has_aux=True)(params, rest, regressor, context, rungs, hyper.task_weight, episode)
+    update, optimiser = _optimiser(hyper).update(gradient, state.optimiser, params)
+    return State({**variables, "params": optax.apply_updates(params, update)}, optimiser)
+
+
+def held_out_score(regressor: Regressor, variables: Variables, context: Context, rungs: tuple[Rung, ...]) -> jax.Array:
+    """[2] mean row loss and task loss of held-out classes: their regressed rows among the θ* of the classes that train."""
+
+    def one(thetas):
+        heads, _ = _pack(regressor, variables, thetas, [rung.shots for rung in rungs], context, False)
+        return jnp.stack([_held_out_losses(rung, moved) for rung, moved in zip(rungs, heads, strict=True)])
+
+    return jax.vmap(one)([rung.held_theta for rung in rungs]).mean((0, 1))
+
+
+def _held_out_losses(rung, moved):
+    seen = rung.theta.shape[1]
+    mixed = jnp.concatenate([rung.target[:seen], moved[seen:]])
+    rows = _relative_row_loss(moved[seen:], rung.target[seen:])
+    return jnp.stack([rows, _mean_task_loss(mixed, rung.held_x, rung.held_y)])
+
+
+def _overlay(fresh, trained):
+    """`fresh` with every leaf that `trained` also has taken from there."""
+    if not isinstance(fresh, dict):
+        return trained
+    return {name: _overlay(value, trained[name]) if name in trained else value for name, value in fresh.items()}
+
+
+def begin_stage(regressor: Regressor, key: jax.Array, spec: RegressorSpec, trained: Variables | None) -> Variables:
+    """Variables at the start of a stage: what is new from init, the rest as trained."""
+    fresh = regressor.init(key, spec)
+    return fresh if trained is None else _overlay(fresh, trained)
+
+
+class Programs(NamedTuple):
+    """The two compiled functions of a stage, shared by all candidates."""
+
+    step: Callable
+    score: Callable
+
+
+def compile_programs(regressor: Regressor, batch: int) -> Programs:
+    """`train_step` and `held_out_score` of a regressor, jitted."""
+    return Programs(jax.jit(partial(train_step, regressor, batch)), jax.jit(partial(held_out_score, regressor)))
+
+
+def train_stage(
+    programs: Programs,
+    variables: Variables,
+    hyper: Hyper,
+    key: jax.Array,
+    context: Context,
+    rungs: tuple[Rung, ...],
+    *,
+    steps: int,
+    every: int,
+    patience: int,
+    track: Callable[[Iterable], Iterable] = lambda steps: steps,
+) -> tuple[Variables, StageReport]:
+    """One stage: at most `steps`, held-out classes looked at every `every`, the best variables kept;
+    over when none of the last `patience` looks was better."""
+
+    def look(variables):
+        rows, task = np.asarray(programs.score(variables, context, rungs))
+        return float(rows + hyper.task_weight * task)
+
+    state = State(variables, _optimiser(hyper).init(variables["params"]))
+    best, best_step, curve = variables, 0, [look(variables)]
+    for i in track(range(1, steps + 1)):
+        state = programs.step(state, hyper, jax.random.fold_in(key, i), context, rungs)
+        if i % every:
+            continue
+        curve.append(look(state.variables))
+        if curve[-1] == min(curve):
+            best, best_step = state.variables, i
+        if i - best_step >= patience * every:
+            break
+    return best, StageReport(best_step, np.array(curve))

@@ -1,0 +1,21 @@
+"""Rows of the long-tailed head, moved: each class enters the regressor at its own shot count.
+
+    n_c:   1   2–3   4–7   8–15   16–31   32–63   64+
+    i*:    0    1     2     3      4       5       6
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmn_jax.regressor import Context, Regressor, Variables
+
+
+def transfer_rows(
+    regressor: Regressor, variables: Variables, theta: np.ndarray, counts: np.ndarray, context: Context, unit: float, keep_from: int
+) -> np.ndarray:
+    """[C, d+1] the head's rows after the regressor; classes with at least keep_from examples keep theirs.
+
+    theta: [C, d+1] rows of a head fitted to the long-tailed set. counts: [C]. unit: what rows were divided by in training.
+    """
+    moved, _ = regressor.apply(variables, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
+    return np.where((counts >= keep_from)[:, None], theta, np.asarray(moved) * unit)

@@ -1,0 +1,53 @@
+"""The data that flows, as NamedTuples, and the one error that bad input raises.
+
+    source → FeatureSet → LongTail → heads θ → Bank → Regressor variables → transferred θ̂ → scores
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+
+class BadInput(ValueError):
+    """Input that cannot be used; the message is one line: what, where, and what to do."""
+
+
+class Examples(NamedTuple):
+    """x: [n, d] float32 features. y: [n] int32 labels in 0..C-1."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class FeatureSet(NamedTuple):
+    """A data set as its source gives it; val is None where the source has no validation set."""
+
+    name: str
+    train: Examples
+    val: Examples | None
+    test: Examples
+    class_names: tuple[str, ...]
+
+
+class LongTail(NamedTuple):
+    """A long-tailed training set with the examples that choose (val) and judge (test); counts: [C] of train."""
+
+    train: Examples
+    val: Examples
+    test: Examples
+    counts: np.ndarray
+
+
+class Bank(NamedTuple):
+    """All k-shot heads of one k.
+
+    shots: k. classes: [C_k] the class set H_2k. theta: [S, C_k, d+1] rows of S heads, each
+    fitted to k examples of every class. target: [C_k, d+1] rows θ* of the head fitted to
+    everything these classes have.
+    """
+
+    shots: int
+    classes: np.ndarray
+    theta: jax.Array
+    target: jax.Array
