@@ -26,23 +26,23 @@ def default() -> ConfigDict:
     c.kshot = ConfigDict()
     c.kshot.top = 6  # N at most: k runs over 1, 2, .., 2^N
     c.kshot.min_classes = 20  # a rung k needs so many classes with 2k examples
-    c.kshot.subsets = (100, 50, 25)  # S at k = 1, 2, and 4 and above; the paper: 1000, 500, 200
-    c.kshot.l2 = 1e-5  # ridge of the bank for the mean loss of the whole training set
-    c.kshot.tol = 1e-5  # gradient norm of every head
+    c.kshot.subsets = (32, 16, 8)  # S at k = 1, 2, and 4 and above; the paper: 1000, 500, 200
+    c.kshot.l2 = 1e-6  # ridge of the bank for the mean loss of the whole training set
+    c.kshot.tol = 1e-4  # gradient norm of every head
     c.kshot.memory_mb = 512  # of the heads solved at once
 
     c.meta = ConfigDict()
     c.meta.split = "recursive"  # the paper's; fixed: one block on one k, its ablation
     c.meta.fixed_shots = 8  # k of the fixed split, whose head classes have 2k examples
     c.meta.width = 32  # hidden width of a block (the paper: d)
-    c.meta.task_weight = (0.1, 1.0)  # λ, candidates; 0 is the ablation without task loss
+    c.meta.task_weight = (0.01, 0.1, 1.0)  # λ, candidates; 0 is the ablation without task loss
     c.meta.rate = (1e-3,)  # learning rate, candidates
     c.meta.decay = (1e-2,)  # weight decay, candidates
-    c.meta.strength = (0.25, 0.5, 0.75, 1.0)  # how much of the movement is applied, candidates; 1 is the paper's
+    c.meta.strength = (0.5, 0.75, 1.0)  # how much of the movement is applied, candidates; 1 is the paper's
     c.meta.held_out = 0.2  # share of the classes that decide when a stage stops
     c.meta.batch = 256  # examples in the task loss
     c.meta.steps = 200  # at most, in a stage
-    c.meta.every = 20  # steps between looks at the held-out classes
+    c.meta.every = 10  # steps between looks at the held-out classes
     c.meta.patience = 3  # looks without a better one that end a stage
 
     c.eval = ConfigDict()

@@ -74,6 +74,7 @@ def fit_bank(
     subsets: int,
     ridge: float,
     tol: float,
+    target_tol: float,
     memory: int,
     track: Callable[[Iterable], Iterable] = lambda chunks: chunks,
 ) -> tuple[Bank, HeadInfo]:
@@ -83,7 +84,7 @@ def fit_bank(
       key: the stream of this k; subset s uses fold_in(key, s).
       train: normalised examples. counts: [C] of them by class.
       shots: k. subsets: S. ridge: ρ = ℓ · n, the ridge for the summed loss.
-      tol: gradient norm of every head. memory: bytes for the heads solved at once.
+      tol: gradient norm of every k-shot head; target_tol: of θ*. memory: bytes for the heads solved at once.
       track: wraps the iterable of chunks, for a progress bar.
 
     Returns:
@@ -103,6 +104,6 @@ def fit_bank(
         rows.append(np.asarray(theta[:keep]))
         infos.append(jax.tree.map(lambda field: np.asarray(field[:keep]), info))
     everything = HeadProblem(x, y, jnp.ones(len(y)), jnp.zeros(len(classes)), jnp.float32(ridge / len(y)))
-    target, _ = jax.jit(fit_head)(everything, jnp.zeros((len(classes), x.shape[1] + 1)), tol)
+    target, _ = jax.jit(fit_head)(everything, jnp.zeros((len(classes), x.shape[1] + 1)), target_tol)
     info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
     return Bank(shots, classes, np.concatenate(rows), np.asarray(target)), info

@@ -130,7 +130,7 @@ def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
 def _bank_path(run, data, shots):
     settings = run.config.kshot
     subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
-    return run.path(f"bank-{shots}", data.name, shots, subsets, settings.l2, settings.tol), subsets
+    return run.path(f"bank-{shots}", data.name, shots, subsets, settings.l2, settings.tol, run.config.heads.tol), subsets
 
 
 def banks(run: Run, data: Data) -> list[Bank]:
@@ -152,6 +152,7 @@ def banks(run: Run, data: Data) -> list[Bank]:
                 subsets,
                 settings.l2 * len(tail.train.y),
                 settings.tol,
+                run.config.heads.tol,
                 settings.memory_mb << 20,
                 lambda chunks: run.terminal.track(chunks, f"kshot k={shots}"),
             )
@@ -225,9 +226,15 @@ def chain(run: Run, data: Data, ladder: tuple[int, ...], all_banks: list[Bank]) 
     return Trained(regressor, candidates, trained, unit, context, run.path("chain-0", depends).name, seconds)
 
 
-def _transfer_trials(run, data, plain, trained, keep_from):
+def _moved_head(run, data, plain):
+    """The plain head at the bank's ridge, whose rows have the dynamics the chain has learned."""
+    drawn = weighting.plain(stream(run.seed, "weighting", "plain"), data.tail.train.y, data.tail.counts)
+    return tuning.fit_weighted(data.tail.train, drawn, run.config.kshot.l2, plain.theta, run.config.heads.final_tol)[0]
+
+
+def _transfer_trials(run, data, theta, trained, keep_from):
     """Every candidate × strength × whether many-shot classes keep their rows, judged on validation data."""
-    theta, counts, val = plain.theta, data.tail.counts, data.tail.val
+    counts, val = data.tail.counts, data.tail.val
     for hyper, variables in zip(trained.candidates, trained.variables, strict=True):
         for keep in (True, False):
             limit = keep_from if keep else np.iinfo(np.int32).max
@@ -248,7 +255,7 @@ def meta(run: Run, data: Data, plain: Model, all_banks: list[Bank]) -> Model:
     strengths = list(run.config.meta.strength)
 
     def make():
-        trials = list(_transfer_trials(run, data, plain, trained, 2 * ladder[-1]))
+        trials = list(_transfer_trials(run, data, _moved_head(run, data, plain), trained, 2 * ladder[-1]))
         best = max(range(len(trials)), key=lambda t: trials[t][1]["val_accuracy"])  # the first of equals
         return {"theta": trials[best][0]}, {"chosen": trials[best][1], "trials": [trial for _, trial in trials]}
 

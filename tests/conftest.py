@@ -1,0 +1,35 @@
+"""Strict settings for every test: no silent promotion of dtypes, warnings are errors (pyproject.toml), 8 simulated devices."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+
+import numpy as np
+import pytest
+
+
+def blobs(seed, counts, dim, spread=1.0):
+    """Gaussian classes: x [n, d] float32, y [n] int32 with the given counts."""
+    rng = np.random.default_rng(seed)
+    means = rng.normal(size=(len(counts), dim)) * 1.5
+    y = np.repeat(np.arange(len(counts)), counts)
+    x = means[y] + spread * rng.normal(size=(len(y), dim))
+    x = x - x.mean(0)
+    return (x / np.sqrt((x**2).sum(1).mean())).astype(np.float32), y.astype(np.int32)
+
+
+@pytest.fixture
+def feature_file(tmp_path):
+    """A small balanced set of own features: 20 classes of 60, made long-tailed by the runs that use it."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(20, 10)) * 1.2
+    arrays = {}
+    for part, per_class in (("train", 60), ("test", 15)):
+        y = np.repeat(np.arange(20), per_class)
+        arrays[f"{part}_x"] = (means[y] + rng.normal(size=(len(y), 10))).astype(np.float16)
+        arrays[f"{part}_y"] = y
+    arrays["class_names"] = np.array([f"class {c}" for c in range(20)])
+    path = tmp_path / "features.npz"
+    np.savez(path, **arrays)
+    return path

@@ -1,0 +1,155 @@
+"""The solver against independent solvers of the same objective, and the invariances of the problem."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import blobs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+
+from mmn_jax.heads import HeadProblem, fit_head
+
+fit = jax.jit(fit_head, static_argnames="blocks")
+
+
+def problem(x, y, classes, weight=None, offset=None, l2=1e-3):
+    weight = np.ones(len(y)) if weight is None else weight
+    offset = np.zeros(classes) if offset is None else offset
+    return HeadProblem(jnp.asarray(x), jnp.asarray(y), *(jnp.asarray(v, jnp.float32) for v in (weight, offset, l2)))
+
+
+def solve(p, classes, tol=1e-6, blocks=True):
+    theta, info = fit(p, jnp.zeros((classes, p.x.shape[1] + 1)), tol, blocks=blocks)
+    assert info.gradient_norm <= tol
+    return np.asarray(theta), info
+
+
+def objective(theta, p):
+    """In float64 numpy, from the formula of the module's docstring."""
+    x, y, weight, offset, l2 = (np.asarray(v, np.float64 if i != 1 else int) for i, v in enumerate(p))
+    losses = -log_softmax(x @ theta[:, :-1].T + theta[:, -1] + offset, axis=1)[np.arange(len(y)), y]
+    return (weight * losses).sum() / weight.sum() + 0.5 * l2 * (theta[:, :-1] ** 2).sum()
+
+
+def gradient(theta, p):
+    x, y, weight, offset, l2 = (np.asarray(v, np.float64 if i != 1 else int) for i, v in enumerate(p))
+    residual = softmax(x @ theta[:, :-1].T + theta[:, -1] + offset, axis=1)
+    residual[np.arange(len(y)), y] -= 1
+    residual *= (weight / weight.sum())[:, None]
+    return np.concatenate([residual.T @ x + l2 * theta[:, :-1], residual.sum(0)[:, None]], 1)
+
+
+def sklearn_theta(p):
+    """LogisticRegression minimises C Σ ω CE + ½‖W‖², the same optimum for C = 1 / (ℓ Σ ω)."""
+    weight = np.asarray(p.weight, np.float64)
+    model = LogisticRegression(C=1 / (float(p.l2) * weight.sum()), tol=1e-10, max_iter=20000)
+    model.fit(np.asarray(p.x, np.float64), np.asarray(p.y), sample_weight=weight)
+    return np.concatenate([model.coef_, (model.intercept_ - model.intercept_.mean())[:, None]], 1)
+
+
+CASES = {
+    "plain": ([40, 20, 10, 5], 6, False),
+    "weighted": ([40, 20, 10, 5], 6, True),
+    "k-shot, fewer examples than dimensions": ([2] * 6, 30, False),
+    "1-shot": ([1] * 8, 16, False),
+}
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("l2", [1e-2, 1e-4])
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_scikit_learn(case, l2, blocks):
+    counts, dim, weighted = CASES[case]
+    x, y = blobs(0, counts, dim)
+    weight = 1 / np.asarray(counts)[y] if weighted else None
+    p = problem(x, y, len(counts), weight=weight, l2=l2)
+    theta, info = solve(p, len(counts), tol=2e-7, blocks=blocks)
+    reference = sklearn_theta(p)
+    scale = np.abs(reference).max()
+    np.testing.assert_allclose(theta / scale, reference / scale, atol=5e-3 if l2 == 1e-4 else 2e-4)
+    assert abs(objective(theta, p) - objective(reference, p)) < 1e-6
+    assert abs(float(info.objective) - objective(theta, p)) < 1e-6
+    np.testing.assert_array_equal((x @ theta[:, :-1].T + theta[:, -1]).argmax(1), (x @ reference[:, :-1].T + reference[:, -1]).argmax(1))
+
+
+@pytest.mark.parametrize("by_example", [False, True])
+def test_offsets_agree_with_scipy(by_example):
+    counts, dim = [30, 12, 6], 5
+    x, y = blobs(1, counts, dim)
+    offset = np.random.default_rng(0).normal(size=(len(y), 3)) if by_example else np.log(np.asarray(counts) / sum(counts))
+    p = problem(x, y, 3, offset=offset)
+    theta, _ = solve(p, 3)
+
+    def value_and_slope(v):
+        v = v.reshape(3, dim + 1)
+        return objective(v, p), gradient(v, p).ravel()
+
+    reference = minimize(value_and_slope, np.zeros(3 * (dim + 1)), jac=True, method="BFGS", options={"gtol": 1e-9}).x.reshape(3, -1)
+    reference[:, -1] -= reference[:, -1].mean()
+    np.testing.assert_allclose(theta, reference, atol=3e-3)
+
+
+def test_reported_norm_is_the_true_gradient_norm():
+    x, y = blobs(2, [50, 20, 10], 8)
+    p = problem(x, y, 3, l2=1e-5)
+    theta, info = solve(p, 3, tol=1e-4)
+    assert abs(np.linalg.norm(gradient(theta.astype(float), p)) - float(info.gradient_norm)) < 2e-6
+
+
+def test_an_iteration_cap_shows_in_the_reported_norm():
+    x, y = blobs(2, [50, 20, 10], 8)
+    _, info = jax.jit(lambda p, t: fit_head(p, t, 1e-7, max_steps=1))(problem(x, y, 3, l2=1e-6), jnp.zeros((3, 9)))
+    assert info.gradient_norm > 1e-7 and info.steps == 1
+
+
+def test_vmapped_problems_are_the_single_ones():
+    x, y = blobs(3, [20, 10, 5], 6)
+    strengths = [1e-1, 1e-3, 1e-5]
+    batch = jax.vmap(lambda l2: fit_head(problem(x, y, 3)._replace(l2=l2), jnp.zeros((3, 7)), 1e-6))(jnp.array(strengths))
+    for i, l2 in enumerate(strengths):
+        single, _ = solve(problem(x, y, 3, l2=l2), 3)
+        np.testing.assert_allclose(batch[0][i], single, atol=2e-2 * np.abs(single).max())
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_weights_count_copies_and_zero_removes(seed):
+    rng = np.random.default_rng(seed)
+    x, y = blobs(seed, [6, 4, 3], 4)
+    times = rng.integers(0, 3, len(y)) + (np.arange(len(y)) % 3 == 0)
+    times[[0, 6, 10]] = np.maximum(times[[0, 6, 10]], 1)
+    weighted, _ = solve(problem(x, y, 3, weight=times, l2=1e-2), 3)
+    copied, _ = solve(problem(np.repeat(x, times, 0), np.repeat(y, times), 3, l2=1e-2), 3)
+    np.testing.assert_allclose(weighted, copied, atol=5e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_rotating_and_shifting_features_and_renaming_classes_change_nothing(seed):
+    rng = np.random.default_rng(seed)
+    x, y = blobs(seed, [6, 4, 3], 4)
+    rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    names, shift = rng.permutation(3), rng.normal(size=4)
+    theta, _ = solve(problem(x, y, 3, l2=1e-2), 3)
+    moved, _ = solve(problem((x @ rotation + shift).astype(np.float32), names[y].astype(np.int32), 3, l2=1e-2), 3)
+    logits = x @ theta[:, :-1].T + theta[:, -1]
+    other = ((x @ rotation + shift) @ moved[:, :-1].T + moved[:, -1])[:, names]
+    np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), other - other.mean(1, keepdims=True), atol=2e-3)
+
+
+def test_rows_are_centred_over_classes():
+    x, y = blobs(4, [20, 10, 5], 6)
+    theta, _ = solve(problem(x, y, 3), 3)
+    np.testing.assert_allclose(theta.sum(0), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_separable_data_constant_and_duplicate_features_stay_finite(blocks):
+    x, y = blobs(5, [5] * 4, 6, spread=0.01)
+    x = np.concatenate([x, x[:, :2], np.zeros((len(x), 1), np.float32)], 1)
+    theta, info = solve(problem(x, y, 4, l2=1e-7), 4, tol=1e-5, blocks=blocks)
+    assert np.isfinite(theta).all() and np.isfinite(info.objective)
