@@ -1,7 +1,11 @@
 """Every setting with its default. A recipe in configs/ starts from here and changes what it needs."""
 
+import math
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+from mmn_jax.types import BadInput
 
 
 def default() -> ConfigDict:
@@ -50,3 +54,58 @@ def default() -> ConfigDict:
     c.eval.many = 100  # many-shot: more than this
     c.eval.draws = 2000  # of the bootstrap
     return c
+
+
+def _all(test):
+    return lambda values: len(values) > 0 and all(math.isfinite(value) and test(value) for value in values)
+
+
+def _one(test):
+    return lambda value: math.isfinite(value) and test(value)
+
+
+_POSITIVE = (_one(lambda v: v > 0), "must be above 0")
+_AT_LEAST_1 = (_one(lambda v: v >= 1), "must be at least 1")
+_POSITIVES = (_all(lambda v: v > 0), "must list numbers above 0")
+_NOT_NEGATIVES = (_all(lambda v: v >= 0), "must list numbers from 0 up")
+_RULES = {
+    "seed": (_one(lambda v: 0 <= v < 2**31), "must be from 0 to 2^31 - 1"),
+    "seeds": (lambda seeds: all(isinstance(v, int) and 0 <= v < 2**31 for v in seeds), "must list integers from 0 to 2^31 - 1"),
+    "data.source": (lambda v: v in ("glyphs", "npz"), "must be glyphs or npz"),
+    "heads.l2": _POSITIVES,
+    "heads.tol": _POSITIVE,
+    "heads.final_tol": _POSITIVE,
+    "kshot.top": (_one(lambda v: 0 <= v <= 30), "must be from 0 to 30"),
+    "kshot.min_classes": _AT_LEAST_1,
+    "kshot.subsets": (lambda v: len(v) > 0 and all(isinstance(s, int) and s >= 1 for s in v), "must list integers from 1 up"),
+    "kshot.l2": _POSITIVE,
+    "kshot.tol": _POSITIVE,
+    "kshot.memory_mb": _AT_LEAST_1,
+    "meta.split": (lambda v: v in ("recursive", "fixed"), "must be recursive or fixed"),
+    "meta.fixed_shots": _AT_LEAST_1,
+    "meta.width": _AT_LEAST_1,
+    "meta.task_weight": _NOT_NEGATIVES,
+    "meta.rate": _POSITIVES,
+    "meta.decay": _NOT_NEGATIVES,
+    "meta.strength": _NOT_NEGATIVES,
+    "meta.held_out": (_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5"),
+    "meta.batch": _AT_LEAST_1,
+    "meta.steps": _AT_LEAST_1,
+    "meta.every": _AT_LEAST_1,
+    "meta.patience": _AT_LEAST_1,
+    "eval.few": _AT_LEAST_1,
+    "eval.many": _AT_LEAST_1,
+    "eval.draws": _AT_LEAST_1,
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Raises BadInput for the first setting whose value makes no sense."""
+    for key, (test, rule) in _RULES.items():
+        value = config
+        for part in key.split("."):
+            value = value[part]
+        if not test(value):
+            raise BadInput(f"--config.{key}: {rule}, it is {value}")
+    if config.eval.few > config.eval.many:
+        raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -36,6 +36,18 @@ class HeadProblem(NamedTuple):
     l2: jax.Array
 
 
+def pad_examples(problem: HeadProblem, multiple: int = 512) -> HeadProblem:
+    """The same problem with examples of weight 0 added up to a multiple, so that similar sizes share one compiled program."""
+    n = len(problem.y)
+    extra = -n % multiple
+
+    def pad(array):
+        return jnp.pad(jnp.asarray(array), [(0, extra)] + [(0, 0)] * (array.ndim - 1))
+
+    offset = pad(problem.offset) if problem.offset.ndim == 2 else jnp.asarray(problem.offset)
+    return HeadProblem(pad(problem.x), pad(problem.y), pad(problem.weight), offset, jnp.asarray(problem.l2, jnp.float32))
+
+
 class HeadInfo(NamedTuple):
     """How a solve ended: gradient norm and objective at the result, Newton steps, Hessian products."""
 
@@ -231,3 +243,6 @@ def fit_head(
     loss = -(frame.weight * log_probs[jnp.arange(len(log_probs)), problem.y]).sum()
     objective = loss + 0.5 * (frame.ridge * point.v**2).sum()
     return _out_of_frame(point.v, frame), HeadInfo(jnp.linalg.norm(point.gradient), objective, steps, products)
+
+
+fit_one = jax.jit(fit_head)  # for callers with a single problem, so that they share its compiled programs

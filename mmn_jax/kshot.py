@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.heads import HeadInfo, HeadProblem, fit_head
+from mmn_jax.heads import HeadInfo, HeadProblem, fit_head, fit_one, pad_examples
 from mmn_jax.types import Bank, Examples
 
 
@@ -95,7 +95,9 @@ def fit_bank(
     start = jnp.asarray(np.cumsum(counts[classes]) - counts[classes])
     n = shots * len(classes)
     chunk = int(np.clip(memory // head_bytes(n, pool.x.shape[1], len(classes)), 1, subsets))
-    x, y = jnp.asarray(pool.x), jnp.asarray(pool.y)
+    everything = HeadProblem(pool.x, pool.y, np.ones(len(pool.y), np.float32), np.zeros(len(classes), np.float32), ridge / len(pool.y))
+    padded = pad_examples(everything)
+    x, y = padded.x, jnp.where(padded.weight > 0, padded.y, len(classes))  # padding sorts last, no draw reaches it
     rows, infos = [], []
     for first in track(range(0, subsets, chunk)):
         index = jnp.minimum(jnp.arange(first, first + chunk), subsets - 1)  # the last chunk is filled up, then cut
@@ -103,7 +105,6 @@ def fit_bank(
         keep = min(chunk, subsets - first)
         rows.append(np.asarray(theta[:keep]))
         infos.append(jax.tree.map(lambda field: np.asarray(field[:keep]), info))
-    everything = HeadProblem(x, y, jnp.ones(len(y)), jnp.zeros(len(classes)), jnp.float32(ridge / len(y)))
-    target, _ = jax.jit(fit_head)(everything, jnp.zeros((len(classes), x.shape[1] + 1)), target_tol)
+    target, _ = fit_one(padded, jnp.zeros((len(classes), x.shape[1] + 1)), target_tol)
     info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
     return Bank(shots, classes, np.concatenate(rows), np.asarray(target)), info

@@ -18,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, kshot, stagewise, tuning, weighting
+from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
@@ -26,7 +27,7 @@ from mmn_jax.regressor import Context, Regressor, RegressorSpec, residual_chain
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.types import BadInput, Bank, Examples, FeatureSet, LongTail
 
-STAGES = ("split", "heads", "kshot", "meta", "eval", "report")
+STAGES = ("split", "heads", "kshot", "meta", "eval", "report", "all")
 ARTIFACT_SCHEMA = 1  # part of every hash: artefacts of another layout are made anew
 BASELINES = {
     method.__name__: method for method in (weighting.plain, weighting.over_sampling, weighting.under_sampling, weighting.cost_sensitive)
@@ -75,11 +76,9 @@ def load_features(config: ConfigDict) -> FeatureSet:
     """The FeatureSet that config.data names."""
     if config.data.source == "glyphs":
         return glyphs.load()
-    if config.data.source == "npz":
-        if not config.data.path:
-            raise BadInput("--config.data.path: give the npz file with your features")
-        return feature_files.load_npz(config.data.path)
-    raise BadInput(f"--config.data.source: must be glyphs or npz, it is {config.data.source!r}")
+    if not config.data.path:
+        raise BadInput("--config.data.path: give the npz file with your features")
+    return feature_files.load_npz(config.data.path)
 
 
 def split(run: Run) -> Data:
@@ -121,10 +120,8 @@ def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
     enough = max(5, min(config.kshot.min_classes, len(counts) // 4))
     if config.meta.split == "recursive":
         return kshot.shot_ladder(counts, enough, config.kshot.top)
-    if config.meta.split == "fixed":
-        k = config.meta.fixed_shots
-        return (k,) if len(kshot.shot_classes(counts, k)) >= enough else ()
-    raise BadInput(f"--config.meta.split: must be recursive or fixed, it is {config.meta.split!r}")
+    k = config.meta.fixed_shots
+    return (k,) if len(kshot.shot_classes(counts, k)) >= enough else ()
 
 
 def _bank_path(run, data, shots):
@@ -188,7 +185,7 @@ def chain(run: Run, data: Data, ladder: tuple[int, ...], all_banks: list[Bank]) 
     candidates = _candidates(settings)
     context = Context(jnp.asarray(tail.train.x.T @ tail.train.x / len(tail.train.x)), jnp.zeros(len(tail.counts), jnp.int32))
     unit = stagewise.row_unit(all_banks)
-    held = stagewise.held_out_classes(stream(run.seed, "held out"), tail.counts, settings.held_out)
+    held = stagewise.held_out_classes(tail.counts, settings.held_out)
     rungs = [
         stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, tail.train, tail.counts, held, unit) for bank in all_banks
     ]
@@ -306,6 +303,7 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
 
 def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) -> list[SeedResult]:
     """Every seed of the config up to the stage `last`; [] where that is before meta."""
+    check(config)
     features = load_features(config)
     fingerprint = feature_files.fingerprint(features)
     seeds = tuple(config.seeds) or (config.seed,)

@@ -80,7 +80,7 @@ class RungNorm(nn.Module):
         member = jax.nn.one_hot(rung, self.rungs)  # products with it are faster than gathers, and so are their gradients
         used_mean, used_var = mean.value, var.value
         if train:
-            present = member * active[:, None]
+            present = member * active[:, None].astype(member.dtype)
             count = present.sum(0)[:, None]
             share = present.T / jnp.maximum(count, 1.0)
             used_mean = share @ rows

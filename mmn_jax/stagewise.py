@@ -22,6 +22,9 @@ from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.types import Bank, Examples
 
 
+PAD = 512  # rungs hold multiples of so many examples
+
+
 class Hyper(NamedTuple):
     """One candidate: task weight λ, learning rate, weight decay."""
 
@@ -33,8 +36,8 @@ class Hyper(NamedTuple):
 class Rung(NamedTuple):
     """What one k brings to training, rows in units of `unit`; the classes that train come first, those held out last.
 
-    shots: [C_k] all k. theta: [S, seen, d+1]. target: [C_k, d+1]. x, y: examples of the classes
-    that train. held_theta: [heads, C_k, d+1], held_x, held_y: what held-out classes are judged by.
+    shots: [C_k] all k. theta: [S, seen, d+1]. target: [C_k, d+1]. x, y: the `examples` of the
+    classes that train, padded so that seeds share compiled programs. held_theta: [heads, C_k, d+1], held_x, held_y: what held-out classes are judged by.
     Labels are positions in C_k.
     """
 
@@ -43,6 +46,7 @@ class Rung(NamedTuple):
     target: jax.Array
     x: jax.Array
     y: jax.Array
+    examples: jax.Array
     held_theta: jax.Array
     held_x: jax.Array
     held_y: jax.Array
@@ -62,13 +66,12 @@ class StageReport(NamedTuple):
     curve: np.ndarray
 
 
-def held_out_classes(key: jax.Array, counts: np.ndarray, share: float) -> np.ndarray:
-    """[C] mask of classes held out of training: `share` of them, spread evenly over the order of counts."""
+def held_out_classes(counts: np.ndarray, share: float) -> np.ndarray:
+    """[C] mask of the classes held out of training: every (1 / share)-th in the order of counts, so that each H_t has its share."""
     order = np.argsort(-counts, kind="stable")
     period = max(round(1 / share), 2)
-    offset = int(jax.random.randint(key, (), 0, period))
     mask = np.zeros(len(counts), bool)
-    mask[order[offset::period]] = True
+    mask[order[period // 2 :: period]] = True
     return mask
 
 
@@ -85,15 +88,17 @@ def make_rung(key: jax.Array, bank: Bank, train: Examples, counts: np.ndarray, h
     pool = class_pool(train, classes)
     inside = pool.y < seen
     outside = np.flatnonzero(~inside)
-    chosen = outside[np.asarray(jax.random.permutation(key, len(outside)))[:queries]]
+    chosen = np.resize(outside[np.asarray(jax.random.permutation(key, len(outside)))], queries)  # cycles where there are fewer
+    extra = -int(inside.sum()) % PAD
     theta = jnp.asarray(bank.theta[:, order]) / unit
     return Rung(
         jnp.full(len(classes), bank.shots),
         theta[:, :seen],
         jnp.asarray(bank.target[order]) / unit,
-        jnp.asarray(pool.x[inside]) * unit,
-        jnp.asarray(pool.y[inside]),
-        theta[:heads],
+        jnp.pad(jnp.asarray(pool.x[inside]) * unit, ((0, extra), (0, 0))),
+        jnp.pad(jnp.asarray(pool.y[inside]), (0, extra)),
+        jnp.asarray(inside.sum()),
+        theta[jnp.arange(heads) % len(theta)],
         jnp.asarray(pool.x[chosen]) * unit,
         jnp.asarray(pool.y[chosen]),
     )
@@ -130,7 +135,7 @@ def draw_episode(key: jax.Array, rungs: tuple[Rung, ...], batch: int) -> tuple[j
     """The subset [rungs] and the query examples [rungs, batch] of one step."""
     subset, query = jax.random.split(key)
     subsets = jnp.array([len(rung.theta) for rung in rungs])
-    pools = jnp.array([len(rung.x) for rung in rungs])
+    pools = jnp.stack([rung.examples for rung in rungs])
     return jax.random.randint(subset, subsets.shape, 0, subsets), jax.random.randint(query, (len(rungs), batch), 0, pools[:, None])
 
 

@@ -14,11 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
-from mmn_jax.heads import HeadInfo, HeadProblem, fit_head
+from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples
 from mmn_jax.types import BadInput, Examples
 from mmn_jax.weighting import Weighting
-
-_fit = jax.jit(fit_head)
 
 
 class Normalisation(NamedTuple):
@@ -75,7 +73,7 @@ def fit_weighted(
     used = weighting.weight > 0
     problem = HeadProblem(train.x[used] * metric, train.y[used], weighting.weight[used], weighting.offset, np.float32(l2))
     columns = np.append(np.broadcast_to(metric, train.x.shape[1]), 1.0).astype(np.float32)
-    fitted, info = _fit(jax.tree.map(jnp.asarray, problem), jnp.asarray(theta / columns), tol)
+    fitted, info = fit_one(pad_examples(problem), jnp.asarray(theta / columns), tol)
     return np.asarray(fitted) * columns, jax.device_get(info)
 
 

@@ -1,7 +1,12 @@
 """Strict settings for every test: no silent promotion of dtypes, warnings are errors (pyproject.toml), 8 simulated devices."""
 
 import os
+import tempfile
 
+# programs that several tests compile, or the command line compiles again, are compiled once
+CACHE = tempfile.TemporaryDirectory(prefix="mmn_jax-cache-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
@@ -19,8 +24,7 @@ def blobs(seed, counts, dim, spread=1.0):
     return (x / np.sqrt((x**2).sum(1).mean())).astype(np.float32), y.astype(np.int32)
 
 
-@pytest.fixture
-def feature_file(tmp_path):
+def write_features(path):
     """A small balanced set of own features: 20 classes of 60, made long-tailed by the runs that use it."""
     rng = np.random.default_rng(0)
     means = rng.normal(size=(20, 10)) * 1.2
@@ -30,6 +34,11 @@ def feature_file(tmp_path):
         arrays[f"{part}_x"] = (means[y] + rng.normal(size=(len(y), 10))).astype(np.float16)
         arrays[f"{part}_y"] = y
     arrays["class_names"] = np.array([f"class {c}" for c in range(20)])
-    path = tmp_path / "features.npz"
     np.savez(path, **arrays)
     return path
+
+
+@pytest.fixture(scope="session")
+def feature_file(tmp_path_factory):
+    """Small own features, for every test that only reads them."""
+    return write_features(tmp_path_factory.mktemp("data") / "features.npz")

@@ -1,0 +1,119 @@
+"""The command line by running it: exit codes, one line for bad input, nothing saved is touched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_features
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    "--config.data.longtail.imbalance=20", "--config.data.longtail.max_per_class=40", "--config.heads.l2=1e-2,1e-3,1e-4",
+    "--config.kshot.subsets=4,3", "--config.kshot.top=1", "--config.kshot.l2=1e-4",
+    "--config.meta.steps=20", "--config.meta.task_weight=0.1", "--config.meta.width=4",
+]  # fmt: skip
+
+
+def command(*flags):
+    return [sys.executable, str(ROOT / "bin" / "run.py"), *flags]
+
+
+def run(*flags, cwd=None):
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")}
+    return subprocess.run(command(*flags), capture_output=True, text=True, cwd=cwd or ROOT, env=env)
+
+
+def own(feature_file, workdir, *flags):
+    return ["--config=configs/own_features.py", f"--config.data.path={feature_file}", f"--workdir={workdir}", *SMALL, *flags]
+
+
+BAD = {
+    "unknown stage": (["--stage=fly"], "--stage=fly"),
+    "unknown flag": (["--nope=1"], "nope"),
+    "unknown setting": (["--config.meta.wings=2"], "wings"),
+    "setting of the wrong type": (["--config.meta.steps=many"], "--config.meta.steps=many"),
+    "missing recipe": (["--config=configs/none.py"], "configs/none.py"),
+    "stray word": (["meta"], "meta: not a flag"),
+    "no path": (["--config=configs/own_features.py"], "--config.data.path"),
+    "missing file": (["--config=configs/own_features.py", "--config.data.path=none.npz"], "none.npz: no such file"),
+    "imbalance": (["--config.data.longtail.imbalance=-1"], "data.longtail.imbalance"),
+    "split": (["--config.meta.split=random"], "--config.meta.split"),
+    "batch": (["--config.meta.batch=0"], "--config.meta.batch"),
+    "empty grid": (["--config.heads.l2=()"], "--config.heads.l2"),
+    "workdir below a file": (["--workdir=README.md/x"], "--workdir=README.md/x"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, case):
+    flags, named = BAD[case]
+    workdir = [] if any(flag.startswith("--workdir") for flag in flags) else [f"--workdir={tmp_path / 'run'}"]
+    done = run(*workdir, *flags)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path):
+    feature_file = write_features(tmp_path / "features.npz")
+    workdir = tmp_path / "run"
+    done = run(*own(feature_file, workdir, "--stage=all"))
+    assert done.returncode == 0, done.stderr
+    assert "metamodelnet" in done.stdout and "few (" in done.stdout and str(workdir) in done.stdout
+    assert "%|" not in done.stderr  # no progress bar where nobody looks
+    saved = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    arrays = dict(np.load(feature_file))
+    arrays["train_x"][0, 0] = np.nan
+    np.savez(feature_file, **arrays)
+    done = run(*own(feature_file, workdir, "--stage=all"))
+    assert done.returncode == 2 and "NaN" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == saved
+    assert json.loads((workdir / "results.json").read_text())["schema"] == 1
+    assert (workdir / "report.md").exists()
+
+
+def test_help_is_printed(tmp_path):
+    done = run("--help")
+    assert done.returncode == 0 and "--stage" in done.stdout and "--config" in done.stdout
+
+
+def test_sigterm_ends_with_130_and_a_word_on_how_to_go_on(feature_file, tmp_path):
+    process = subprocess.Popen(command(*own(feature_file, tmp_path / "run")), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "kshot" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from there" in error
+
+
+def without_clock(workdir):
+    table = json.loads((workdir / "results.json").read_text())
+    for method in table["methods"].values():
+        del method["seconds"]
+    return table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("marker", ["split", "heads", "k = 1", "k = 2", "stage 1", "stage 0"])
+def test_killed_in_any_stage_it_ends_in_the_same_bits(feature_file, tmp_path, marker):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(*own(feature_file, whole)).returncode == 0
+    process = subprocess.Popen(command(*own(feature_file, killed)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    for line in process.stdout:
+        if marker in line:
+            break
+    time.sleep(1.0)
+    process.kill()
+    process.wait()
+    assert not (killed / "results.json").exists()
+    assert run(*own(feature_file, killed)).returncode == 0
+    assert without_clock(killed) == without_clock(whole)
+    first, second = (np.load(workdir / "classifier.npz") for workdir in (whole, killed))
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name])

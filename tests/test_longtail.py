@@ -1,0 +1,76 @@
+"""The split: counts by the formula, nothing in two places, the same seed the same split."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmn_jax.data import glyphs
+from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, long_tail_split, tail_counts, take
+from mmn_jax.types import BadInput, Examples, FeatureSet
+
+
+def feature_set(counts, own_val=False):
+    y = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int32)
+    part = Examples(np.arange(len(y), dtype=np.float32)[:, None], y)
+    return FeatureSet("toy", part, part if own_val else None, part, tuple(map(str, range(len(counts)))))
+
+
+@pytest.mark.parametrize(("classes", "largest", "imbalance", "ends"), [(250, 200, 100, (200, 2)), (100, 480, 96, (480, 5)), (150, 80, 80, (80, 1))])
+def test_counts_fall_from_the_largest_to_the_stated_smallest(classes, largest, imbalance, ends):
+    counts = tail_counts(classes, largest, imbalance)
+    assert (counts[0], counts[-1]) == ends and (np.diff(counts) <= 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=2, max_size=8), st.integers(1, 30), st.integers(0, 99))
+def test_validation_takes_at_most_a_third_and_none_from_the_smallest(counts, per_class, seed):
+    features = feature_set(counts)
+    if max(counts) < 3:
+        with pytest.raises(BadInput, match="val_per_class"):
+            long_tail_split(features, seed, val_per_class=per_class)
+        return
+    part = long_tail_split(features, seed, val_per_class=per_class)
+    held = np.bincount(features.train.y[part == VAL], minlength=len(counts))
+    np.testing.assert_array_equal(held, np.minimum(per_class, np.array(counts) // 3))
+    assert (part != UNUSED).all()
+
+
+def test_a_made_tail_has_the_counts_over_a_seeded_order_of_classes():
+    features = feature_set([100] * 10)
+    tails = [take(features, long_tail_split(features, seed, imbalance=20, max_per_class=60)) for seed in (0, 0, 1)]
+    for tail in tails:
+        np.testing.assert_array_equal(np.sort(tail.counts)[::-1], tail_counts(10, 60, 20))
+    np.testing.assert_array_equal(tails[0].train.x, tails[1].train.x)
+    assert (tails[0].counts != tails[2].counts).any()
+    assert not set(tails[0].train.x.ravel()) & set(tails[0].val.x.ravel())
+
+
+def test_an_imbalance_below_one_is_its_inverse():
+    features = feature_set([50] * 5)
+    np.testing.assert_array_equal(long_tail_split(features, 0, imbalance=0.1), long_tail_split(features, 0, imbalance=10))
+
+
+def test_no_class_gets_more_than_it_has_and_natural_counts_stand():
+    features = feature_set([50, 8, 30], own_val=True)
+    assert take(features, long_tail_split(features, 0, max_per_class=20)).counts.tolist() == [20, 8, 20]
+    part = long_tail_split(features, 0)
+    assert (part == TRAIN).all() and take(features, part).counts.tolist() == [50, 8, 30]
+
+
+@pytest.mark.parametrize(
+    ("settings_", "named"),
+    [({"imbalance": 0.0}, "imbalance"), ({"imbalance": -3.0}, "imbalance"), ({"imbalance": float("nan")}, "imbalance"), ({"max_per_class": 0}, "max_per_class"), ({"val_per_class": 0}, "val_per_class")],
+)
+def test_settings_that_make_no_sense_are_named(settings_, named):
+    with pytest.raises(BadInput, match=named):
+        long_tail_split(feature_set([9, 9]), 0, **settings_)
+
+
+def test_the_embedded_glyphs_are_whole():
+    features = glyphs.load()
+    assert [len(part.y) for part in (features.train, features.val, features.test)] == [49081, 5000, 7500]
+    assert features.train.x.shape[1] == 128 and len(set(features.class_names)) == 250
+    tail = take(features, long_tail_split(features, 0, 100, 200))
+    assert tail.counts.min() == 2 and 190 < tail.counts.max() <= 200
+    np.testing.assert_array_equal(np.bincount(tail.test.y), 30)

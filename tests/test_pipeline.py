@@ -1,0 +1,147 @@
+"""The stages in one process: interrupted anywhere, they go on and give the same result; a changed setting remakes only what depends on it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mmn_jax import artifacts, pipeline, report, results
+from mmn_jax.config import default
+from mmn_jax.types import BadInput
+
+QUIET = pipeline.Terminal(say=lambda line: None, track=lambda items, name: items)
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """optax's Adam itself mixes dtypes."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def small(feature_file):
+    config = default()
+    config.data.source, config.data.path = "npz", str(feature_file)
+    config.data.longtail.imbalance, config.data.longtail.max_per_class = 20.0, 40
+    config.heads.l2 = (1e-2, 1e-3, 1e-4)
+    config.kshot.subsets, config.kshot.top, config.kshot.l2 = (4, 3), 1, 1e-4
+    config.meta.steps, config.meta.task_weight, config.meta.width = 20, (0.1,), 4
+    return config
+
+
+def everything(config, workdir, terminal=QUIET):
+    seeds = pipeline.run_seeds(config, artifacts.writable_directory(workdir), terminal, "meta")
+    table = results.collect(seeds, config)
+    results.write(workdir, table, seeds[0])
+    return table
+
+
+def comparable(table):
+    """All but the clock."""
+    methods = {name: {k: v for k, v in method.items() if k != "seconds"} for name, method in table["methods"].items()}
+    return json.loads(json.dumps({**table, "methods": methods}))
+
+
+@pytest.fixture(scope="module")
+def done(feature_file, tmp_path_factory):
+    config, workdir = small(feature_file), tmp_path_factory.mktemp("done")
+    with jax.numpy_dtype_promotion("standard"):
+        return config, workdir, everything(config, workdir)
+
+
+def test_a_run_gives_every_method_with_consistent_figures(done):
+    config, workdir, table = done
+    assert list(table["methods"]) == ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
+    for name, method in table["methods"].items():
+        assert method["accuracy"] == pytest.approx(np.mean(table["per_class"][name][0]))
+        assert (method["many"] is None) == (table["groups"]["many"] == 0)
+        assert method["vs_plain"][1] <= method["vs_plain"][0] <= method["vs_plain"][2]
+        assert 100 / 20 < method["accuracy"] <= 100
+    assert table["methods"]["mmn"]["accuracy"] == table["methods"]["metamodelnet"]["accuracy"]
+    assert sum(table["groups"].values()) == 20 and min(table["counts"][0]) == 2
+
+
+def test_the_saved_classifier_predicts_in_plain_numpy(done, feature_file):
+    _, workdir, table = done
+    c, z = np.load(workdir / "classifier.npz"), np.load(feature_file)
+    predicted = (((z["test_x"].astype(np.float32) - c["mean"]) * c["scale"]) @ c["W"].T + c["b"]).argmax(1)
+    accuracy = 100 * np.mean([(predicted[z["test_y"] == k] == k).mean() for k in range(20)])
+    assert accuracy == pytest.approx(table["methods"]["mmn"]["accuracy"], abs=0.01)
+    assert c["class_names"].tolist() == z["class_names"].tolist()
+
+
+def test_stopped_at_every_progress_step_it_ends_in_the_same_result(done, feature_file, tmp_path):
+    config, _, expected = done
+
+    class Stop(Exception):
+        pass
+
+    def stopping(budget):
+        def track(items, name):
+            for item in items:
+                if budget[0] == 0:
+                    raise Stop
+                budget[0] -= 1
+                yield item
+
+        return pipeline.Terminal(lambda line: None, track)
+
+    stops = 0
+    for progress in (0, 2, 5, 12, 30, 10**9):  # heads, banks, steps of a stage
+        try:
+            table = everything(config, tmp_path / "again", stopping([progress]))
+        except Stop:
+            stops += 1
+    assert stops >= 4 and comparable(table) == comparable(expected)
+
+
+def test_another_task_weight_refits_neither_heads_nor_bank(done):
+    config, workdir, _ = done
+    config = config.copy_and_resolve_references()
+    before = {path.name: path.stat().st_mtime_ns for path in (workdir / "seed-0").iterdir()}
+    config.meta.task_weight = (1.0,)
+    everything(config, workdir)
+    after = {path.name for path in (workdir / "seed-0").iterdir()}
+    new = after - before.keys()
+    assert new and {name.split("-")[0] for name in new} == {"chain", "transfer"}
+
+
+def test_the_report_shows_every_method(done):
+    _, workdir, table = done
+    page = report.write(workdir).read_text()
+    assert all(name in page for name in table["methods"]) and (workdir / "accuracy_by_count.png").stat().st_size > 5000
+
+
+def test_several_seeds_are_averaged(feature_file, tmp_path):
+    config = small(feature_file)
+    config.seeds = (0, 3)
+    table = everything(config, tmp_path / "run")
+    plain = table["methods"]["plain"]
+    assert table["seeds"] == [0, 3] and len(plain["accuracy_per_seed"]) == 2
+    assert plain["accuracy"] == pytest.approx(np.mean(plain["accuracy_per_seed"]))
+    assert table["counts"][0] != table["counts"][1]
+
+
+def test_with_too_few_classes_to_learn_from_it_says_so_and_is_the_plain_head(feature_file, tmp_path):
+    config, said = small(feature_file), []
+    config.data.longtail.imbalance, config.data.longtail.max_per_class = 1.0, 1
+    table = everything(config, tmp_path / "run", pipeline.Terminal(said.append, lambda items, name: items))
+    assert any("metamodelnet is the plain head" in line for line in said)
+    assert table["methods"]["metamodelnet"]["tuned"]["fallback"] == ["plain"]
+    assert table["per_class"]["metamodelnet"] == table["per_class"]["plain"]
+
+
+def test_the_fixed_split_is_one_block_on_one_k(feature_file, tmp_path):
+    config = small(feature_file)
+    config.meta.split, config.meta.fixed_shots, config.meta.task_weight = "fixed", 4, (0.0,)
+    table = everything(config, tmp_path / "run")
+    assert table["methods"]["metamodelnet"]["tuned"]["ladder"] == [[4]]
+
+
+@pytest.mark.parametrize(("key", "value"), [("data.source", "nowhere"), ("meta.split", "random")])
+def test_settings_that_name_nothing_are_refused(feature_file, tmp_path, key, value):
+    config = small(feature_file)
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(BadInput, match=key):
+        everything(config, tmp_path / "run")

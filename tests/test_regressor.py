@@ -1,0 +1,111 @@
+"""The Regressor contract, held by every implementation, and the chain's own mathematics."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmn_jax.regressor import Context, RegressorSpec, RungNorm, entry_rung, identity, residual_chain
+
+LADDER, DIM, CLASSES = (1, 2, 4), 7, 12
+REGRESSORS = {"residual_chain": residual_chain(LADDER, 5), "identity": identity()}
+CONTEXT = Context(jnp.eye(DIM - 1), jnp.zeros(CLASSES, jnp.int32))
+SHOTS = jnp.array([1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 8, 100])
+
+
+def rows(seed=0):
+    return jax.random.normal(jax.random.key(seed), (CLASSES, DIM))
+
+
+def shaken(variables, seed=1):
+    """Variables as after some training: every parameter moved."""
+    leaves, tree = jax.tree.flatten(variables["params"])
+    keys = jax.random.split(jax.random.key(seed), len(leaves)) if leaves else []
+    moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return {**variables, "params": jax.tree.unflatten(tree, moved)}
+
+
+@pytest.fixture(params=REGRESSORS)
+def regressor(request):
+    return REGRESSORS[request.param]
+
+
+@pytest.mark.parametrize("first", range(len(LADDER)))
+def test_untrained_it_is_the_identity(regressor, first):
+    variables = regressor.init(jax.random.key(0), RegressorSpec(DIM, first))
+    for train in (True, False):
+        moved, _ = regressor.apply(variables, rows(), SHOTS, CONTEXT, train)
+        np.testing.assert_array_equal(moved, rows())
+
+
+def test_apply_is_pure_and_leaves_state_alone_outside_training(regressor):
+    variables = shaken(regressor.init(jax.random.key(0), RegressorSpec(DIM, 0)))
+    first, after = regressor.apply(variables, rows(), SHOTS, CONTEXT, False)
+    second, _ = jax.jit(regressor.apply, static_argnums=4)(variables, rows(), SHOTS, CONTEXT, False)
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, after, variables)
+
+
+def test_training_keeps_the_tree_of_variables(regressor):
+    variables = regressor.init(jax.random.key(0), RegressorSpec(DIM, 0))
+    _, after = regressor.apply(variables, rows(), SHOTS, CONTEXT, True)
+    assert jax.tree.structure(after) == jax.tree.structure(variables)
+
+
+def test_init_at_an_earlier_rung_only_adds(regressor):
+    late = regressor.init(jax.random.key(0), RegressorSpec(DIM, 2))
+    early = regressor.init(jax.random.key(0), RegressorSpec(DIM, 0))
+    paths = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(early)}
+    assert {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(late)} <= paths
+
+
+def test_classes_are_treated_alike(regressor):
+    variables = shaken(regressor.init(jax.random.key(0), RegressorSpec(DIM, 0)))
+    order = np.random.default_rng(0).permutation(CLASSES)
+    moved, _ = regressor.apply(variables, rows(), SHOTS, CONTEXT, False)
+    permuted, _ = regressor.apply(variables, rows()[order], SHOTS[order], CONTEXT, False)
+    np.testing.assert_allclose(permuted, moved[order], atol=1e-5)
+
+
+def test_a_single_entry_rung_is_flax_batch_norm():
+    x, rung, active = rows(), jnp.full(CLASSES, 1), jnp.ones(CLASSES, bool)
+    ours, reference = RungNorm(3), nn.BatchNorm(momentum=0.9)
+    variables = ours.init(jax.random.key(0), x, rung, active, True)
+    expected, state = reference.init_with_output(jax.random.key(0), x, use_running_average=False)
+    expected, state = reference.apply(state, x, use_running_average=False, mutable="batch_stats")
+    got, after = ours.apply(variables, x, rung, active, True, mutable="batch_stats")
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(after["batch_stats"][name][1], state["batch_stats"][name], atol=1e-5)
+        np.testing.assert_array_equal(after["batch_stats"][name][0], variables["batch_stats"][name][0])
+
+
+def test_packed_rungs_are_normalised_apart():
+    norm = RungNorm(3)
+    variables = norm.init(jax.random.key(0), rows(), jnp.zeros(CLASSES, int), jnp.ones(CLASSES, bool), True)
+    rung = jnp.array([0] * 4 + [2] * 8)
+
+    def run(x, r):
+        return norm.apply(variables, x, r, jnp.ones(len(r), bool), True, mutable="batch_stats")[0]
+
+    apart = jnp.concatenate([run(rows()[:4], rung[:4]), run(rows()[4:], rung[4:])])
+    np.testing.assert_allclose(run(rows(), rung), apart, atol=1e-5)
+
+
+def test_a_row_passes_the_blocks_from_its_entry_on():
+    chain = residual_chain(LADDER, 5)
+    variables = shaken(chain.init(jax.random.key(0), RegressorSpec(DIM, 0)))
+    late = {name: {"block_2": tree["block_2"]} for name, tree in variables.items()}
+    whole, _ = chain.apply(variables, rows(), SHOTS, CONTEXT, False)
+    last, _ = chain.apply(late, rows(), SHOTS, CONTEXT, False)
+    enters_last = np.asarray(SHOTS) >= 4
+    np.testing.assert_allclose(whole[enters_last], last[enters_last], atol=1e-6)
+    assert np.abs(np.asarray(whole - last))[~enters_last].max() > 1e-3
+
+
+def test_entry_blocks_are_those_of_the_paper():
+    counts = jnp.array([1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 5000])
+    ladder = (1, 2, 4, 8, 16, 32, 64)
+    np.testing.assert_array_equal(entry_rung(counts, ladder), [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 6])
+    np.testing.assert_array_equal(entry_rung(counts, (8,)), 0)

@@ -1,0 +1,134 @@
+"""Back-to-front training: what it learns, what it leaves alone, and when it stops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from mmn_jax import stagewise
+from mmn_jax.regressor import Context, RegressorSpec, residual_chain
+from mmn_jax.types import Bank, Examples
+
+LADDER, DIM, CLASSES = (1, 2), 6, 20
+COUNTS = np.full(CLASSES, 10)
+CONTEXT = Context(jnp.eye(DIM), jnp.zeros(CLASSES, jnp.int32))
+CHAIN = residual_chain(LADDER, 16)
+
+
+def shifted_bank(shots, seed=0, subsets=6):
+    """θ* = θ_k + 1 in every entry: a movement that is the same for all classes, so held-out ones can profit."""
+    target = np.random.default_rng(seed).normal(size=(CLASSES, DIM + 1)).astype(np.float32)
+    noise = 0.05 * np.random.default_rng(seed + 1).normal(size=(subsets, CLASSES, DIM + 1)).astype(np.float32)
+    return Bank(shots, np.arange(CLASSES), target - 1 + noise, target)
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion(request):
+    """optax's Adam itself mixes dtypes; tests without an optimiser stay strict."""
+    mode = "strict" if "strict" in request.keywords else "standard"
+    with jax.numpy_dtype_promotion(mode):
+        yield
+
+
+@pytest.fixture(scope="module")
+def rungs():
+    rng = np.random.default_rng(0)
+    train = Examples(rng.normal(size=(200, DIM)).astype(np.float32), np.repeat(np.arange(CLASSES), 10).astype(np.int32))
+    held = stagewise.held_out_classes(COUNTS, 0.25)
+    return tuple(stagewise.make_rung(jax.random.key(1), shifted_bank(k), train, COUNTS, held, 1.0) for k in LADDER)
+
+
+def train(variables, rungs, hyper, key=0, **settings):
+    programs = stagewise.compile_programs(CHAIN, 16)
+    settings = {"steps": 60, "every": 10, "patience": 3} | settings
+    return stagewise.train_stage(programs, variables, hyper, jax.random.key(key), CONTEXT, rungs, **settings)
+
+
+def begin(first, trained=None):
+    return stagewise.begin_stage(CHAIN, jax.random.key(5), RegressorSpec(DIM + 1, first), trained)
+
+
+ROWS_ONLY = stagewise.Hyper(0.0, 1e-2, 1e-4)
+
+
+def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(rungs):
+    _, report = train(begin(1), rungs[1:], ROWS_ONLY, steps=200)
+    assert report.curve.min() < 0.3 * report.curve[0]
+
+
+def test_kept_variables_are_those_of_the_best_look(rungs):
+    variables, report = train(begin(1), rungs[1:], ROWS_ONLY)
+    score = stagewise.held_out_score(CHAIN, variables, CONTEXT, rungs[1:])
+    np.testing.assert_allclose(score[0], report.curve.min(), rtol=1e-5)
+    assert report.best_step == 10 * report.curve.argmin()
+
+
+def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(rungs):
+    start = begin(1)
+    variables, report = train(start, rungs[1:], stagewise.Hyper(0.0, 10.0, 0.0), patience=2)
+    assert report.best_step == 0 and len(report.curve) == 3
+    jax.tree.map(np.testing.assert_array_equal, variables, start)
+
+
+def test_an_earlier_stage_starts_from_the_trained_later_blocks(rungs):
+    late, _ = train(begin(1), rungs[1:], ROWS_ONLY)
+    start = begin(0, late)
+    jax.tree.map(np.testing.assert_array_equal, start["params"]["block_1"], late["params"]["block_1"])
+    assert set(start["params"]) == {"block_0", "block_1"} and set(late["params"]) == {"block_1"}
+    fine_tuned, report = train(start, rungs, ROWS_ONLY)
+    assert report.best_step > 0
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), fine_tuned["params"]["block_1"], late["params"]["block_1"])
+    assert max(jax.tree.leaves(moved)) > 0
+
+
+def test_the_same_key_gives_the_same_bits(rungs):
+    first, second = (train(begin(1), rungs[1:], stagewise.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_held_out_classes_take_no_part_in_training(rungs):
+    rung = rungs[0]
+    seen = rung.theta.shape[1]
+    assert int(rung.y.max()) < seen <= int(rung.held_y.min())
+    scrambled = rung._replace(target=rung.target.at[seen:].set(99.0), held_x=rung.held_x * 0, held_theta=rung.held_theta * 0)
+    state = stagewise.State(begin(0), stagewise._optimiser(ROWS_ONLY).init(begin(0)["params"]))
+    step = jax.jit(lambda s, r: stagewise.train_step(CHAIN, 16, s, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
+    jax.tree.map(np.testing.assert_array_equal, step(state, (rung, rungs[1])), step(state, (scrambled, rungs[1])))
+
+
+def test_held_out_classes_are_spread_over_the_counts():
+    counts = np.arange(100)[::-1]
+    held = stagewise.held_out_classes(counts, 0.2)
+    assert held.sum() == 20
+    assert all(held[i : i + 5].sum() == 1 for i in range(0, 100, 5))
+
+
+@pytest.mark.strict
+def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(rungs):
+    variables = begin(0)
+    rest = {"batch_stats": variables["batch_stats"]}
+    episode = stagewise.draw_episode(jax.random.key(0), rungs, 16)
+
+    def loss(params, weight):
+        return stagewise._objective(params, rest, CHAIN, CONTEXT, rungs, weight, episode)[0]
+
+    losses = [jax.jit(loss)(variables["params"], weight) for weight in (0.0, 1.0)]
+    rows, task = 0.0, 0.0
+    for rung, subset, index in zip(rungs, *episode, strict=True):
+        theta, target = np.asarray(rung.theta[subset]), np.asarray(rung.target)[: rung.theta.shape[1]]
+        rows += ((theta - target) ** 2).sum(1).mean() / (target**2).sum(1).mean() / 2
+        logits = np.asarray(rung.x[index]) @ theta[:, :-1].T + theta[:, -1]
+        task -= log_softmax(logits, axis=1)[np.arange(16), np.asarray(rung.y[index])].mean() / 2
+    np.testing.assert_allclose(losses, [rows, rows + task], rtol=1e-5)  # the untrained chain is the identity
+    jax.jit(jax.grad(loss))(variables["params"], 1.0)
+
+
+@pytest.mark.strict
+def test_losses_are_their_formulas():
+    theta, target = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
+    assert float(stagewise.row_loss(theta[0], target[0])) == 1 + 0 + 1
+    x = np.array([1.0, -1.0])
+    logits = theta[:, :2] @ x + theta[:, 2]
+    expected = np.log(np.exp(logits).sum()) - logits[1]
+    np.testing.assert_allclose(stagewise.task_loss(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(1)), expected, rtol=1e-6)
