@@ -1,6 +1,6 @@
 """The default: 250 letters in many type families, a long tail from 200 to 2 examples a class.
 
-    python bin/run.py --stage=meta
+python bin/run.py --stage=meta
 """
 
 from mmn_jax.config import default

@@ -1,7 +1,7 @@
 """Your own features, with their natural counts or made long-tailed.
 
-    python bin/run.py --stage=meta --config=configs/own_features.py --config.data.path=FILE.npz
-    ... --config.data.longtail.imbalance=100 --config.data.longtail.max_per_class=200
+python bin/run.py --stage=meta --config=configs/own_features.py --config.data.path=FILE.npz
+... --config.data.longtail.imbalance=100 --config.data.longtail.max_per_class=200
 """
 
 from mmn_jax.config import default

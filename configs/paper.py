@@ -1,6 +1,6 @@
 """The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets and blocks as wide as the features.
 
-    python bin/run.py --stage=meta --config=configs/paper.py --workdir=runs/paper
+python bin/run.py --stage=meta --config=configs/paper.py --workdir=runs/paper
 """
 
 from mmn_jax.config import default

@@ -39,7 +39,7 @@ def default() -> ConfigDict:
     c.meta.split = "recursive"  # the paper's; fixed: one block on one k, its ablation
     c.meta.fixed_shots = 8  # k of the fixed split, whose head classes have 2k examples
     c.meta.width = 32  # hidden width of a block (the paper: d)
-    c.meta.task_weight = (0.01, 0.1, 1.0)  # λ, candidates; 0 is the ablation without task loss
+    c.meta.task_weight = (0.01, 0.1)  # λ, candidates; 0 is the ablation without task loss
     c.meta.rate = (1e-3,)  # learning rate, candidates
     c.meta.decay = (1e-2,)  # weight decay, candidates
     c.meta.strength = (0.5, 0.75, 1.0)  # how much of the movement is applied, candidates; 1 is the paper's

@@ -155,6 +155,7 @@ def _precondition(factors, r):
 
 def _newton_direction(frame, point, factors, tolerance, limit):
     """Preconditioned conjugate gradients on H s = -g, down to a residual norm of `tolerance`."""
+
     def unfinished(state):
         _, r, _, rho, k = state
         return (jnp.linalg.norm(r) > tolerance) & (rho > 0) & (k < limit)

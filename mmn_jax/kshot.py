@@ -104,7 +104,7 @@ def fit_bank(
         theta, info = _fit_chunk(key, index, x, y, start, shots, jnp.float32(ridge / n), tol)
         keep = min(chunk, subsets - first)
         rows.append(np.asarray(theta[:keep]))
-        infos.append(jax.tree.map(lambda field: np.asarray(field[:keep]), info))
+        infos.append(jax.tree.map(lambda field, keep=keep: np.asarray(field[:keep]), info))
     target, _ = fit_one(padded, jnp.zeros((len(classes), x.shape[1] + 1)), target_tol)
     info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
     return Bank(shots, classes, np.concatenate(rows), np.asarray(target)), info

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -23,8 +22,8 @@ from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
 from mmn_jax.keys import stream
-from mmn_jax.regressor import Context, Regressor, RegressorSpec, residual_chain
-from mmn_jax.transfer import transfer_rows
+from mmn_jax.regressor import Context, Regressor, RegressorSpec, entry_rung, residual_chain
+from mmn_jax.transfer import movement, transfer_rows
 from mmn_jax.types import BadInput, Bank, Examples, FeatureSet, LongTail
 
 STAGES = ("split", "heads", "kshot", "meta", "eval", "report", "all")
@@ -156,7 +155,9 @@ def banks(run: Run, data: Data) -> list[Bank]:
             arrays = {"classes": bank.classes, "theta": bank.theta, "target": bank.target}
             return arrays, {"gradient_norm": float(info.gradient_norm.max()), "products": float(info.products.mean())}
 
-        arrays, _ = artifacts.cached(path, make)
+        arrays, record = artifacts.cached(path, make)
+        if record["gradient_norm"] > settings.tol:
+            run.terminal.say(f"  warning: a head of k = {shots} stopped at gradient norm {record['gradient_norm']:.1e}, above kshot.tol")
         made.append(Bank(shots, **arrays))
     return made
 
@@ -186,9 +187,7 @@ def chain(run: Run, data: Data, ladder: tuple[int, ...], all_banks: list[Bank]) 
     context = Context(jnp.asarray(tail.train.x.T @ tail.train.x / len(tail.train.x)), jnp.zeros(len(tail.counts), jnp.int32))
     unit = stagewise.row_unit(all_banks)
     held = stagewise.held_out_classes(tail.counts, settings.held_out)
-    rungs = [
-        stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, tail.train, tail.counts, held, unit) for bank in all_banks
-    ]
+    rungs = [stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, tail.train, tail.counts, held, unit) for bank in all_banks]
     programs = stagewise.compile_programs(regressor, settings.batch)
     used = {k: v for k, v in settings.to_dict().items() if k not in ("strength", "split", "fixed_shots")}
     depends = ([_bank_path(run, data, k)[0].name for k in ladder], used)
@@ -252,15 +251,18 @@ def meta(run: Run, data: Data, plain: Model, all_banks: list[Bank]) -> Model:
     strengths = list(run.config.meta.strength)
 
     def make():
-        trials = list(_transfer_trials(run, data, _moved_head(run, data, plain), trained, 2 * ladder[-1]))
-        best = max(range(len(trials)), key=lambda t: trials[t][1]["val_accuracy"])  # the first of equals
-        return {"theta": trials[best][0]}, {"chosen": trials[best][1], "trials": [trial for _, trial in trials]}
+        start = _moved_head(run, data, plain)
+        trials = list(_transfer_trials(run, data, start, trained, 2 * ladder[-1]))
+        rows, chosen = max(trials, key=lambda trial: trial[1]["val_accuracy"])  # the first of equals
+        moved_by = movement(start, rows, np.asarray(entry_rung(data.tail.counts, ladder)), len(ladder))
+        return {"theta": rows}, {"chosen": chosen, "movement": moved_by, "trials": [trial for _, trial in trials]}
 
     path = run.path("transfer", trained.name, data.name, run.config.heads.to_dict(), strengths)
     arrays, record = artifacts.cached(path, make)
     bank_seconds = sum(artifacts.restore_record(_bank_path(run, data, k)[0])["seconds"] for k in ladder)
     tuned = {k: v for k, v in record["chosen"].items() if k != "val_accuracy"}
     tuned |= {"settings_tried": len(record["trials"]), "ladder": list(ladder), "split": run.config.meta.split}
+    tuned["movement"] = record["movement"]
     seconds = plain.seconds + bank_seconds + trained.seconds + record["seconds"]
     return Model(arrays["theta"], record["chosen"]["val_accuracy"], tuned, seconds)
 

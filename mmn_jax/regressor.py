@@ -122,7 +122,6 @@ class Chain(nn.Module):
             active = rung <= i
             residual = Block(self.width, len(self.ladder), name=f"block_{i}")(theta, rung, active, train)
             theta = theta + jnp.where(active[:, None], residual, 0.0)
-            self.sow("intermediates", f"residual_{i}", residual)
         return theta
 
 

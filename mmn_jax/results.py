@@ -113,7 +113,10 @@ def as_text(table: dict[str, Any]) -> str:
     """The table for a terminal, in aligned columns."""
     lines = rows(table)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))) for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    )
 
 
 def as_markdown(table: dict[str, Any]) -> str:

@@ -21,7 +21,6 @@ from mmn_jax.kshot import class_pool
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.types import Bank, Examples
 
-
 PAD = 512  # rungs hold multiples of so many examples
 
 
@@ -34,11 +33,11 @@ class Hyper(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """What one k brings to training, rows in units of `unit`; the classes that train come first, those held out last.
+    """What one k brings to training, rows in units of `unit`; classes that train come first, those held out last.
 
     shots: [C_k] all k. theta: [S, seen, d+1]. target: [C_k, d+1]. x, y: the `examples` of the
-    classes that train, padded so that seeds share compiled programs. held_theta: [heads, C_k, d+1], held_x, held_y: what held-out classes are judged by.
-    Labels are positions in C_k.
+    classes that train, padded so that seeds share compiled programs. held_theta: [heads, C_k, d+1],
+    held_x, held_y: what held-out classes are judged by. Labels are positions in C_k.
     """
 
     shots: jax.Array
@@ -80,7 +79,9 @@ def row_unit(banks: Iterable[Bank]) -> float:
     return float(np.sqrt(np.mean([np.mean(np.square(bank.target)) for bank in banks])))
 
 
-def make_rung(key: jax.Array, bank: Bank, train: Examples, counts: np.ndarray, held: np.ndarray, unit: float, queries: int = 512, heads: int = 8) -> Rung:
+def make_rung(
+    key: jax.Array, bank: Bank, train: Examples, counts: np.ndarray, held: np.ndarray, unit: float, queries: int = 512, heads: int = 8
+) -> Rung:
     """A bank as a Rung; held-out classes are judged by `heads` heads and `queries` examples."""
     order = np.argsort(held[bank.classes], kind="stable")
     classes = bank.classes[order]

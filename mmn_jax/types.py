@@ -1,6 +1,6 @@
 """The data that flows, as NamedTuples, and the one error that bad input raises.
 
-    source → FeatureSet → LongTail → heads θ → Bank → Regressor variables → transferred θ̂ → scores
+source → FeatureSet → LongTail → heads θ → Bank → Regressor variables → transferred θ̂ → scores
 """
 
 from typing import NamedTuple

@@ -10,8 +10,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
-import numpy as np
-import pytest
+import numpy as np  # noqa: E402 - after the environment, which JAX reads when it is imported
+import pytest  # noqa: E402 - likewise
 
 
 def blobs(seed, counts, dim, spread=1.0):

@@ -83,7 +83,9 @@ def test_help_is_printed(tmp_path):
 
 
 def test_sigterm_ends_with_130_and_a_word_on_how_to_go_on(feature_file, tmp_path):
-    process = subprocess.Popen(command(*own(feature_file, tmp_path / "run")), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(*own(feature_file, tmp_path / "run")), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for line in process.stdout:
         if "kshot" in line:
             break

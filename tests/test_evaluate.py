@@ -41,7 +41,9 @@ def test_calibration_error_by_hand():
 def test_the_interval_agrees_with_scipy_where_there_is_one_class():
     difference = RNG.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=(1, 400))
     mean, low, high = evaluate.paired_interval(difference, np.zeros(400, int), np.random.default_rng(1), draws=10000)
-    reference = bootstrap((difference[0],), np.mean, method="percentile", n_resamples=10000, rng=np.random.default_rng(2)).confidence_interval
+    reference = bootstrap(
+        (difference[0],), np.mean, method="percentile", n_resamples=10000, rng=np.random.default_rng(2)
+    ).confidence_interval
     assert mean == pytest.approx(100 * difference.mean())
     np.testing.assert_allclose([low, high], [100 * reference.low, 100 * reference.high], atol=0.7)
 

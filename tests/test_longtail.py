@@ -16,7 +16,9 @@ def feature_set(counts, own_val=False):
     return FeatureSet("toy", part, part if own_val else None, part, tuple(map(str, range(len(counts)))))
 
 
-@pytest.mark.parametrize(("classes", "largest", "imbalance", "ends"), [(250, 200, 100, (200, 2)), (100, 480, 96, (480, 5)), (150, 80, 80, (80, 1))])
+@pytest.mark.parametrize(
+    ("classes", "largest", "imbalance", "ends"), [(250, 200, 100, (200, 2)), (100, 480, 96, (480, 5)), (150, 80, 80, (80, 1))]
+)
 def test_counts_fall_from_the_largest_to_the_stated_smallest(classes, largest, imbalance, ends):
     counts = tail_counts(classes, largest, imbalance)
     assert (counts[0], counts[-1]) == ends and (np.diff(counts) <= 0).all()
@@ -60,7 +62,13 @@ def test_no_class_gets_more_than_it_has_and_natural_counts_stand():
 
 @pytest.mark.parametrize(
     ("settings_", "named"),
-    [({"imbalance": 0.0}, "imbalance"), ({"imbalance": -3.0}, "imbalance"), ({"imbalance": float("nan")}, "imbalance"), ({"max_per_class": 0}, "max_per_class"), ({"val_per_class": 0}, "val_per_class")],
+    [
+        ({"imbalance": 0.0}, "imbalance"),
+        ({"imbalance": -3.0}, "imbalance"),
+        ({"imbalance": float("nan")}, "imbalance"),
+        ({"max_per_class": 0}, "max_per_class"),
+        ({"val_per_class": 0}, "val_per_class"),
+    ],
 )
 def test_settings_that_make_no_sense_are_named(settings_, named):
     with pytest.raises(BadInput, match=named):

@@ -1,4 +1,4 @@
-"""The stages in one process: interrupted anywhere, they go on and give the same result; a changed setting remakes only what depends on it."""
+"""The stages in one process: interrupted, they go on to the same result; a changed setting remakes only what depends on it."""
 
 import json
 
@@ -51,7 +51,7 @@ def done(feature_file, tmp_path_factory):
 
 
 def test_a_run_gives_every_method_with_consistent_figures(done):
-    config, workdir, table = done
+    _, _, table = done
     assert list(table["methods"]) == ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
     for name, method in table["methods"].items():
         assert method["accuracy"] == pytest.approx(np.mean(table["per_class"][name][0]))

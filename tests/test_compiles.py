@@ -1,0 +1,59 @@
+"""What is compiled once stays compiled: over chunks, keys, seeds of nearly the same size, ridges, scalings and candidates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from conftest import blobs
+
+from mmn_jax import kshot, stagewise, tuning
+from mmn_jax.heads import fit_one
+from mmn_jax.regressor import Context, RegressorSpec, residual_chain
+from mmn_jax.types import Bank, Examples
+from mmn_jax.weighting import Weighting
+
+
+def compiled(function, work):
+    before = function._cache_size()
+    work()
+    return function._cache_size() - before
+
+
+def test_a_bank_is_one_program_whatever_its_chunks_key_and_ridge():
+    counts = np.array([7, 9, 8, 6])
+    train = Examples(*blobs(0, counts, 3))
+
+    def banks():
+        for key, ridge in ((0, 0.1), (1, 0.2)):
+            kshot.fit_bank(jax.random.key(key), train, counts, 2, 7, ridge, 1e-4, 1e-4, 3 * kshot.head_bytes(8, 3, 4))
+
+    assert compiled(kshot._fit_chunk, banks) == 1
+
+
+def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes():
+    def tune():
+        for extra in (0, 5):
+            x, y = blobs(0, [21 + extra, 10, 9], 3)
+            weighting = Weighting(np.ones(len(y), np.float32), np.zeros(3, np.float32))
+            tuning.tune_head(Examples(x, y), Examples(x, y), weighting, (1e-1, 1e-2, 1e-3), 1e-3, 1e-4)
+
+    assert compiled(fit_one, tune) == 1
+
+
+def test_a_stage_is_one_program_for_all_candidates():
+    counts = np.full(10, 6)
+    rng = np.random.default_rng(0)
+    train = Examples(*blobs(0, counts, 3))
+    target = rng.normal(size=(10, 4)).astype(np.float32)
+    bank = Bank(1, np.arange(10), np.stack([target] * 3), target)
+    held = stagewise.held_out_classes(counts, 0.2)
+    rung = stagewise.make_rung(jax.random.key(0), bank, train, counts, held, 1.0)
+    chain = residual_chain((1,), 4)
+    programs = stagewise.compile_programs(chain, 8)
+    context = Context(jnp.eye(3), jnp.zeros(10, jnp.int32))
+    with jax.numpy_dtype_promotion("standard"):
+        for weight in (0.1, 1.0):
+            variables = stagewise.begin_stage(chain, jax.random.key(0), RegressorSpec(4, 0), None)
+            hyper = stagewise.Hyper(weight, 1e-3, 1e-2)
+            key = jax.random.key(int(10 * weight))
+            stagewise.train_stage(programs, variables, hyper, key, context, (rung,), steps=4, every=2, patience=3)
+    assert programs.step._cache_size() == 1 and programs.score._cache_size() == 1
