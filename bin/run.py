@@ -59,7 +59,7 @@ def main(argv):
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     try:
-        if "--help" in argv:
+        if {"-h", "-help", "--help", "--help=true"} & set(argv):
             print(f"{__doc__}\n{FLAGS.main_module_help()}")
         else:
             show(*parse(argv))

@@ -12,4 +12,5 @@ def get_config():
     config.data.longtail.max_per_class = 200
     config.kshot.subsets = (1000, 500, 200)
     config.meta.width = 129
+    config.meta.strength = (1.0,)
     return config

@@ -54,7 +54,7 @@ def restore_record(directory: Path) -> Record:
 
 def digest(*parts: Any) -> str:
     """A short hash of JSON-able parts, which names the artefact that depends on just these."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=float).encode()).hexdigest()[:12]
 
 
 def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[Arrays, Record]:
@@ -67,7 +67,7 @@ def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[
 
 
 def writable_directory(path: str | Path) -> Path:
-    """The directory, made where it is missing; leftovers of interrupted saves in it are removed.
+    """The directory, made where it is missing; leftovers of interrupted saves in its seeds' folders are removed.
 
     Raises:
       BadInput: it cannot be made or written to.
@@ -79,7 +79,7 @@ def writable_directory(path: str | Path) -> Path:
         raise BadInput(f"--workdir={path}: cannot be made ({error.strerror})") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise BadInput(f"--workdir={path}: cannot be written to")
-    for leftover in path.glob("**/*.orbax-checkpoint-tmp*"):
+    for leftover in path.glob("seed-*/*.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
     return path
 

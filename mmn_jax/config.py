@@ -70,7 +70,10 @@ _POSITIVES = (_all(lambda v: v > 0), "must list numbers above 0")
 _NOT_NEGATIVES = (_all(lambda v: v >= 0), "must list numbers from 0 up")
 _RULES = {
     "seed": (_one(lambda v: 0 <= v < 2**31), "must be from 0 to 2^31 - 1"),
-    "seeds": (lambda seeds: all(isinstance(v, int) and 0 <= v < 2**31 for v in seeds), "must list integers from 0 to 2^31 - 1"),
+    "seeds": (
+        lambda seeds: len(set(seeds)) == len(seeds) and all(isinstance(v, int) and 0 <= v < 2**31 for v in seeds),
+        "must list different integers from 0 to 2^31 - 1",
+    ),
     "data.source": (lambda v: v in ("glyphs", "npz"), "must be glyphs or npz"),
     "heads.l2": _POSITIVES,
     "heads.tol": _POSITIVE,
@@ -104,8 +107,14 @@ def check(config: ConfigDict) -> None:
     for key, (test, rule) in _RULES.items():
         value = config
         for part in key.split("."):
+            if part not in value:
+                raise BadInput(f"--config: the recipe lacks {key}; start it from mmn_jax.config.default()")
             value = value[part]
-        if not test(value):
+        try:
+            allowed = test(value)
+        except TypeError:  # text or nothing where a number belongs
+            allowed = False
+        if not allowed:
             raise BadInput(f"--config.{key}: {rule}, it is {value}")
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -10,6 +10,7 @@ A draw depends on (seed, k, s) alone, whatever the chunking.
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,51 +61,58 @@ def _fit_chunk(key, subsets, x, y, start, shots, l2, tol):
     return jax.vmap(one)(subsets)
 
 
-def head_bytes(examples: int, dim: int, classes: int) -> int:
-    """A forecast of the working memory of one head's solve: features, their curvature, and the arrays of logits."""
+def head_bytes(examples: int, dim: int, classes: int, pool: int) -> int:
+    """A forecast of the working memory of one head: its draw from the pool, features, their curvature, and the arrays of logits."""
     rank = min(examples, dim) + 1
-    return 4 * (2 * examples * dim + 2 * examples * rank + 10 * examples * classes + 10 * classes * rank + 3 * rank * rank)
+    solve = 2 * examples * dim + 2 * examples * rank + 10 * examples * classes + 10 * classes * rank + 3 * rank * rank
+    return 4 * (6 * pool + solve)
+
+
+class BankPlan(NamedTuple):
+    """What a bank is: shots k, subsets S, ridge ρ = ℓ · n for the summed loss, the gradient norms of its
+    k-shot heads (tol) and of θ* (target_tol), and how many bytes the heads solved at once may take."""
+
+    shots: int
+    subsets: int
+    ridge: float
+    tol: float
+    target_tol: float
+    memory: int
+
+
+class BankInfo(NamedTuple):
+    """How the solves ended: of the S k-shot heads, each field [S], and of θ*."""
+
+    heads: HeadInfo
+    target: HeadInfo
 
 
 def fit_bank(
-    key: jax.Array,
-    train: Examples,
-    counts: np.ndarray,
-    shots: int,
-    subsets: int,
-    ridge: float,
-    tol: float,
-    target_tol: float,
-    memory: int,
-    track: Callable[[Iterable], Iterable] = lambda chunks: chunks,
-) -> tuple[Bank, HeadInfo]:
+    key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan, track: Callable[[Iterable], Iterable] = lambda chunks: chunks
+) -> tuple[Bank, BankInfo]:
     """The bank of one k.
 
     Args:
       key: the stream of this k; subset s uses fold_in(key, s).
       train: normalised examples. counts: [C] of them by class.
-      shots: k. subsets: S. ridge: ρ = ℓ · n, the ridge for the summed loss.
-      tol: gradient norm of every k-shot head; target_tol: of θ*. memory: bytes for the heads solved at once.
       track: wraps the iterable of chunks, for a progress bar.
-
-    Returns:
-      the bank and the k-shot heads' infos, each field [S].
     """
+    shots, subsets = plan.shots, plan.subsets
     classes = shot_classes(counts, shots)
     pool = class_pool(train, classes)
     start = jnp.asarray(np.cumsum(counts[classes]) - counts[classes])
     n = shots * len(classes)
-    chunk = int(np.clip(memory // head_bytes(n, pool.x.shape[1], len(classes)), 1, subsets))
-    everything = HeadProblem(pool.x, pool.y, np.ones(len(pool.y), np.float32), np.zeros(len(classes), np.float32), ridge / len(pool.y))
-    padded = pad_examples(everything)
+    weight, no_offset = np.ones(len(pool.y), np.float32), np.zeros(len(classes), np.float32)
+    padded = pad_examples(HeadProblem(pool.x, pool.y, weight, no_offset, plan.ridge / len(pool.y)))
+    chunk = int(np.clip(plan.memory // head_bytes(n, pool.x.shape[1], len(classes), len(padded.y)), 1, subsets))
     x, y = padded.x, jnp.where(padded.weight > 0, padded.y, len(classes))  # padding sorts last, no draw reaches it
     rows, infos = [], []
     for first in track(range(0, subsets, chunk)):
         index = jnp.minimum(jnp.arange(first, first + chunk), subsets - 1)  # the last chunk is filled up, then cut
-        theta, info = _fit_chunk(key, index, x, y, start, shots, jnp.float32(ridge / n), tol)
+        theta, info = _fit_chunk(key, index, x, y, start, shots, jnp.float32(plan.ridge / n), plan.tol)
         keep = min(chunk, subsets - first)
         rows.append(np.asarray(theta[:keep]))
         infos.append(jax.tree.map(lambda field, keep=keep: np.asarray(field[:keep]), info))
-    target, _ = fit_one(padded, jnp.zeros((len(classes), x.shape[1] + 1)), target_tol)
-    info = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
+    target, target_info = fit_one(padded, jnp.zeros((len(classes), x.shape[1] + 1)), plan.target_tol)
+    info = BankInfo(jax.tree.map(lambda *parts: np.concatenate(parts), *infos), jax.device_get(target_info))
     return Bank(shots, classes, np.concatenate(rows), np.asarray(target)), info

@@ -6,8 +6,10 @@ Each stage of a seed writes artefacts under the workdir, named by a hash of just
 on, so a change of λ doesn't refit the bank, and a run that was stopped goes on where it was.
 """
 
+import itertools
 import platform
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts, kshot, stagewise, tuning, weighting
+from mmn_jax import __version__, artifacts, kshot, stagewise, tuning, weighting
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
 from mmn_jax.keys import stream
-from mmn_jax.regressor import Context, Regressor, RegressorSpec, entry_rung, residual_chain
-from mmn_jax.transfer import movement, transfer_rows
+from mmn_jax.regressor import Context, Regressor, RegressorSpec, block_movement, residual_chain
+from mmn_jax.transfer import transfer_rows
 from mmn_jax.types import BadInput, Bank, Examples, FeatureSet, LongTail
 
 STAGES = ("split", "heads", "kshot", "meta", "eval", "report", "all")
-ARTIFACT_SCHEMA = 1  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 2  # part of every hash: artefacts of another layout are made anew
 BASELINES = {
     method.__name__: method for method in (weighting.plain, weighting.over_sampling, weighting.under_sampling, weighting.cost_sensitive)
 }
@@ -74,6 +76,8 @@ class Model(NamedTuple):
 def load_features(config: ConfigDict) -> FeatureSet:
     """The FeatureSet that config.data names."""
     if config.data.source == "glyphs":
+        if config.data.path:
+            raise BadInput(f"--config.data.path={config.data.path}: this recipe has its own features; use --config=configs/own_features.py")
         return glyphs.load()
     if not config.data.path:
         raise BadInput("--config.data.path: give the npz file with your features")
@@ -82,7 +86,9 @@ def load_features(config: ConfigDict) -> FeatureSet:
 
 def split(run: Run) -> Data:
     """The long-tailed split of this seed."""
-    settings = run.config.data.longtail.to_dict() | {"val_per_class": run.config.data.val_per_class}
+    settings = run.config.data.longtail.to_dict()
+    if run.features.val is None:
+        settings["val_per_class"] = run.config.data.val_per_class
     path = run.path("split", run.fingerprint, run.seed, settings)
 
     def make():
@@ -93,6 +99,11 @@ def split(run: Run) -> Data:
     normalise = tuning.normalisation(tail.train.x)
     train, val, test = (Examples(normalise(x), y) for x, y in (tail.train, tail.val, tail.test))
     return Data(LongTail(train, val, test, tail.counts), normalise, path.name)
+
+
+def _warn_unless_solved(run, what, norm, tol, setting):
+    if not norm <= tol:
+        run.terminal.say(f"  warning: {what} stopped at gradient norm {norm:.1e}, above {setting}")
 
 
 def heads(run: Run, data: Data) -> dict[str, Model]:
@@ -111,6 +122,7 @@ def heads(run: Run, data: Data) -> dict[str, Model]:
         arrays, record = artifacts.cached(path, lambda name=name, method=method: make(name, method))
         tuned = {k: v for k, v in record["chosen"].items() if k != "val_accuracy"} | {"settings_tried": len(record["trials"])}
         models[name] = Model(arrays["theta"], record["chosen"]["val_accuracy"], tuned, record["seconds"])
+        _warn_unless_solved(run, name, tuned["gradient_norm"], settings.final_tol, "heads.final_tol")
     return models
 
 
@@ -123,65 +135,61 @@ def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
     return (k,) if len(kshot.shot_classes(counts, k)) >= enough else ()
 
 
-def _bank_path(run, data, shots):
+def _bank_plan(run, data, shots):
+    """The plan of a bank and the artefact that holds it."""
     settings = run.config.kshot
     subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
-    return run.path(f"bank-{shots}", data.name, shots, subsets, settings.l2, settings.tol, run.config.heads.tol), subsets
+    plan = kshot.BankPlan(
+        shots, subsets, settings.l2 * len(data.tail.train.y), settings.tol, run.config.heads.final_tol, settings.memory_mb << 20
+    )
+    return plan, run.path(f"bank-{shots}", data.name, plan._replace(memory=0))
 
 
 def banks(run: Run, data: Data) -> list[Bank]:
     """The bank of every k of the ladder."""
     settings, tail = run.config.kshot, data.tail
-    ladder = shots_used(run.config, tail.counts)
     made = []
-    for shots in ladder:
-        path, subsets = _bank_path(run, data, shots)
+    for shots in shots_used(run.config, tail.counts):
+        plan, path = _bank_plan(run, data, shots)
         classes = kshot.shot_classes(tail.counts, shots)
-        run.terminal.say(f"  k = {shots}: {subsets} heads of the {len(classes)} classes with {2 * shots} examples or more")
+        run.terminal.say(f"  k = {shots}: {plan.subsets} heads of the {len(classes)} classes with {2 * shots} examples or more")
 
-        def make(shots=shots, subsets=subsets):
+        def make(plan=plan):
+            key = stream(run.seed, "kshot", plan.shots)
             bank, info = kshot.fit_bank(
-                stream(run.seed, "kshot", shots),
-                tail.train,
-                tail.counts,
-                shots,
-                subsets,
-                settings.l2 * len(tail.train.y),
-                settings.tol,
-                run.config.heads.tol,
-                settings.memory_mb << 20,
-                lambda chunks: run.terminal.track(chunks, f"kshot k={shots}"),
+                key, tail.train, tail.counts, plan, lambda chunks: run.terminal.track(chunks, f"kshot k={plan.shots}")
             )
+            norms = {"gradient_norm": float(info.heads.gradient_norm.max()), "target_gradient_norm": float(info.target.gradient_norm)}
             arrays = {"classes": bank.classes, "theta": bank.theta, "target": bank.target}
-            return arrays, {"gradient_norm": float(info.gradient_norm.max()), "products": float(info.products.mean())}
+            return arrays, {**norms, "products": float(info.heads.products.mean())}
 
         arrays, record = artifacts.cached(path, make)
-        if record["gradient_norm"] > settings.tol:
-            run.terminal.say(f"  warning: a head of k = {shots} stopped at gradient norm {record['gradient_norm']:.1e}, above kshot.tol")
+        _warn_unless_solved(run, f"a head of k = {shots}", record["gradient_norm"], settings.tol, "kshot.tol")
+        _warn_unless_solved(run, f"θ* of k = {shots}", record["target_gradient_norm"], plan.target_tol, "heads.final_tol")
         made.append(Bank(shots, **arrays))
     return made
 
 
 class Trained(NamedTuple):
-    """A trained regressor: all candidates' variables, what training rows were divided by, and the artefact it came from."""
+    """A trained regressor of every candidate: its variables and its artefact; what rows were divided by in training."""
 
     regressor: Regressor
     candidates: list[stagewise.Hyper]
     variables: list[dict]
+    names: list[str]
     unit: float
     context: Context
-    name: str
     seconds: float
 
 
 def _candidates(settings):
-    grid = np.meshgrid(settings.task_weight, settings.rate, settings.decay, indexing="ij")
-    return [stagewise.Hyper(*map(float, point)) for point in np.stack([axis.ravel() for axis in grid], 1)]
+    return [stagewise.Hyper(*map(float, point)) for point in itertools.product(settings.task_weight, settings.rate, settings.decay)]
 
 
-def chain(run: Run, data: Data, ladder: tuple[int, ...], all_banks: list[Bank]) -> Trained:
-    """The residual chain of every candidate, trained back to front; saved after each stage."""
+def chain(run: Run, data: Data, all_banks: list[Bank]) -> Trained:
+    """The residual chain of every candidate, trained back to front; each saved after each stage."""
     settings, tail = run.config.meta, data.tail
+    ladder = tuple(bank.shots for bank in all_banks)
     regressor = residual_chain(ladder, settings.width)
     candidates = _candidates(settings)
     context = Context(jnp.asarray(tail.train.x.T @ tail.train.x / len(tail.train.x)), jnp.zeros(len(tail.counts), jnp.int32))
@@ -189,80 +197,81 @@ def chain(run: Run, data: Data, ladder: tuple[int, ...], all_banks: list[Bank]) 
     held = stagewise.held_out_classes(tail.counts, settings.held_out)
     rungs = [stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, tail.train, tail.counts, held, unit) for bank in all_banks]
     programs = stagewise.compile_programs(regressor, settings.batch)
-    used = {k: v for k, v in settings.to_dict().items() if k not in ("strength", "split", "fixed_shots")}
-    depends = ([_bank_path(run, data, k)[0].name for k in ladder], used)
-    trained, seconds = [None] * len(candidates), 0.0
+    bank_names = [_bank_plan(run, data, k)[1].name for k in ladder]
+    used = {name: settings[name] for name in ("width", "held_out", "batch", "steps", "every", "patience")}
+
+    def train(i, hyper, trained):
+        spec = RegressorSpec(tail.train.x.shape[1] + 1, i)
+        variables, report = stagewise.train_stage(
+            programs,
+            stagewise.begin_stage(regressor, stream(run.seed, "chain", i), spec, trained),
+            hyper,
+            stream(run.seed, "episodes", i),
+            context,
+            tuple(rungs[i:]),
+            steps=settings.steps,
+            every=settings.every,
+            patience=settings.patience,
+            track=lambda steps: run.terminal.track(steps, f"meta stage {i}, λ = {hyper.task_weight:g}"),
+        )
+        return variables, {"best_step": report.best_step, "held_out": report.curve.tolist()}
+
+    trained, names, seconds = [None] * len(candidates), [], 0.0
     for i in reversed(range(len(ladder))):
         seen = int((~held[all_banks[i].classes]).sum())
         run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(all_banks[i].classes) - seen} held out")
-
-        def make(i=i, trained=trained):
-            spec = RegressorSpec(tail.train.x.shape[1] + 1, i)
-            results, reports = {}, []
-            for number, hyper in enumerate(candidates):
-                variables = stagewise.begin_stage(regressor, stream(run.seed, "chain", i), spec, trained[number])
-                results[str(number)], report = stagewise.train_stage(
-                    programs,
-                    variables,
-                    hyper,
-                    stream(run.seed, "episodes", i),
-                    context,
-                    tuple(rungs[i:]),
-                    steps=settings.steps,
-                    every=settings.every,
-                    patience=settings.patience,
-                    track=lambda steps: run.terminal.track(steps, f"meta stage {i}"),
-                )
-                reports.append({"candidate": hyper._asdict(), "best_step": report.best_step, "held_out": report.curve.tolist()})
-            return results, {"reports": reports}
-
-        arrays, record = artifacts.cached(run.path(f"chain-{i}", depends), make)
-        trained = [arrays[str(number)] for number in range(len(candidates))]
-        seconds += record["seconds"]
-    return Trained(regressor, candidates, trained, unit, context, run.path("chain-0", depends).name, seconds)
+        paths = [run.path(f"chain-{i}", bank_names, used, hyper) for hyper in candidates]
+        work = zip(paths, candidates, trained, strict=True)
+        saved = [artifacts.cached(path, partial(train, i, hyper, variables)) for path, hyper, variables in work]
+        trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
+        seconds += sum(record["seconds"] for _, record in saved)
+    return Trained(regressor, candidates, trained, names, unit, context, seconds)
 
 
 def _moved_head(run, data, plain):
-    """The plain head at the bank's ridge, whose rows have the dynamics the chain has learned."""
+    """The plain problem at the bank's own ridge: rows that differ from the bank's in their shots, not in their regularisation."""
     drawn = weighting.plain(stream(run.seed, "weighting", "plain"), data.tail.train.y, data.tail.counts)
-    return tuning.fit_weighted(data.tail.train, drawn, run.config.kshot.l2, plain.theta, run.config.heads.final_tol)[0]
+    return tuning.fit_weighted(data.tail.train, drawn, run.config.kshot.l2, plain.theta, run.config.heads.final_tol)
 
 
 def _transfer_trials(run, data, theta, trained, keep_from):
     """Every candidate × strength × whether many-shot classes keep their rows, judged on validation data."""
     counts, val = data.tail.counts, data.tail.val
-    for hyper, variables in zip(trained.candidates, trained.variables, strict=True):
+    for number, (hyper, variables) in enumerate(zip(trained.candidates, trained.variables, strict=True)):
         for keep in (True, False):
             limit = keep_from if keep else np.iinfo(np.int32).max
             moved = transfer_rows(trained.regressor, variables, theta, counts, trained.context, trained.unit, limit)
             for strength in run.config.meta.strength:
                 rows = (theta + strength * (moved - theta)).astype(np.float32)
                 accuracy = mean_class_accuracy(predict_logits(rows, val.x), val.y)
-                yield rows, {**hyper._asdict(), "many_shot_keep": keep, "strength": strength, "val_accuracy": accuracy}
+                chosen = {**hyper._asdict(), "many_shot_keep": keep, "strength": strength, "val_accuracy": accuracy}
+                yield rows, number, chosen
 
 
 def meta(run: Run, data: Data, plain: Model, all_banks: list[Bank]) -> Model:
-    """MetaModelNet: trains the chain on the banks and moves the plain head's tail rows."""
+    """MetaModelNet: trains the chain on the banks, then moves the rows of a plain head fitted at the bank's ridge."""
     ladder = tuple(bank.shots for bank in all_banks)
     if not ladder:
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")
         return plain._replace(tuned={**plain.tuned, "fallback": "plain"})
-    trained = chain(run, data, ladder, all_banks)
-    strengths = list(run.config.meta.strength)
+    trained = chain(run, data, all_banks)
 
     def make():
-        start = _moved_head(run, data, plain)
+        start, info = _moved_head(run, data, plain)
         trials = list(_transfer_trials(run, data, start, trained, 2 * ladder[-1]))
-        rows, chosen = max(trials, key=lambda trial: trial[1]["val_accuracy"])  # the first of equals
-        moved_by = movement(start, rows, np.asarray(entry_rung(data.tail.counts, ladder)), len(ladder))
-        return {"theta": rows}, {"chosen": chosen, "movement": moved_by, "trials": [trial for _, trial in trials]}
+        rows, number, chosen = max(trials, key=lambda trial: trial[2]["val_accuracy"])  # the first of equals
+        counts = jnp.asarray(data.tail.counts)
+        movement = block_movement(ladder, run.config.meta.width, trained.variables[number], jnp.asarray(start) / trained.unit, counts)
+        record = {"chosen": chosen, "gradient_norm": float(info.gradient_norm), "movement": movement}
+        return {"theta": rows}, {**record, "trials": [trial for *_, trial in trials]}
 
-    path = run.path("transfer", trained.name, data.name, run.config.heads.to_dict(), strengths)
+    path = run.path("transfer", trained.names, data.name, run.config.heads.to_dict(), list(run.config.meta.strength))
     arrays, record = artifacts.cached(path, make)
-    bank_seconds = sum(artifacts.restore_record(_bank_path(run, data, k)[0])["seconds"] for k in ladder)
+    _warn_unless_solved(run, "the head to move", record["gradient_norm"], run.config.heads.final_tol, "heads.final_tol")
+    bank_seconds = sum(artifacts.restore_record(_bank_plan(run, data, k)[1])["seconds"] for k in ladder)
     tuned = {k: v for k, v in record["chosen"].items() if k != "val_accuracy"}
+    tuned |= {k: record[k] for k in ("gradient_norm", "movement")}
     tuned |= {"settings_tried": len(record["trials"]), "ladder": list(ladder), "split": run.config.meta.split}
-    tuned["movement"] = record["movement"]
     seconds = plain.seconds + bank_seconds + trained.seconds + record["seconds"]
     return Model(arrays["theta"], record["chosen"]["val_accuracy"], tuned, seconds)
 
@@ -288,9 +297,6 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
         return None
     say(f"seed {run.seed}: heads")
     models = heads(run, data)
-    for name, model in models.items():
-        if model.tuned["gradient_norm"] > run.config.heads.final_tol:
-            say(f"  warning: {name} stopped at gradient norm {model.tuned['gradient_norm']:.1e}, above heads.final_tol")
     if upto < STAGES.index("kshot"):
         return None
     say(f"seed {run.seed}: kshot")
@@ -315,5 +321,5 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
 
 def versions() -> dict[str, str]:
     """Of Python and of every package that computes."""
-    names = ("mmn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+    return {"python": platform.python_version(), "mmn_jax": __version__, **{name: metadata.version(name) for name in names}}

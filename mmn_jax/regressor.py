@@ -9,6 +9,7 @@ at block i = ⌊log2 k⌋ and passes all later ones,
 Its last FC starts at zero, so an untrained chain is the identity.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,7 +64,8 @@ def entry_rung(shots: jax.Array, ladder: tuple[int, ...]) -> jax.Array:
 class RungNorm(nn.Module):
     """BatchNorm over the rows of each entry rung apart, since rows of other shot counts have other statistics.
 
-    Scale and shift are shared; running mean and variance are kept per rung [rungs, d+1].
+    Scale and shift are shared; running mean and variance are kept per rung [rungs, d+1]. They start from
+    nothing when a rung is first seen, so `weight` [rungs] says how much they have gathered (Adam's bias correction).
     """
 
     rungs: int
@@ -74,11 +76,13 @@ class RungNorm(nn.Module):
     def __call__(self, rows, rung, active, train):
         dim = rows.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (self.rungs, dim))
-        var = self.variable("batch_stats", "var", jnp.ones, (self.rungs, dim))
+        var = self.variable("batch_stats", "var", jnp.zeros, (self.rungs, dim))
+        weight = self.variable("batch_stats", "weight", jnp.zeros, (self.rungs, 1))
         scale = self.param("scale", nn.initializers.ones, (dim,))
         bias = self.param("bias", nn.initializers.zeros, (dim,))
         member = jax.nn.one_hot(rung, self.rungs)  # products with it are faster than gathers, and so are their gradients
-        used_mean, used_var = mean.value, var.value
+        gathered = jnp.maximum(weight.value, 1.0 - self.momentum)
+        used_mean, used_var = mean.value / gathered, jnp.where(weight.value > 0, var.value / gathered, 1.0)
         if train:
             present = member * active[:, None].astype(member.dtype)
             count = present.sum(0)[:, None]
@@ -89,6 +93,7 @@ class RungNorm(nn.Module):
                 keep = jnp.where(count > 0, self.momentum, 1.0)
                 mean.value = keep * mean.value + (1.0 - keep) * used_mean
                 var.value = keep * var.value + (1.0 - keep) * used_var
+                weight.value = keep * weight.value + (1.0 - keep)
         spread = jax.lax.rsqrt(used_var + self.epsilon)
         return (rows - member @ used_mean) * (member @ spread) * scale + bias
 
@@ -121,6 +126,8 @@ class Chain(nn.Module):
         for i in range(self.first, len(self.ladder)):
             active = rung <= i
             residual = Block(self.width, len(self.ladder), name=f"block_{i}")(theta, rung, active, train)
+            ratio = jnp.linalg.norm(residual, axis=1) / jnp.linalg.norm(theta, axis=1)
+            self.sow("intermediates", f"movement_{i}", jnp.where(active, ratio, 0.0).sum() / active.sum().astype(ratio.dtype))
             theta = theta + jnp.where(active[:, None], residual, 0.0)
         return theta
 
@@ -141,6 +148,14 @@ def residual_chain(ladder: tuple[int, ...], width: int) -> Regressor:
         return moved, {**variables, **state}
 
     return Regressor(init, apply)
+
+
+def block_movement(ladder: tuple[int, ...], width: int, variables: Variables, theta: jax.Array, shots: jax.Array) -> list[float | None]:
+    """Mean ‖f(θ; w_i)‖ / ‖θ‖ of a trained chain's blocks, each over the rows that pass it, None where none does: the
+    identity regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
+    _, sown = Chain(ladder, width, 0).apply(variables, theta, shots, False, mutable="intermediates")
+    means = [float(sown["intermediates"][f"movement_{i}"][0]) for i in range(len(ladder))]
+    return [None if math.isnan(mean) else mean for mean in means]
 
 
 def identity() -> Regressor:

@@ -1,6 +1,6 @@
 """From classifiers to the table: results.json and classifier.npz.
 
-Test examples are read here, once, after every choice has been made.
+Accuracy on test examples is computed here and nowhere else, after every choice has been made.
 """
 
 import io
@@ -26,7 +26,7 @@ def _group_mean(per_class, masks):
     return float(np.mean(means)) if means else None
 
 
-def _method(name, results, right, rng, config):
+def _method(name, results, right, config):
     y = results[0].data.tail.test.y
     models = [result.models[name] for result in results]
     logits = [predict_logits(model.theta, result.data.tail.test.x) for model, result in zip(models, results, strict=True)]
@@ -34,6 +34,7 @@ def _method(name, results, right, rng, config):
     right[name] = np.stack([one.argmax(1) == y for one in logits]).astype(float)
     masks = [shot_groups(result.data.tail.counts, config.eval.few, config.eval.many) for result in results]
     accuracies = [float(np.nanmean(row)) for row in per_class]
+    rng = np.random.default_rng([result.seed for result in results])  # the same draws for every method
     interval = paired_interval(right[name] - right["plain"], y, rng, config.eval.draws)
     entry = {
         "kind": KINDS.get(name, "paper"),
@@ -52,10 +53,9 @@ def _method(name, results, right, rng, config):
 
 def collect(results: list[SeedResult], config: ConfigDict) -> dict[str, Any]:
     """The content of results.json for the methods of all seeds."""
-    rng = np.random.default_rng([int(result.seed) for result in results])
     right, methods, per_class = {}, {}, {}
     for name in results[0].models:
-        methods[name], per_class[name] = _method(name, results, right, rng, config)
+        methods[name], per_class[name] = _method(name, results, right, config)
     groups = shot_groups(results[0].data.tail.counts, config.eval.few, config.eval.many)
     return {
         "schema": 1,
@@ -98,7 +98,7 @@ def _number(value):
 
 
 def rows(table: dict[str, Any]) -> list[list[str]]:
-    """The table as text: a header and one row a method, `mmn` left out while it is metamodelnet itself."""
+    """The table as text: a header and one row a method."""
     header = ["method", "accuracy", "vs plain", *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "seconds"]
     lines = [header]
     for name, method in table["methods"].items():

@@ -22,6 +22,7 @@ from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.types import Bank, Examples
 
 PAD = 512  # rungs hold multiples of so many examples
+WARM = 10  # episodes whose rows a stage's running statistics see before its first look
 
 
 class Hyper(NamedTuple):
@@ -33,13 +34,14 @@ class Hyper(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """What one k brings to training, rows in units of `unit`; classes that train come first, those held out last.
+    """What one k brings to training, rows divided by `unit`; classes that train come first, those held out last.
 
     shots: [C_k] all k. theta: [S, seen, d+1]. target: [C_k, d+1]. x, y: the `examples` of the
-    classes that train, padded so that seeds share compiled programs. held_theta: [heads, C_k, d+1],
-    held_x, held_y: what held-out classes are judged by. Labels are positions in C_k.
+    classes that train, then padding, so that seeds share compiled programs. held_theta: [heads, C_k, d+1],
+    held_x, held_y: what held-out classes are judged by. Labels are positions among the C_k classes.
     """
 
+    unit: jax.Array
     shots: jax.Array
     theta: jax.Array
     target: jax.Array
@@ -66,11 +68,12 @@ class StageReport(NamedTuple):
 
 
 def held_out_classes(counts: np.ndarray, share: float) -> np.ndarray:
-    """[C] mask of the classes held out of training: every (1 / share)-th in the order of counts, so that each H_t has its share."""
+    """[C] mask of the classes held out of training: every (1 / share)-th in the order of counts, so that each H_t
+    has its share, beginning early enough for an H_t of 3 classes to hold one out and keep two."""
     order = np.argsort(-counts, kind="stable")
     period = max(round(1 / share), 2)
     mask = np.zeros(len(counts), bool)
-    mask[order[period // 2 :: period]] = True
+    mask[order[min(period // 2, 2) :: period]] = True
     return mask
 
 
@@ -93,14 +96,15 @@ def make_rung(
     extra = -int(inside.sum()) % PAD
     theta = jnp.asarray(bank.theta[:, order]) / unit
     return Rung(
+        jnp.float32(unit),
         jnp.full(len(classes), bank.shots),
         theta[:, :seen],
         jnp.asarray(bank.target[order]) / unit,
-        jnp.pad(jnp.asarray(pool.x[inside]) * unit, ((0, extra), (0, 0))),
+        jnp.pad(jnp.asarray(pool.x[inside]), ((0, extra), (0, 0))),
         jnp.pad(jnp.asarray(pool.y[inside]), (0, extra)),
         jnp.asarray(inside.sum()),
         theta[jnp.arange(heads) % len(theta)],
-        jnp.asarray(pool.x[chosen]) * unit,
+        jnp.asarray(pool.x[chosen]),
         jnp.asarray(pool.y[chosen]),
     )
 
@@ -148,7 +152,7 @@ def _objective(params, state, regressor, context, rungs, task_weight, episode):
     total = 0.0
     for rung, moved, index in zip(rungs, heads, episode[1], strict=True):
         total += _relative_row_loss(moved, rung.target[: len(moved)])
-        total += task_weight * _mean_task_loss(moved, rung.x[index], rung.y[index])
+        total += task_weight * _mean_task_loss(rung.unit * moved, rung.x[index], rung.y[index])
     return total / len(rungs), variables
 
 
@@ -182,7 +186,7 @@ def _held_out_losses(rung, moved):
     seen = rung.theta.shape[1]
     mixed = jnp.concatenate([rung.target[:seen], moved[seen:]])
     rows = _relative_row_loss(moved[seen:], rung.target[seen:])
-    return jnp.stack([rows, _mean_task_loss(mixed, rung.held_x, rung.held_y)])
+    return jnp.stack([rows, _mean_task_loss(rung.unit * mixed, rung.held_x, rung.held_y)])
 
 
 def _overlay(fresh, trained):
@@ -223,18 +227,23 @@ def train_stage(
     patience: int,
     track: Callable[[Iterable], Iterable] = lambda steps: steps,
 ) -> tuple[Variables, StageReport]:
-    """One stage: at most `steps`, held-out classes looked at every `every`, the best variables kept;
-    over when none of the last `patience` looks was better."""
+    """One stage: at most `steps`, held-out classes looked at every `every` and after the last, the best
+    variables kept; over when none of the last `patience` looks was better."""
 
     def look(variables):
         rows, task = np.asarray(programs.score(variables, context, rungs))
-        return float(rows + hyper.task_weight * task)
+        score = float(rows + hyper.task_weight * task)
+        return score if np.isfinite(score) else np.inf
 
     state = State(variables, _optimiser(hyper).init(variables["params"]))
-    best, best_step, curve = variables, 0, [look(variables)]
+    warm = state
+    for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
+        warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, rungs)
+    state = state._replace(variables=warm.variables)
+    best, best_step, curve = state.variables, 0, [look(state.variables)]
     for i in track(range(1, steps + 1)):
         state = programs.step(state, hyper, jax.random.fold_in(key, i), context, rungs)
-        if i % every:
+        if i % every and i < steps:
             continue
         curve.append(look(state.variables))
         if curve[-1] == min(curve):

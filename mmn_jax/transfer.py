@@ -10,13 +10,6 @@ import numpy as np
 from mmn_jax.regressor import Context, Regressor, Variables
 
 
-def movement(theta: np.ndarray, moved: np.ndarray, rung: np.ndarray, rungs: int) -> list[float | None]:
-    """Mean ‖θ̂ − θ‖ / ‖θ‖ of the rows that enter at each rung, None for a rung without rows: the chain's identity
-    regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
-    ratio = np.linalg.norm(moved - theta, axis=1) / np.linalg.norm(theta, axis=1)
-    return [float(ratio[rung == i].mean()) if (rung == i).any() else None for i in range(rungs)]
-
-
 def transfer_rows(
     regressor: Regressor, variables: Variables, theta: np.ndarray, counts: np.ndarray, context: Context, unit: float, keep_from: int
 ) -> np.ndarray:

@@ -45,6 +45,9 @@ BAD = {
     "imbalance": (["--config.data.longtail.imbalance=-1"], "data.longtail.imbalance"),
     "split": (["--config.meta.split=random"], "--config.meta.split"),
     "batch": (["--config.meta.batch=0"], "--config.meta.batch"),
+    "text for numbers": (["--config.heads.l2=abc"], "--config.heads.l2"),
+    "a seed twice": (["--config.seeds=1,1"], "--config.seeds"),
+    "features where the recipe has its own": (["--config.data.path=mine.npz"], "--config.data.path=mine.npz"),
     "empty grid": (["--config.heads.l2=()"], "--config.heads.l2"),
     "workdir below a file": (["--workdir=README.md/x"], "--workdir=README.md/x"),
 }

@@ -24,7 +24,8 @@ def test_a_bank_is_one_program_whatever_its_chunks_key_and_ridge():
 
     def banks():
         for key, ridge in ((0, 0.1), (1, 0.2)):
-            kshot.fit_bank(jax.random.key(key), train, counts, 2, 7, ridge, 1e-4, 1e-4, 3 * kshot.head_bytes(8, 3, 4))
+            plan = kshot.BankPlan(2, 7, ridge, 1e-4, 1e-4, 3 * kshot.head_bytes(8, 3, 4, 512))
+            kshot.fit_bank(jax.random.key(key), train, counts, plan)
 
     assert compiled(kshot._fit_chunk, banks) == 1
 

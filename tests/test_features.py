@@ -1,5 +1,7 @@
 """Own features: what is read, and one line for each way a file can be wrong."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,7 @@ BAD = {
     "text features": (lambda a: a.update(train_x=a["train_x"].astype(str)), "train_x must hold numbers"),
     "label beyond names": (lambda a: a.update(test_y=at(a["test_y"], 0, 3)), "test_y has label 3, but there are 3 classes"),
     "class without training examples": (lambda a: a.update(train_y=np.minimum(a["train_y"], 1)), r"class 2 \(c\) has no example"),
+    "label beyond any index": (lambda a: a.update(test_y=at(a["test_y"], 1, 2**40)), "test_y has label 1099511627776 in row 1"),
     "one class": (lambda a: a.update(train_y=a["train_y"] * 0, test_y=a["test_y"] * 0, class_names=np.array(["a"])), "only one class"),
     "names of rank 2": (lambda a: a.update(class_names=np.array([["a"]])), r"class_names must be \[C\]"),
     "pickled": (lambda a: a.update(train_x=np.array([{}] * 12, dtype=object)), "Python objects, which are never loaded"),
@@ -94,6 +97,28 @@ def test_files_that_are_no_npz(tmp_path):
     whole.write_bytes(content)
     with pytest.raises(BadInput, match=str(whole)):
         load_npz(whole)
+
+
+def test_a_damaged_compressed_file_is_refused(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, **good())
+    content = bytearray(path.read_bytes())
+    content[100:160] = bytes(60)
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="is damaged"):
+        load_npz(path)
+
+
+def test_a_zip_of_something_else_is_refused(tmp_path):
+    path = save(tmp_path, good())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "hello")
+    with pytest.raises(BadInput, match=r"notes.txt is not an array"):
+        load_npz(path)
+
+
+def test_names_in_bytes_are_text(tmp_path):
+    assert load_npz(save(tmp_path, good() | {"class_names": np.array([b"a", b"b", b"c"])})).class_names == ("a", "b", "c")
 
 
 def test_the_fingerprint_sees_every_value(tmp_path):

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
+from mmn_jax import heads
 from mmn_jax.heads import HeadProblem, fit_head
 
 fit = jax.jit(fit_head, static_argnames="blocks")
@@ -93,11 +94,21 @@ def test_offsets_agree_with_scipy(by_example):
     np.testing.assert_allclose(theta, reference, atol=3e-3)
 
 
-def test_reported_norm_is_the_true_gradient_norm():
-    x, y = blobs(2, [50, 20, 10], 8)
+@pytest.mark.parametrize(("counts", "dim"), [([50, 20, 10], 8), ([4, 3, 2], 20)])
+def test_reported_norm_is_the_true_gradient_norm(counts, dim):
+    x, y = blobs(2, counts, dim)
     p = problem(x, y, 3, l2=1e-5)
     theta, info = solve(p, 3, tol=1e-4)
     assert abs(np.linalg.norm(gradient(theta.astype(float), p)) - float(info.gradient_norm)) < 2e-6
+
+
+def test_with_fewer_examples_than_dimensions_the_basis_is_orthonormal():
+    x, _ = blobs(2, [20, 20], 64)
+    x = x * np.logspace(0, -3.5, 64, dtype=np.float32)  # small eigenvalues, which float32 resolves badly
+    basis = np.asarray(heads._eigenbasis(jnp.asarray(x - x.mean(0)), jnp.full(40, 1 / 40)))
+    kept = np.abs(basis).max(0) > 0
+    np.testing.assert_allclose(basis[:, kept].T @ basis[:, kept], np.eye(kept.sum()), atol=2e-3)
+    assert kept.sum() > 10
 
 
 def test_an_iteration_cap_shows_in_the_reported_norm():

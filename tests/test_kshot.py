@@ -21,7 +21,7 @@ def train():
 
 
 def bank(train, shots=2, subsets=5, memory=1 << 30, key=7):
-    return kshot.fit_bank(jax.random.key(key), train, COUNTS, shots, subsets, 0.05, 1e-5, 1e-6, memory)
+    return kshot.fit_bank(jax.random.key(key), train, COUNTS, kshot.BankPlan(shots, subsets, 0.05, 1e-5, 1e-6, memory))
 
 
 def test_the_ladder_climbs_while_enough_classes_have_twice_as_many_examples():
@@ -66,7 +66,8 @@ def test_rows_are_the_heads_of_their_draws(train):
     p = HeadProblem(x, y, jnp.ones(n), jnp.zeros(classes), jnp.float32(0.05 / n))
     theta, _ = jax.jit(fit_head)(p, jnp.zeros((classes, 6)), 1e-6)
     np.testing.assert_allclose(made.theta[3], theta, atol=1e-2 * np.abs(theta).max())
-    assert info.gradient_norm.shape == (5,) and info.gradient_norm.max() <= 1e-5
+    assert info.heads.gradient_norm.shape == (5,) and info.heads.gradient_norm.max() <= 1e-5
+    assert info.target.gradient_norm <= 1e-6
 
 
 def test_targets_are_the_head_of_everything_these_classes_have(train):
@@ -80,7 +81,7 @@ def test_targets_are_the_head_of_everything_these_classes_have(train):
 
 def test_chunking_changes_no_draw(train):
     whole, _ = bank(train)
-    split, _ = bank(train, memory=2 * kshot.head_bytes(8, 5, 4))
+    split, _ = bank(train, memory=2 * kshot.head_bytes(8, 5, 4, 512))
     np.testing.assert_allclose(split.theta, whole.theta, atol=1e-3 * np.abs(whole.theta).max())
 
 

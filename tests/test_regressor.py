@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmn_jax.regressor import Context, RegressorSpec, RungNorm, entry_rung, identity, residual_chain
+from mmn_jax.regressor import Context, RegressorSpec, RungNorm, block_movement, entry_rung, identity, residual_chain
 
 LADDER, DIM, CLASSES = (1, 2, 4), 7, 12
 REGRESSORS = {"residual_chain": residual_chain(LADDER, 5), "identity": identity()}
@@ -72,13 +72,40 @@ def test_a_single_entry_rung_is_flax_batch_norm():
     x, rung, active = rows(), jnp.full(CLASSES, 1), jnp.ones(CLASSES, bool)
     ours, reference = RungNorm(3), nn.BatchNorm(momentum=0.9)
     variables = ours.init(jax.random.key(0), x, rung, active, True)
-    expected, state = reference.init_with_output(jax.random.key(0), x, use_running_average=False)
-    expected, state = reference.apply(state, x, use_running_average=False, mutable="batch_stats")
+    expected, _ = reference.init_with_output(jax.random.key(0), x, use_running_average=False)
     got, after = ours.apply(variables, x, rung, active, True, mutable="batch_stats")
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    for name in ("mean", "var"):
-        np.testing.assert_allclose(after["batch_stats"][name][1], state["batch_stats"][name], atol=1e-5)
+    for name in ("mean", "var", "weight"):
         np.testing.assert_array_equal(after["batch_stats"][name][0], variables["batch_stats"][name][0])
+    # the first batch a rung sees is its running statistics, not a tenth of the way there
+    inference = ours.apply({**variables, **after}, x, rung, active, False)
+    np.testing.assert_allclose(inference, expected, atol=1e-4)
+
+
+def test_running_statistics_are_the_weighted_mean_of_what_was_seen():
+    norm, rung, active = RungNorm(1), jnp.zeros(CLASSES, int), jnp.ones(CLASSES, bool)
+    variables = norm.init(jax.random.key(0), rows(), rung, active, True)
+    batches = [rows(seed) + seed for seed in range(3)]
+    for batch in batches:
+        variables = {**variables, **norm.apply(variables, batch, rung, active, True, mutable="batch_stats")[1]}
+    weights = np.array([0.81, 0.9, 1.0]) / 2.71
+    mean = sum(w * np.asarray(b).mean(0) for w, b in zip(weights, batches, strict=True))
+    var = sum(w * np.asarray(b).var(0) for w, b in zip(weights, batches, strict=True))
+    got = norm.apply(variables, rows(), rung, active, False)
+    np.testing.assert_allclose(got, (np.asarray(rows()) - mean) / np.sqrt(var + 1e-5), atol=1e-4)
+
+
+def test_block_movement_is_the_relative_size_of_each_residual():
+    chain = residual_chain(LADDER, 5)
+    variables = shaken(chain.init(jax.random.key(0), RegressorSpec(DIM, 0)))
+    got = block_movement(LADDER, 5, variables, rows(), SHOTS)
+    late = {name: {"block_2": tree["block_2"]} for name, tree in variables.items()}
+    last = rows()[SHOTS >= 4]
+    moved, _ = chain.apply(late, last, SHOTS[SHOTS >= 4], CONTEXT, False)
+    alone = block_movement(LADDER, 5, variables, last, SHOTS[SHOTS >= 4])
+    expected = np.linalg.norm(moved - last, axis=1) / np.linalg.norm(last, axis=1)
+    np.testing.assert_allclose(alone[2], expected.mean(), rtol=1e-4)
+    assert alone[:2] == [None, None] and len(got) == 3 and min(got) > 0
 
 
 def test_packed_rungs_are_normalised_apart():

@@ -31,12 +31,16 @@ def standard_promotion(request):
         yield
 
 
-@pytest.fixture(scope="module")
-def rungs():
+def make_rungs(unit):
     rng = np.random.default_rng(0)
     train = Examples(rng.normal(size=(200, DIM)).astype(np.float32), np.repeat(np.arange(CLASSES), 10).astype(np.int32))
     held = stagewise.held_out_classes(COUNTS, 0.25)
-    return tuple(stagewise.make_rung(jax.random.key(1), shifted_bank(k), train, COUNTS, held, 1.0) for k in LADDER)
+    return tuple(stagewise.make_rung(jax.random.key(1), shifted_bank(k), train, COUNTS, held, unit) for k in LADDER)
+
+
+@pytest.fixture(scope="module")
+def rungs():
+    return make_rungs(1.0)
 
 
 def train(variables, rungs, hyper, key=0, **settings):
@@ -68,7 +72,7 @@ def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(rungs):
     start = begin(1)
     variables, report = train(start, rungs[1:], stagewise.Hyper(0.0, 10.0, 0.0), patience=2)
     assert report.best_step == 0 and len(report.curve) == 3
-    jax.tree.map(np.testing.assert_array_equal, variables, start)
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
 
 def test_an_earlier_stage_starts_from_the_trained_later_blocks(rungs):
@@ -95,6 +99,35 @@ def test_held_out_classes_take_no_part_in_training(rungs):
     state = stagewise.State(begin(0), stagewise._optimiser(ROWS_ONLY).init(begin(0)["params"]))
     step = jax.jit(lambda s, r: stagewise.train_step(CHAIN, 16, s, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
     jax.tree.map(np.testing.assert_array_equal, step(state, (rung, rungs[1])), step(state, (scrambled, rungs[1])))
+
+
+def test_the_unit_of_the_rows_changes_no_loss(rungs):
+    variables = begin(0)
+    rest = {"batch_stats": variables["batch_stats"]}
+    episode = stagewise.draw_episode(jax.random.key(0), rungs, 16)
+    plain, scaled = (stagewise._objective(variables["params"], rest, CHAIN, CONTEXT, r, 1.0, episode)[0] for r in (rungs, make_rungs(7.0)))
+    np.testing.assert_allclose(scaled, plain, rtol=1e-5)
+    scores = [stagewise.held_out_score(CHAIN, variables, CONTEXT, r) for r in (rungs, make_rungs(7.0))]
+    np.testing.assert_allclose(*scores, rtol=1e-5)
+
+
+def test_the_last_step_is_looked_at_too(rungs):
+    _, report = train(begin(1), rungs[1:], ROWS_ONLY, steps=7, every=100)
+    assert len(report.curve) == 2 and report.best_step == 7
+
+
+def test_a_stage_that_diverges_keeps_its_start(rungs):
+    start = begin(1)
+    variables, report = train(start, rungs[1:], stagewise.Hyper(0.0, 1e30, 0.0), patience=2)
+    assert report.best_step == 0 and np.isinf(report.curve[1:]).all()
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("size", [3, 5, 40])
+def test_every_rung_holds_a_class_out_and_keeps_two(share, size):
+    held = stagewise.held_out_classes(np.arange(60)[::-1], share)[:size]
+    assert held.sum() >= 1 and (~held).sum() >= 2
 
 
 def test_held_out_classes_are_spread_over_the_counts():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.regressor import Context, Regressor, entry_rung
-from mmn_jax.transfer import movement, transfer_rows
+from mmn_jax.transfer import transfer_rows
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 COUNTS = np.array([1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 1132])
@@ -26,9 +26,3 @@ def test_rows_are_moved_in_the_unit_of_training():
     moved = transfer_rows(stepper, {}, THETA, COUNTS, CONTEXT, 10.0, 10**6)
     np.testing.assert_allclose(moved[0] - THETA[0], 10.0, rtol=1e-4)
     assert moved.dtype == np.float32 and jax.device_count() == 8
-
-
-def test_movement_is_the_mean_relative_change_of_each_entry_rung():
-    theta = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
-    moved = theta + np.array([[0.0, 5.0], [0.0, 1.0], [0.0, 0.0]])
-    assert movement(theta, moved, np.array([0, 0, 2]), 3) == [0.75, None, 0.0]

@@ -5,11 +5,14 @@ Arrays: train_x [n, d] float, train_y [n] int, test_x, test_y, optionally val_x,
 
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from mmn_jax.types import BadInput, Examples, FeatureSet
+
+MAX_CLASSES = 2**20  # a larger label is an identifier, not a class index
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
@@ -19,15 +22,19 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
         raise BadInput(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         raise BadInput(f"{path}: not an npz file; write it with numpy.savez")
-    arrays = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for name in archive.files:
-            try:
+    arrays, name = {}, None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
                 arrays[name] = archive[name]
-            except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
-                pickled = "pickle" in str(error)
-                reason = "holds Python objects, which are never loaded; save plain numbers or strings" if pickled else "is damaged"
-                raise BadInput(f"{path}: array {name} {reason}") from error
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        what = "file" if name is None else f"array {name}"
+        pickled = "pickle" in str(error)
+        reason = "holds Python objects, which are never loaded; save plain numbers or strings" if pickled else "is damaged"
+        raise BadInput(f"{path}: {what} {reason}") from error
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise BadInput(f"{path}: {foreign[0]} is not an array; write the file with numpy.savez")
     return arrays
 
 
@@ -54,6 +61,8 @@ def _examples(arrays, part, path):
         raise BadInput(f"{path}: {x_name} has a value that is NaN, infinite or beyond float32 in row {row}")
     if y.min() < 0:
         raise BadInput(f"{path}: {y_name} has the negative label {y.min()} in row {int(y.argmin())}")
+    if y.max() >= MAX_CLASSES:
+        raise BadInput(f"{path}: {y_name} has label {y.max()} in row {int(y.argmax())}; labels are 0 to C - 1, C at most {MAX_CLASSES}")
     return Examples(x, y.astype(np.int32))
 
 
@@ -63,7 +72,7 @@ def _class_names(arrays, train, path):
     names = arrays["class_names"]
     if names.ndim != 1:
         raise BadInput(f"{path}: class_names must be [C], it is {list(names.shape)}")
-    return tuple(str(name) for name in names)
+    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.tolist())
 
 
 def check(name: str, parts: dict[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> FeatureSet:
