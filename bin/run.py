@@ -45,7 +45,7 @@ def show(config, stage, workdir):
     seeds = pipeline.run_seeds(config, workdir, terminal, stage)
     if seeds:
         table = results.collect(seeds, config)
-        results.write(workdir, table, seeds[0])
+        results.write(workdir, table, seeds)
         print(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
     print(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
     if stage in ("report", "all"):

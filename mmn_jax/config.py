@@ -17,10 +17,16 @@ def default() -> ConfigDict:
     c.data = ConfigDict()
     c.data.source = "glyphs"  # glyphs: the embedded default; npz: a file of features at data.path
     c.data.path = ""
+    c.data.validation = "set"  # what knobs are chosen on; set: the file's or one taken from train; train: folds of the tail itself
     c.data.val_per_class = 20  # taken from train where the file has no validation set
+    c.data.folds = 3  # of the training set, with data.validation=train
+    c.data.manifest = ""  # a split.json of another run, whose split this one repeats
     c.data.longtail = ConfigDict()
     c.data.longtail.imbalance = placeholder(float)  # n_max / n_min; unset: the file's own counts stand
     c.data.longtail.max_per_class = placeholder(int)  # n_max; unset: the largest class's count
+
+    c.tuning = ConfigDict()
+    c.tuning.budget = 18  # settings that every method may try
 
     c.heads = ConfigDict()
     c.heads.l2 = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # ridge ℓ for the mean loss
@@ -39,7 +45,7 @@ def default() -> ConfigDict:
     c.meta.split = "recursive"  # the paper's; fixed: one block on one k, its ablation
     c.meta.fixed_shots = 8  # k of the fixed split, whose head classes have 2k examples
     c.meta.width = 32  # hidden width of a block (the paper: d)
-    c.meta.task_weight = (0.01, 0.1)  # λ, candidates; 0 is the ablation without task loss
+    c.meta.task_weight = (0.1, 1.0)  # λ, candidates; 0 is the ablation without task loss
     c.meta.rate = (1e-3,)  # learning rate, candidates
     c.meta.decay = (1e-2,)  # weight decay, candidates
     c.meta.strength = (0.5, 0.75, 1.0)  # how much of the movement is applied, candidates; 1 is the paper's
@@ -53,6 +59,7 @@ def default() -> ConfigDict:
     c.eval.few = 20  # few-shot: fewer training examples than this
     c.eval.many = 100  # many-shot: more than this
     c.eval.draws = 2000  # of the bootstrap
+    c.eval.prior = "uniform"  # how often each class comes up where the classifier is used; train, or a text file of C numbers
     return c
 
 
@@ -75,6 +82,9 @@ _RULES = {
         "must list different integers from 0 to 2^31 - 1",
     ),
     "data.source": (lambda v: v in ("glyphs", "npz"), "must be glyphs or npz"),
+    "data.validation": (lambda v: v in ("set", "train"), "must be set or train"),
+    "data.folds": (_one(lambda v: v >= 2), "must be at least 2"),
+    "tuning.budget": _AT_LEAST_1,
     "heads.l2": _POSITIVES,
     "heads.tol": _POSITIVE,
     "heads.final_tol": _POSITIVE,

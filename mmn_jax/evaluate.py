@@ -1,9 +1,12 @@
-"""Scores: mean per-class accuracy, many/medium/few-shot groups, calibration, paired bootstrap intervals.
+"""Scores: mean per-class accuracy, many/medium/few-shot groups and terciles, calibration, paired bootstrap intervals.
 
-Every accuracy is in percent. Groups go by *training* count: many > 100, medium 20–100, few < 20.
+Every accuracy is in percent. Groups go by *training* count: many > 100, medium 20–100, few < 20;
+terciles hold the third of the classes with most examples, the middle and the rarest.
 """
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 
 def predict_logits(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -25,45 +28,76 @@ def mean_class_accuracy(logits: np.ndarray, y: np.ndarray) -> float:
     return float(np.nanmean(per_class_accuracy(logits, y)))
 
 
+def prior_accuracy(per_class: np.ndarray, prior: np.ndarray) -> float:
+    """Accuracy where class c comes up with probability prior[c], over the classes that were tested."""
+    tested = np.isfinite(per_class)
+    return float(np.average(per_class[tested], weights=prior[tested])) if prior[tested].sum() > 0 else float("nan")
+
+
 def shot_groups(counts: np.ndarray, few: int = 20, many: int = 100) -> dict[str, np.ndarray]:
     """[C] masks of the many-, medium- and few-shot classes by their training counts."""
     return {"many": counts > many, "medium": (counts >= few) & (counts <= many), "few": counts < few}
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """[n, C] probabilities."""
-    scaled = np.exp(logits - logits.max(1, keepdims=True))
-    return scaled / scaled.sum(1, keepdims=True)
+def terciles(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """[C] masks of the thirds of the classes by training count; ties go by class index."""
+    parts = np.array_split(np.argsort(-counts, kind="stable"), 3)
+    return {name: np.isin(np.arange(len(counts)), part) for name, part in zip(("most", "middle", "rarest"), parts, strict=True)}
 
 
 def calibration_error(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error in percent: |confidence − accuracy| over equal-width bins (Guo et al. 2017)."""
-    probs = softmax(logits)
+    probs = softmax(logits, axis=1)
     confidence, right = probs.max(1), probs.argmax(1) == y
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.bincount(which, weights=confidence - right, minlength=bins)
     return float(100.0 * np.abs(gap).sum() / len(y))
 
 
-def paired_interval(
-    difference: np.ndarray, y: np.ndarray, rng: np.random.Generator, draws: int = 2000, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean, low and high of a difference in mean per-class accuracy, by paired bootstrap.
+def class_mean_nll(logits: np.ndarray, y: np.ndarray) -> float:
+    """Negative log-likelihood in nats, averaged within classes and then over them."""
+    losses = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
+    total = np.bincount(y)
+    return float((np.bincount(y, losses)[total > 0] / total[total > 0]).mean())
 
-    difference: [seeds, n], (right under A) − (right under B) of every test example.
-    Each draw resamples the test examples within every class, the same ones for all
-    seeds, and the seeds. Percentile interval (Efron & Tibshirani 1993, chapter 13).
+
+def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
+    """The T whose logits / T have the smallest `class_mean_nll` (Guo et al. 2017), between 1/100 and 100."""
+    limit = np.log(100.0)
+    return float(np.exp(minimize_scalar(lambda t: class_mean_nll(logits / np.exp(t), y), bounds=(-limit, limit), method="bounded").x))
+
+
+def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.random.Generator, draws: int = 2000) -> np.ndarray:
+    """[draws, methods, groups] resampled mean per-class accuracies in percent, the same examples and seeds for all methods.
+
+    Test examples are resampled within each class, one from fewer than there are, and so are the seeds, which
+    makes the variance of a draw the unbiased one (Rao & Wu 1988). NaN for a group without tested classes.
+
+    Args:
+      right: [seeds, methods, n] whether each test example was right. y: [n]. masks: [seeds, groups, C].
     """
-    seeds, _ = difference.shape
-    present = np.unique(y)
-    sums = np.zeros((draws, seeds))
-    for c in present:
-        own = difference[:, y == c]
-        size = own.shape[1]
-        times = rng.multinomial(size, np.full(size, 1 / size), size=draws)
-        sums += times @ own.T / size
-    seed_times = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    values = 100.0 * (sums * seed_times).sum(1) / seeds / len(present)
-    mean = 100.0 * np.mean([difference[:, y == c].mean() for c in present])
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    seeds, methods, _ = right.shape
+    tested = np.unique(y)
+    sizes = masks[:, :, tested].sum(2)  # [seeds, groups]
+    share = (masks[:, :, tested] / np.maximum(sizes, 1)[:, :, None]).astype(np.float32)
+    values = np.zeros((masks.shape[1], draws, seeds, methods), np.float32)
+    for i, c in enumerate(tested):
+        own = right[:, :, y == c].reshape(seeds * methods, -1)
+        accuracy = (_multiplicities(own.shape[1], rng, draws) @ own.T.astype(np.float32)).reshape(draws, seeds, methods)
+        for group in np.flatnonzero(share[:, :, i].any(0)):
+            values[group] += accuracy * share[:, group, i, None]
+    averaged = 100.0 * np.einsum("ds,gdsm->dmg", _multiplicities(seeds, rng, draws), values, optimize=True)
+    averaged[..., (sizes == 0).any(0)] = np.nan
+    return averaged
+
+
+def _multiplicities(size, rng, draws):
+    """[draws, size] how often each of `size` things is drawn, as shares."""
+    drawn = max(size - 1, 1)
+    return (rng.multinomial(drawn, np.full(size, 1 / size), size=draws) / drawn).astype(np.float32)
+
+
+def interval(differences: np.ndarray, mean: float, level: float = 0.95) -> tuple[float, float, float]:
+    """(mean, low, high): percentile interval of resampled differences [draws] (Efron & Tibshirani 1993, chapter 13)."""
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     return float(mean), float(low), float(high)

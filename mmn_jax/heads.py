@@ -130,33 +130,66 @@ def _hessian_product(frame, probs, direction):
 
 BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it their diagonals have to do
 BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block whole; the rest by their diagonal
-STALE = 12  # Hessian products in one Newton step that call for fresh blocks
+STALE = 20  # Hessian products in one Newton step that call for fresh blocks
+PATIENCE = 3 * STALE  # products that a step may take while diagonals are all there is
 
 
-def _preconditioner(frame, probs, blocks):
-    """Inverse Cholesky factors [C, r+1, r+1] of the Hessian's per-class blocks, or their inverse diagonals [C, r+1]."""
-    curvature = (probs * (1.0 - probs) * frame.weight[:, None]).T  # [C, n]
+class _Preconditioner(NamedTuple):
+    """Inverse diagonals [C, r+1] of the Hessian's per-class blocks; once `whole`, their inverse Cholesky factors [C, r+1, r+1]."""
+
+    diagonal: jax.Array
+    factors: jax.Array
+    whole: jax.Array
+
+
+def _curvature(frame, probs):
+    """[C, n] curvature of each example for each class, the blocks' diagonals [C, r+1], and a floor against rounding."""
+    curvature = (probs * (1.0 - probs) * frame.weight[:, None]).T
     diagonal = _mm(curvature, frame.z**2) + frame.ridge
-    floor = 1e-6 * diagonal.max(1, keepdims=True)
+    return curvature, diagonal, 1e-6 * diagonal.max(1, keepdims=True)
+
+
+def _by_diagonal(frame, probs, blocks):
+    """The preconditioner that costs next to nothing: enough for a problem that starts near its optimum."""
+    _, diagonal, floor = _curvature(frame, probs)
     classes, width = diagonal.shape
-    if not blocks or classes * width * width > BLOCK_LIMIT:
-        return 1.0 / (diagonal + floor)
+    usable = blocks and classes * width * width <= BLOCK_LIMIT
+    return _Preconditioner(
+        1.0 / (diagonal + floor), jnp.zeros((classes, width, width) if usable else (0,), diagonal.dtype), jnp.array(False)
+    )
+
+
+def _by_block(frame, probs):
+    """The preconditioner that saves products where they are many."""
+    curvature, diagonal, floor = _curvature(frame, probs)
     heavy, index = lax.top_k(curvature, min(BLOCK_EXAMPLES, len(frame.z)))
     rows = frame.z[index] * jnp.sqrt(heavy)[..., None]  # [C, m, r+1]
     rest = jnp.maximum(diagonal - (rows**2).sum(1), frame.ridge) + floor
     block = jnp.einsum("cmi,cmj->cij", rows, rows, precision=HIGHEST) + jax.vmap(jnp.diag)(rest)
-    identity = jnp.broadcast_to(jnp.eye(width, dtype=block.dtype), block.shape)
-    return lax.linalg.triangular_solve(jnp.linalg.cholesky(block), identity, left_side=True, lower=True)
+    identity = jnp.broadcast_to(jnp.eye(diagonal.shape[1], dtype=block.dtype), block.shape)
+    factors = lax.linalg.triangular_solve(jnp.linalg.cholesky(block), identity, left_side=True, lower=True)
+    return _Preconditioner(1.0 / (diagonal + floor), factors, jnp.array(True))
 
 
-def _precondition(factors, r):
-    if factors.ndim == 2:
-        return factors * r
-    half = jnp.einsum("cij,cj->ci", factors, r, precision=HIGHEST)
-    return jnp.einsum("cji,cj->ci", factors, half, precision=HIGHEST)
+def _renewed(frame, probs, old, products):
+    """The preconditioner for the next step, given how many products the last one took."""
+    if old.factors.ndim == 1:
+        return lax.cond(products > STALE, lambda: _by_diagonal(frame, probs, False), lambda: old)
+    return lax.cond(products > STALE, lambda: _by_block(frame, probs), lambda: old)
 
 
-def _newton_direction(frame, point, factors, tolerance, limit):
+def _precondition(preconditioner, r):
+    if preconditioner.factors.ndim == 1:
+        return preconditioner.diagonal * r
+
+    def whole():
+        half = jnp.einsum("cij,cj->ci", preconditioner.factors, r, precision=HIGHEST)
+        return jnp.einsum("cji,cj->ci", preconditioner.factors, half, precision=HIGHEST)
+
+    return lax.cond(preconditioner.whole, whole, lambda: preconditioner.diagonal * r)
+
+
+def _newton_direction(frame, point, preconditioner, tolerance, limit):
     """Preconditioned conjugate gradients on H s = -g, down to a residual norm of `tolerance`."""
 
     def unfinished(state):
@@ -170,12 +203,12 @@ def _newton_direction(frame, point, factors, tolerance, limit):
         usable = curvature > 0  # rounding can leave a direction without curvature: end there
         alpha = jnp.where(usable, rho / jnp.where(usable, curvature, 1.0), 0.0)
         r = r - alpha * hp
-        q = _precondition(factors, r)
+        q = _precondition(preconditioner, r)
         new = jnp.where(usable, (r * q).sum(), 0.0)
         return s + alpha * p, r, q + (new / rho) * p, new, k + 1
 
     r = -point.gradient
-    q = _precondition(factors, r)
+    q = _precondition(preconditioner, r)
     s, _, _, _, k = lax.while_loop(unfinished, step, (jnp.zeros_like(r), r, q, (r * q).sum(), 0))
     return s, k
 
@@ -215,8 +248,8 @@ def fit_head(
       problem: the data of one `HeadProblem`.
       theta: [C, d+1] rows [W b] to start from; zeros will do.
       tol: the gradient norm, over [W b] and for the mean loss, to stop at.
-      blocks: precondition with whole per-class blocks, which saves products where one problem is
-        large; without them, with their diagonals, which suits a vmapped batch of small ones.
+      blocks: precondition with whole per-class blocks once a step takes many products, which suits one
+        large problem; without, always with their diagonals, which suits a vmapped batch of small ones.
       max_steps: Newton steps at most; max_products: Hessian products at most in one.
 
     Returns:
@@ -234,14 +267,15 @@ def fit_head(
         return (jnp.linalg.norm(point.gradient) > tol) & (steps < max_steps)
 
     def step(state):
-        point, factors, steps, products, last = state
-        factors = lax.cond(last > STALE, lambda: _preconditioner(frame, point.probs, blocks), lambda: factors)
+        point, preconditioner, steps, products, last = state
+        preconditioner = _renewed(frame, point.probs, preconditioner, last)
         norm = jnp.linalg.norm(point.gradient)
         tolerance = jnp.maximum(jnp.minimum(0.25, jnp.sqrt(norm / scale)) * norm, 0.5 * tol)
-        s, k = _newton_direction(frame, point, factors, tolerance, max_products)
-        return _line_search(problem, frame, point, s), factors, steps + 1, products + k, k
+        limit = max_products if preconditioner.factors.ndim == 1 else jnp.where(preconditioner.whole, max_products, PATIENCE)
+        s, k = _newton_direction(frame, point, preconditioner, tolerance, limit)
+        return _line_search(problem, frame, point, s), preconditioner, steps + 1, products + k, k
 
-    start = (first, _preconditioner(frame, first.probs, blocks), 0, 0, 0)
+    start = (first, _by_diagonal(frame, first.probs, blocks), 0, 0, 0)
     point, _, steps, products, _ = lax.while_loop(unfinished, step, start)
     log_probs = jax.nn.log_softmax(point.logits + problem.offset, axis=1)
     loss = -(frame.weight * log_probs[jnp.arange(len(log_probs)), problem.y]).sum()

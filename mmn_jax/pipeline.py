@@ -6,7 +6,9 @@ Each stage of a seed writes artefacts under the workdir, named by a hash of just
 on, so a change of λ doesn't refit the bank, and a run that was stopped goes on where it was.
 """
 
+import functools
 import itertools
+import json
 import platform
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,25 +16,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import __version__, artifacts, kshot, stagewise, tuning, weighting
+from mmn_jax import __version__, artifacts, kshot, rivals, stagewise, tuning, weighting
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
-from mmn_jax.data import glyphs, longtail
-from mmn_jax.evaluate import mean_class_accuracy, predict_logits
+from mmn_jax.data import glyphs, longtail, manifest
+from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.keys import stream
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, block_movement, residual_chain
 from mmn_jax.transfer import transfer_rows
+from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Bank, Examples, FeatureSet, LongTail
 
 STAGES = ("split", "heads", "kshot", "meta", "eval", "report", "all")
-ARTIFACT_SCHEMA = 2  # part of every hash: artefacts of another layout are made anew
-BASELINES = {
-    method.__name__: method for method in (weighting.plain, weighting.over_sampling, weighting.under_sampling, weighting.cost_sensitive)
-}
+ARTIFACT_SCHEMA = 3  # part of every hash: artefacts of another layout are made anew
 
 
 class Terminal(NamedTuple):
@@ -57,19 +58,32 @@ class Run(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A LongTail with normalised features, the normalisation, and the name of its artefact."""
+    """A LongTail with normalised features, the normalisation, the name of its artefact, and how knobs are chosen on it.
+
+    whole: the training set with the validation set beside it, None where there is none. folds: what
+    settings are fitted and judged on; just `whole` where it has a validation set.
+    """
 
     tail: LongTail
     normalise: tuning.Normalisation
-    name: str
+    whole: Fold
+    folds: tuple[Fold, ...]
 
 
 class Model(NamedTuple):
-    """A method's classifier of one seed: rows theta [C, d+1] over normalised features, and how it came about."""
+    """A method's classifier of one seed, and how it came about.
 
-    theta: np.ndarray
+    arrays, logits: logits(arrays, x) scores normalised features. temperature: what logits are divided by to be
+    calibrated. tuned: the chosen setting. trials: all settings tried, in order.
+    """
+
+    kind: str
+    arrays: dict[str, np.ndarray]
+    logits: Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
     val_accuracy: float
+    temperature: float
     tuned: dict[str, Any]
+    trials: list[dict[str, Any]]
     seconds: float
 
 
@@ -84,21 +98,74 @@ def load_features(config: ConfigDict) -> FeatureSet:
     return feature_files.load_npz(config.data.path)
 
 
+def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
+    """[C] shares of the classes where the classifier is used: uniform, as in training, or from a text file.
+
+    Raises:
+      BadInput: the file cannot be read or doesn't hold C numbers from 0 up.
+    """
+    if source == "uniform":
+        return np.full(len(counts), 1 / len(counts))
+    if source == "train":
+        return counts / counts.sum()
+    try:
+        prior = np.loadtxt(source).reshape(-1)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--config.eval.prior={source}: must be uniform, train, or a text file of {len(counts)} numbers") from error
+    if len(prior) != len(counts) or not (np.isfinite(prior).all() and (prior >= 0).all() and prior.sum() > 0):
+        raise BadInput(f"--config.eval.prior={source}: must hold {len(counts)} numbers from 0 up, one a class; it has {len(prior)}")
+    return prior / prior.sum()
+
+
 def split(run: Run) -> Data:
-    """The long-tailed split of this seed."""
-    settings = run.config.data.longtail.to_dict()
-    if run.features.val is None:
-        settings["val_per_class"] = run.config.data.val_per_class
-    path = run.path("split", run.fingerprint, run.seed, settings)
+    """The long-tailed split of this seed, and its manifest beside the artefacts."""
+    settings, features = run.config.data, run.features
+    rule = settings.longtail.to_dict()
+    if features.val is None:
+        rule["val_per_class"] = settings.val_per_class if settings.validation == "set" else None
+    if settings.manifest:
+        rule = {"manifest": feature_files.file_digest(settings.manifest)}
 
     def make():
-        return {"part": longtail.long_tail_split(run.features, run.seed, **settings)}, {}
+        if settings.manifest:
+            return {"part": manifest.read(settings.manifest, features)}, {}
+        return {"part": longtail.long_tail_split(features, run.seed, **rule)}, {}
 
-    arrays, _ = artifacts.cached(path, make)
-    tail = longtail.take(run.features, arrays["part"])
+    path = run.path("split", run.fingerprint, run.seed, rule)
+    part = artifacts.cached(path, make)[0]["part"]
+    document = json.dumps(manifest.describe(features, part, run.seed, rule))
+    artifacts.write_bytes(path.with_name("split.json"), document.encode())
+    return _normalised(run, longtail.take(features, part), path.name)
+
+
+def _normalised(run, tail, name):
     normalise = tuning.normalisation(tail.train.x)
-    train, val, test = (Examples(normalise(x), y) for x, y in (tail.train, tail.val, tail.test))
-    return Data(LongTail(train, val, test, tail.counts), normalise, path.name)
+    train, val, test = (part and Examples(normalise(part.x), part.y) for part in (tail.train, tail.val, tail.test))
+    tail = LongTail(train, val, test, tail.counts)
+    if run.config.data.validation == "set":
+        if val is None:
+            raise BadInput("--config.data.manifest: its split holds nothing out to validate on; add --config.data.validation=train")
+        whole = Fold(name, train, val)
+        return Data(tail, normalise, whole, (whole,))
+    number = run.config.data.folds
+    held = longtail.stratified_folds(stream(run.seed, "folds"), train.y, number)
+    folds = [Fold(f"{name}-fold{i}of{number}", _where(train, held != i), _where(train, held == i)) for i in range(number)]
+    return Data(tail._replace(val=None), normalise, Fold(name, train, None), tuple(folds))
+
+
+def _where(examples, mask):
+    return Examples(examples.x[mask], examples.y[mask])
+
+
+def describe_choice(data: Data) -> str:
+    """One line on what the knobs of this run are chosen by."""
+    chosen = np.bincount(np.concatenate([fold.val.y for fold in data.folds]), minlength=len(data.tail.counts))
+    held = chosen[chosen > 0]
+    source = f"{len(data.folds)} folds of the training set" if data.whole.val is None else "the validation set"
+    line = f"knobs are chosen on {source}, {chosen.sum()} examples, {held.min()} to {held.max()} a class"
+    if len(held) < len(chosen):
+        line += f"; {len(chosen) - len(held)} classes have none and stay out of the mean"
+    return line
 
 
 def _warn_unless_solved(run, what, norm, tol, setting):
@@ -106,23 +173,66 @@ def _warn_unless_solved(run, what, norm, tol, setting):
         run.terminal.say(f"  warning: {what} stopped at gradient norm {norm:.1e}, above {setting}")
 
 
-def heads(run: Run, data: Data) -> dict[str, Model]:
-    """The paper's baselines, each with its knobs chosen on validation data."""
-    settings = run.config.heads
+class Choice(NamedTuple):
+    """How a method's setting was chosen: what a record keeps of it."""
 
-    def make(name, method):
-        drawn = method(stream(run.seed, "weighting", name), data.tail.train.y, data.tail.counts)
-        head = tuning.tune_head(data.tail.train, data.tail.val, drawn, settings.l2, settings.tol, settings.final_tol)
-        record = {"chosen": head.chosen._asdict(), "trials": [trial._asdict() for trial in head.trials]}
-        return {"theta": head.theta}, record
+    trials: list[tuning.Trial]
+    chosen: tuning.Trial
+    temperature: float
+
+
+def _choose(trials, logits, folds):
+    """The best trial, and the temperature of its logits on validation examples."""
+    chosen = tuning.best(trials)
+    y = np.concatenate([fold.val.y for fold in folds])
+    return Choice(trials, chosen, best_temperature(np.concatenate(logits(chosen.setting)), y))
+
+
+def _record(choice, gradient_norm):
+    trials = [{**trial.setting, "val_accuracy": trial.accuracy} for trial in choice.trials]
+    chosen = {"setting": choice.chosen.setting, "val_accuracy": choice.chosen.accuracy, "temperature": choice.temperature}
+    return {**chosen, "gradient_norm": gradient_norm, "trials": trials}
+
+
+def _model(kind, arrays, logits, record, seconds, **tuned):
+    tuned = {**record["setting"], "settings_tried": len(record["trials"]), "gradient_norm": record["gradient_norm"], **tuned}
+    return Model(kind, arrays, logits, record["val_accuracy"], record["temperature"], tuned, record["trials"], seconds)
+
+
+def _tune(method, folds, rough, final, budget):
+    """One method: its setting chosen on the folds, then fitted to everything."""
+
+    @functools.cache
+    def fitted(setting):
+        return [method.fit(task, dict(setting)).arrays for task in rough]
+
+    def logits(setting):
+        return [method.logits(arrays, fold.val.x) for arrays, fold in zip(fitted(tuple(setting.items())), folds, strict=True)]
+
+    trials = tuning.search(lambda setting: tuning.held_accuracy(logits(setting), folds), method.axes, budget)
+    choice = _choose(trials, logits, folds)
+    whole = method.fit(final, choice.chosen.setting)
+    return whole.arrays, {**_record(choice, whole.gradient_norm), "at_edge": tuning.at_edge(choice.chosen.setting, method.axes)}
+
+
+def heads(run: Run, data: Data, kinds: tuple[str, ...]) -> dict[str, Model]:
+    """Every method of these kinds, its knobs chosen on the folds."""
+    settings, budget = run.config.heads, run.config.tuning.budget
+    key = stream(run.seed, "weighting")
+
+    @functools.cache  # heads that several methods use are solved once
+    def tasks():
+        rough = [tuning.make_task(fold.train, key, settings.tol) for fold in data.folds]
+        whole = rough[0] if data.whole.val is not None else tuning.make_task(data.whole.train, key, settings.tol)
+        return rough, tuning.make_task(data.whole.train, key, settings.final_tol, whole)
 
     models = {}
-    for name, method in run.terminal.track(BASELINES.items(), "heads"):
-        path = run.path(f"head-{name}", data.name, settings.to_dict(), name)
-        arrays, record = artifacts.cached(path, lambda name=name, method=method: make(name, method))
-        tuned = {k: v for k, v in record["chosen"].items() if k != "val_accuracy"} | {"settings_tried": len(record["trials"])}
-        models[name] = Model(arrays["theta"], record["chosen"]["val_accuracy"], tuned, record["seconds"])
-        _warn_unless_solved(run, name, tuned["gradient_norm"], settings.final_tol, "heads.final_tol")
+    chosen = {name: method for name, method in rivals.methods(settings.l2).items() if method.kind in kinds}
+    for name, method in run.terminal.track(chosen.items(), "heads"):
+        path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)
+        arrays, record = artifacts.cached(path, lambda method=method: _tune(method, data.folds, *tasks(), budget))
+        models[name] = _model(method.kind, arrays, method.logits, record, record["seconds"], at_edge=record["at_edge"])
+        _warn_unless_solved(run, name, record["gradient_norm"], settings.final_tol, "heads.final_tol")
     return models
 
 
@@ -135,36 +245,34 @@ def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
     return (k,) if len(kshot.shot_classes(counts, k)) >= enough else ()
 
 
-def _bank_plan(run, data, shots):
+def _bank_plan(run, part, shots):
     """The plan of a bank and the artefact that holds it."""
     settings = run.config.kshot
     subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
     plan = kshot.BankPlan(
-        shots, subsets, settings.l2 * len(data.tail.train.y), settings.tol, run.config.heads.final_tol, settings.memory_mb << 20
+        shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, settings.memory_mb << 20
     )
-    return plan, run.path(f"bank-{shots}", data.name, plan._replace(memory=0))
+    return plan, run.path(f"bank-{shots}", part.name, plan._replace(memory=0))
 
 
-def banks(run: Run, data: Data) -> list[Bank]:
+def banks(run: Run, part: Fold) -> list[Bank]:
     """The bank of every k of the ladder."""
-    settings, tail = run.config.kshot, data.tail
+    tol, counts = run.config.kshot.tol, np.bincount(part.train.y)
     made = []
-    for shots in shots_used(run.config, tail.counts):
-        plan, path = _bank_plan(run, data, shots)
-        classes = kshot.shot_classes(tail.counts, shots)
+    for shots in shots_used(run.config, counts):
+        plan, path = _bank_plan(run, part, shots)
+        classes = kshot.shot_classes(counts, shots)
         run.terminal.say(f"  k = {shots}: {plan.subsets} heads of the {len(classes)} classes with {2 * shots} examples or more")
 
         def make(plan=plan):
             key = stream(run.seed, "kshot", plan.shots)
-            bank, info = kshot.fit_bank(
-                key, tail.train, tail.counts, plan, lambda chunks: run.terminal.track(chunks, f"kshot k={plan.shots}")
-            )
+            bank, info = kshot.fit_bank(key, part.train, counts, plan, lambda chunks: run.terminal.track(chunks, f"kshot k={plan.shots}"))
             norms = {"gradient_norm": float(info.heads.gradient_norm.max()), "target_gradient_norm": float(info.target.gradient_norm)}
             arrays = {"classes": bank.classes, "theta": bank.theta, "target": bank.target}
             return arrays, {**norms, "products": float(info.heads.products.mean())}
 
         arrays, record = artifacts.cached(path, make)
-        _warn_unless_solved(run, f"a head of k = {shots}", record["gradient_norm"], settings.tol, "kshot.tol")
+        _warn_unless_solved(run, f"a head of k = {shots}", record["gradient_norm"], tol, "kshot.tol")
         _warn_unless_solved(run, f"θ* of k = {shots}", record["target_gradient_norm"], plan.target_tol, "heads.final_tol")
         made.append(Bank(shots, **arrays))
     return made
@@ -186,25 +294,28 @@ def _candidates(settings):
     return [stagewise.Hyper(*map(float, point)) for point in itertools.product(settings.task_weight, settings.rate, settings.decay)]
 
 
-def chain(run: Run, data: Data, all_banks: list[Bank]) -> Trained:
+def chain(run: Run, part: Fold, all_banks: list[Bank]) -> Trained:
     """The residual chain of every candidate, trained back to front; each saved after each stage."""
-    settings, tail = run.config.meta, data.tail
+    settings, train, counts = run.config.meta, part.train, np.bincount(part.train.y)
     ladder = tuple(bank.shots for bank in all_banks)
     regressor = residual_chain(ladder, settings.width)
     candidates = _candidates(settings)
-    context = Context(jnp.asarray(tail.train.x.T @ tail.train.x / len(tail.train.x)), jnp.zeros(len(tail.counts), jnp.int32))
+    context = Context(jnp.asarray(train.x.T @ train.x / len(train.x)), jnp.zeros(len(counts), jnp.int32))
     unit = stagewise.row_unit(all_banks)
-    held = stagewise.held_out_classes(tail.counts, settings.held_out)
-    rungs = [stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, tail.train, tail.counts, held, unit) for bank in all_banks]
+    held = stagewise.held_out_classes(counts, settings.held_out)
+    rungs = [stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, train, counts, held, unit) for bank in all_banks]
     programs = stagewise.compile_programs(regressor, settings.batch)
-    bank_names = [_bank_plan(run, data, k)[1].name for k in ladder]
+    bank_plans = [_bank_plan(run, part, k)[1] for k in ladder]
     used = {name: settings[name] for name in ("width", "held_out", "batch", "steps", "every", "patience")}
 
-    def train(i, hyper, trained):
-        spec = RegressorSpec(tail.train.x.shape[1] + 1, i)
+    @functools.cache
+    def fresh(i):
+        return jax.jit(regressor.init, static_argnums=1)(stream(run.seed, "chain", i), RegressorSpec(train.x.shape[1] + 1, i))
+
+    def train_one(i, hyper, trained):
         variables, report = stagewise.train_stage(
             programs,
-            stagewise.begin_stage(regressor, stream(run.seed, "chain", i), spec, trained),
+            stagewise.begin_stage(fresh(i), trained),
             hyper,
             stream(run.seed, "episodes", i),
             context,
@@ -216,64 +327,97 @@ def chain(run: Run, data: Data, all_banks: list[Bank]) -> Trained:
         )
         return variables, {"best_step": report.best_step, "held_out": report.curve.tolist()}
 
-    trained, names, seconds = [None] * len(candidates), [], 0.0
+    trained, names = [None] * len(candidates), []
+    seconds = sum(artifacts.restore_record(path)["seconds"] for path in bank_plans)
     for i in reversed(range(len(ladder))):
         seen = int((~held[all_banks[i].classes]).sum())
         run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(all_banks[i].classes) - seen} held out")
-        paths = [run.path(f"chain-{i}", bank_names, used, hyper) for hyper in candidates]
+        paths = [run.path(f"chain-{i}", [path.name for path in bank_plans], used, hyper) for hyper in candidates]
         work = zip(paths, candidates, trained, strict=True)
-        saved = [artifacts.cached(path, partial(train, i, hyper, variables)) for path, hyper, variables in work]
+        saved = [artifacts.cached(path, partial(train_one, i, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
         seconds += sum(record["seconds"] for _, record in saved)
     return Trained(regressor, candidates, trained, names, unit, context, seconds)
 
 
-def _moved_head(run, data, plain):
+def _moved_head(run, part, start):
     """The plain problem at the bank's own ridge: rows that differ from the bank's in their shots, not in their regularisation."""
-    drawn = weighting.plain(stream(run.seed, "weighting", "plain"), data.tail.train.y, data.tail.counts)
-    return tuning.fit_weighted(data.tail.train, drawn, run.config.kshot.l2, plain.theta, run.config.heads.final_tol)
+    drawn = weighting.plain(stream(run.seed, "weighting"), part.train.y, np.bincount(part.train.y))
+    return tuning.fit_weighted(part.train, drawn, run.config.kshot.l2, start, run.config.heads.final_tol)
 
 
-def _transfer_trials(run, data, theta, trained, keep_from):
-    """Every candidate × strength × whether many-shot classes keep their rows, judged on validation data."""
-    counts, val = data.tail.counts, data.tail.val
-    for number, (hyper, variables) in enumerate(zip(trained.candidates, trained.variables, strict=True)):
-        for keep in (True, False):
-            limit = keep_from if keep else np.iinfo(np.int32).max
-            moved = transfer_rows(trained.regressor, variables, theta, counts, trained.context, trained.unit, limit)
-            for strength in run.config.meta.strength:
-                rows = (theta + strength * (moved - theta)).astype(np.float32)
-                accuracy = mean_class_accuracy(predict_logits(rows, val.x), val.y)
-                chosen = {**hyper._asdict(), "many_shot_keep": keep, "strength": strength, "val_accuracy": accuracy}
-                yield rows, number, chosen
+class Moved(NamedTuple):
+    """The plain rows of one training set, moved under every setting: theta [settings, C, d+1]."""
+
+    settings: list[dict[str, Any]]
+    theta: np.ndarray
+    record: dict[str, Any]
+    seconds: float
 
 
-def meta(run: Run, data: Data, plain: Model, all_banks: list[Bank]) -> Model:
-    """MetaModelNet: trains the chain on the banks, then moves the rows of a plain head fitted at the bank's ridge."""
+def _move_rows(settings, trained, theta, counts, keep_from):
+    """[settings, C, d+1] the rows under every candidate × whether many-shot classes keep theirs × strength."""
+    moved = {
+        (hyper, keep): transfer_rows(
+            trained.regressor, variables, theta, counts, trained.context, trained.unit, keep_from if keep else np.iinfo(np.int32).max
+        )
+        for hyper, variables in zip(trained.candidates, trained.variables, strict=True)
+        for keep in (True, False)
+    }
+    return np.stack([theta + s["strength"] * (moved[_hyper(s), s["many_shot_keep"]] - theta) for s in settings]).astype(np.float32)
+
+
+def _hyper(setting):
+    return stagewise.Hyper(*(setting[field] for field in stagewise.Hyper._fields))
+
+
+def move(run: Run, part: Fold, plain: Model) -> Moved:
+    """MetaModelNet on one training set: banks, chain, and a plain head of the bank's ridge, solved from `plain`, whose rows it moves."""
+    run.terminal.say(f"seed {run.seed}: kshot")
+    all_banks = banks(run, part)
     ladder = tuple(bank.shots for bank in all_banks)
-    if not ladder:
-        run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")
-        return plain._replace(tuned={**plain.tuned, "fallback": "plain"})
-    trained = chain(run, data, all_banks)
+    counts = np.bincount(part.train.y)
+    options = itertools.product(_candidates(run.config.meta), (True, False), run.config.meta.strength)
+    settings = [{**hyper._asdict(), "many_shot_keep": keep, "strength": float(strength)} for hyper, keep, strength in options]
+    run.terminal.say(f"seed {run.seed}: meta")
+    trained = chain(run, part, all_banks) if ladder else None
 
     def make():
-        start, info = _moved_head(run, data, plain)
-        trials = list(_transfer_trials(run, data, start, trained, 2 * ladder[-1]))
-        rows, number, chosen = max(trials, key=lambda trial: trial[2]["val_accuracy"])  # the first of equals
-        counts = jnp.asarray(data.tail.counts)
-        movement = block_movement(ladder, run.config.meta.width, trained.variables[number], jnp.asarray(start) / trained.unit, counts)
-        record = {"chosen": chosen, "gradient_norm": float(info.gradient_norm), "movement": movement}
-        return {"theta": rows}, {**record, "trials": [trial for *_, trial in trials]}
+        theta, info = _moved_head(run, part, plain.arrays["theta"])
+        record = {"gradient_norm": float(info.gradient_norm)}
+        if trained is None:
+            return {"theta": np.stack([theta] * len(settings))}, {**record, "movement": []}
+        rows, shots = jnp.asarray(theta) / trained.unit, jnp.asarray(counts)
+        movement = [block_movement(ladder, run.config.meta.width, variables, rows, shots) for variables in trained.variables]
+        return {"theta": _move_rows(settings, trained, theta, counts, 2 * ladder[-1])}, {**record, "movement": movement}
 
-    path = run.path("transfer", trained.names, data.name, run.config.heads.to_dict(), list(run.config.meta.strength))
-    arrays, record = artifacts.cached(path, make)
+    depends = (run.config.kshot.l2, run.config.heads.to_dict(), run.config.tuning.budget, settings)
+    arrays, record = artifacts.cached(run.path("transfer", part.name, trained and trained.names, depends), make)
     _warn_unless_solved(run, "the head to move", record["gradient_norm"], run.config.heads.final_tol, "heads.final_tol")
-    bank_seconds = sum(artifacts.restore_record(_bank_plan(run, data, k)[1])["seconds"] for k in ladder)
-    tuned = {k: v for k, v in record["chosen"].items() if k != "val_accuracy"}
-    tuned |= {k: record[k] for k in ("gradient_norm", "movement")}
-    tuned |= {"settings_tried": len(record["trials"]), "ladder": list(ladder), "split": run.config.meta.split}
-    seconds = plain.seconds + bank_seconds + trained.seconds + record["seconds"]
-    return Model(arrays["theta"], record["chosen"]["val_accuracy"], tuned, seconds)
+    record |= {"ladder": list(ladder)}
+    return Moved(settings, arrays["theta"], record, record["seconds"] + (trained.seconds if trained else 0.0))
+
+
+def meta(run: Run, data: Data, plain: Model) -> Model:
+    """MetaModelNet, its setting chosen as every other method's; the tuned plain head where no class can teach it."""
+    parts = [move(run, fold, plain) for fold in data.folds]
+    whole = parts[0] if data.whole.val is not None else move(run, data.whole, plain)
+    if not whole.record["ladder"]:
+        run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")
+        return plain._replace(tuned={**plain.tuned, "fallback": "plain"})
+
+    def logits(setting):
+        number = whole.settings.index(setting)
+        return [predict_logits(part.theta[number], fold.val.x) for part, fold in zip(parts, data.folds, strict=True)]
+
+    trials = [tuning.Trial(setting, tuning.held_accuracy(logits(setting), data.folds)) for setting in whole.settings]
+    choice = _choose(trials, logits, data.folds)
+    number = whole.settings.index(choice.chosen.setting)
+    movement = whole.record["movement"][_candidates(run.config.meta).index(_hyper(choice.chosen.setting))]
+    tuned = {"movement": movement, "ladder": whole.record["ladder"], "split": run.config.meta.split}
+    seconds = sum(part.seconds for part in {id(part): part for part in (*parts, whole)}.values())
+    record = _record(choice, whole.record["gradient_norm"])
+    return _model("paper", {"theta": whole.theta[number]}, rivals.linear_logits, record, seconds, **tuned)
 
 
 class SeedResult(NamedTuple):
@@ -287,25 +431,27 @@ class SeedResult(NamedTuple):
 
 
 def run_seed(run: Run, last: str) -> SeedResult | None:
-    """All stages of one seed up to `last`; a SeedResult where the methods are complete."""
+    """All stages of one seed up to `last`; a SeedResult where the paper's methods are complete, with the rivals from eval on."""
     say, upto = run.terminal.say, STAGES.index(last)
     say(f"seed {run.seed}: split")
     data = split(run)
     counts = np.sort(data.tail.counts)[::-1]
     say(f"  {len(data.tail.train.y)} training examples of {len(counts)} classes, {counts[0]} to {counts[-1]} a class")
+    say(f"  {describe_choice(data)}")
     if upto < STAGES.index("heads"):
         return None
     say(f"seed {run.seed}: heads")
-    models = heads(run, data)
-    if upto < STAGES.index("kshot"):
-        return None
-    say(f"seed {run.seed}: kshot")
-    all_banks = banks(run, data)
+    models = heads(run, data, ("paper",))
+    if upto == STAGES.index("kshot"):
+        say(f"seed {run.seed}: kshot")
+        banks(run, data.whole)
     if upto < STAGES.index("meta"):
         return None
-    say(f"seed {run.seed}: meta")
-    models["metamodelnet"] = meta(run, data, models["plain"], all_banks)
-    models["mmn"] = models["metamodelnet"]  # until a better regressor exists
+    models["metamodelnet"] = meta(run, data, models["plain"])
+    models["mmn"] = models["metamodelnet"]._replace(kind="ours")  # until a better regressor exists
+    if upto >= STAGES.index("eval"):
+        say(f"seed {run.seed}: rivals")
+        models |= heads(run, data, ("rival",))
     return SeedResult(run.seed, run.features.name, run.features.class_names, data, models)
 
 
@@ -313,6 +459,7 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
     """Every seed of the config up to the stage `last`; [] where that is before meta."""
     check(config)
     features = load_features(config)
+    class_prior(config.eval.prior, np.bincount(features.train.y))  # a bad one is refused before hours of work, not after
     fingerprint = feature_files.fingerprint(features)
     seeds = tuple(config.seeds) or (config.seed,)
     results = [run_seed(Run(config, int(s), workdir, features, fingerprint, terminal), last) for s in seeds]

@@ -153,7 +153,8 @@ def residual_chain(ladder: tuple[int, ...], width: int) -> Regressor:
 def block_movement(ladder: tuple[int, ...], width: int, variables: Variables, theta: jax.Array, shots: jax.Array) -> list[float | None]:
     """Mean ‖f(θ; w_i)‖ / ‖θ‖ of a trained chain's blocks, each over the rows that pass it, None where none does: the
     identity regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
-    _, sown = Chain(ladder, width, 0).apply(variables, theta, shots, False, mutable="intermediates")
+    chain = Chain(ladder, width, 0)
+    _, sown = jax.jit(lambda *args: chain.apply(*args, False, mutable="intermediates"))(variables, theta, shots)
     means = [float(sown["intermediates"][f"movement_{i}"][0]) for i in range(len(ladder))]
     return [None if math.isnan(mean) else mean for mean in means]
 

@@ -1,8 +1,9 @@
-"""From classifiers to the table: results.json and classifier.npz.
+"""From classifiers to the table: results.json, choices.json, classifier.npz, and the table as text, Markdown and CSV.
 
 Accuracy on test examples is computed here and nowhere else, after every choice has been made.
 """
 
+import csv
 import io
 import json
 import math
@@ -11,84 +12,138 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from sklearn.metrics import f1_score
 
 from mmn_jax import artifacts
-from mmn_jax.evaluate import calibration_error, paired_interval, per_class_accuracy, predict_logits, shot_groups
-from mmn_jax.pipeline import SeedResult, versions
+from mmn_jax.evaluate import (
+    bootstrap,
+    calibration_error,
+    class_mean_nll,
+    interval,
+    per_class_accuracy,
+    prior_accuracy,
+    shot_groups,
+    terciles,
+)
+from mmn_jax.pipeline import SeedResult, class_prior, versions
 
-KINDS = {"metamodelnet": "paper", "mmn": "ours"}
 GROUPS = ("many", "medium", "few")
+TERCILES = ("most", "middle", "rarest")
+
+Table = dict[str, Any]
 
 
-def _group_mean(per_class, masks):
-    """Mean over seeds of a group's mean accuracy; None where the group is empty or was never tested."""
-    means = [np.nanmean(row[mask]) for row, mask in zip(per_class, masks, strict=True) if np.isfinite(row[mask]).any()]
-    return float(np.mean(means)) if means else None
+def _group_means(per_class, masks):
+    """[seeds, groups] mean accuracy of each group's tested classes, NaN where there are none."""
+    means = np.full(masks.shape[:2], np.nan)
+    for seed, group in np.ndindex(means.shape):
+        inside = per_class[seed][masks[seed, group]]
+        if np.isfinite(inside).any():
+            means[seed, group] = np.nanmean(inside)
+    return means
 
 
-def _method(name, results, right, config):
-    y = results[0].data.tail.test.y
-    models = [result.models[name] for result in results]
-    logits = [predict_logits(model.theta, result.data.tail.test.x) for model, result in zip(models, results, strict=True)]
-    per_class = [per_class_accuracy(one, y) for one in logits]
-    right[name] = np.stack([one.argmax(1) == y for one in logits]).astype(float)
-    masks = [shot_groups(result.data.tail.counts, config.eval.few, config.eval.many) for result in results]
-    accuracies = [float(np.nanmean(row)) for row in per_class]
-    rng = np.random.default_rng([result.seed for result in results])  # the same draws for every method
-    interval = paired_interval(right[name] - right["plain"], y, rng, config.eval.draws)
-    entry = {
-        "kind": KINDS.get(name, "paper"),
+def _optional(value):
+    return None if math.isnan(value) else float(value)
+
+
+def _scores(models, logits, y, priors, per_class, groups):
+    """One method's entry of results.json, but for its intervals."""
+    accuracies = groups[:, 0].tolist()
+    cooled = [one / model.temperature for one, model in zip(logits, models, strict=True)]
+    return {
+        "kind": models[0].kind,
         "tuned": {key: [model.tuned.get(key) for model in models] for key in models[0].tuned},
         "val_accuracy": float(np.mean([model.val_accuracy for model in models])),
         "accuracy": float(np.mean(accuracies)),
         "accuracy_per_seed": accuracies,
-        **{group: _group_mean(per_class, [mask[group] for mask in masks]) for group in GROUPS},
+        **{name: _optional(groups[:, 1 + i].mean()) for i, name in enumerate((*GROUPS, *TERCILES))},
+        "prior_accuracy": float(np.mean([prior_accuracy(row, prior) for row, prior in zip(per_class, priors, strict=True)])),
+        "macro_f1": float(np.mean([100 * f1_score(y, one.argmax(1), average="macro", zero_division=0) for one in logits])),
         "ece": float(np.mean([calibration_error(one, y) for one in logits])),
+        "ece_scaled": float(np.mean([calibration_error(one, y) for one in cooled])),
+        "nll": float(np.mean([class_mean_nll(one, y) for one in logits])),
+        "nll_scaled": float(np.mean([class_mean_nll(one, y) for one in cooled])),
         "seconds": float(np.mean([model.seconds for model in models])),
-        "vs_plain": list(interval),
-        "vs_best_rival": None,  # no rival from outside the paper is fitted yet
     }
-    return entry, [row.tolist() for row in per_class]
 
 
-def collect(results: list[SeedResult], config: ConfigDict) -> dict[str, Any]:
+def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     """The content of results.json for the methods of all seeds."""
-    right, methods, per_class = {}, {}, {}
-    for name in results[0].models:
-        methods[name], per_class[name] = _method(name, results, right, config)
-    groups = shot_groups(results[0].data.tail.counts, config.eval.few, config.eval.many)
+    y = results[0].data.tail.test.y
+    counts = [result.data.tail.counts for result in results]
+    groups = [{**shot_groups(one, config.eval.few, config.eval.many), **terciles(one)} for one in counts]
+    masks = np.stack([np.stack([np.ones(len(one), bool), *group.values()]) for one, group in zip(counts, groups, strict=True)])
+    priors = [class_prior(config.eval.prior, one) for one in counts]
+    names = list(results[0].models)
+    methods, per_class, means, right = {}, {}, {}, []
+    for name in names:
+        models = [result.models[name] for result in results]
+        logits = [model.logits(model.arrays, result.data.tail.test.x) for model, result in zip(models, results, strict=True)]
+        right.append(np.stack([one.argmax(1) == y for one in logits]))
+        per_class[name] = [per_class_accuracy(one, y) for one in logits]
+        means[name] = _group_means(per_class[name], masks)
+        methods[name] = _scores(models, logits, y, priors, per_class[name], means[name])
+    rng = np.random.default_rng([result.seed for result in results])
+    draws = bootstrap(np.stack(right, 1), y, masks, rng, config.eval.draws)
+    resampled = {name: draws[:, i] for i, name in enumerate(names)}
+    for name in names:
+        for versus, other in (("vs_plain", "plain"), ("vs_best_rival", best_rival(methods, name))):
+            methods[name] |= _intervals(versus, name, other, resampled, means)
     return {
         "schema": 1,
         "dataset": results[0].dataset,
         "seeds": [result.seed for result in results],
         "thresholds": {"few": config.eval.few, "many": config.eval.many},
-        "groups": {group: int(groups[group].sum()) for group in GROUPS},
+        "groups": {group: int(groups[0][group].sum()) for group in (*GROUPS, *TERCILES)},
+        "prior": config.eval.prior,
+        "validation": config.data.validation,
         "methods": methods,
-        "per_class": per_class,
-        "counts": [result.data.tail.counts.tolist() for result in results],
+        "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
+        "counts": [one.tolist() for one in counts],
         "config_hash": artifacts.digest(config.to_dict()),
         "versions": versions(),
     }
 
 
-def write(workdir: Path, table: dict[str, Any], result: SeedResult) -> None:
-    """results.json, and classifier.npz with the first seed's `mmn`:
-    argmax(((x − mean) · scale) Wᵀ + b) is its prediction in plain numpy."""
-    theta, normalise = result.models["mmn"].theta, result.data.normalise
+def best_rival(methods: dict[str, dict], name: str) -> str | None:
+    """The rival, other than `name`, with the highest test accuracy: the one that is hardest to beat. None where none was fitted."""
+    rivals = [other for other, entry in methods.items() if entry["kind"] == "rival" and other != name]
+    return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
+
+
+def _intervals(versus, name, other, resampled, means):
+    """[mean, low, high] of the difference between two methods, overall and by group; None where there is nothing to compare."""
+    if other is None:
+        return {versus: None, f"{versus}_groups": None}
+    mean = (means[name] - means[other]).mean(0)
+    draws = resampled[name] - resampled[other]
+    every = [None if math.isnan(m) or np.isnan(draws[:, i]).any() else list(interval(draws[:, i], m)) for i, m in enumerate(mean)]
+    return {versus: every[0], f"{versus}_groups": dict(zip((*GROUPS, *TERCILES), every[1:], strict=True))}
+
+
+def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
+    """results.json, choices.json (every setting tried), the table as table.csv and table.md, and classifier.npz with the
+    first seed's `mmn`: argmax(((x − mean) · scale) Wᵀ + b) is its prediction in plain numpy."""
+    theta, normalise = results[0].models["mmn"].arrays["theta"], results[0].data.normalise
     buffer = io.BytesIO()
     np.savez(
         buffer,
         W=theta[:, :-1].astype(np.float32),
         b=theta[:, -1].astype(np.float32),
-        class_names=np.array(result.class_names),
+        class_names=np.array(results[0].class_names),
         mean=normalise.mean,
         scale=np.full_like(normalise.mean, normalise.scale),
     )
+    choices = {result.seed: {name: model.trials for name, model in result.models.items()} for result in results}
     artifacts.write_bytes(workdir / "classifier.npz", buffer.getvalue())
+    artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1).encode())
+    artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
+    artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
     artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())
 
 
-def read(workdir: Path) -> dict[str, Any]:
+def read(workdir: Path) -> Table:
     """results.json of a workdir."""
     return json.loads((workdir / "results.json").read_text())
 
@@ -97,19 +152,33 @@ def _number(value):
     return "n/a" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
-def rows(table: dict[str, Any]) -> list[list[str]]:
-    """The table as text: a header and one row a method."""
-    header = ["method", "accuracy", "vs plain", *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "seconds"]
-    lines = [header]
-    for name, method in table["methods"].items():
-        mean, low, high = method["vs_plain"]
-        difference = "" if name == "plain" else f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-        groups = [_number(method[group]) for group in GROUPS]
-        lines.append([name, _number(method["accuracy"]), difference, *groups, _number(method["ece"]), f"{method['seconds']:.0f}"])
+def _difference(values):
+    """A difference and its interval; one whose interval holds 0 is a tie."""
+    if values is None:
+        return ""
+    mean, low, high = values
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" + (" tie" if low <= 0 <= high else "")
+
+
+def rows(table: Table) -> list[list[str]]:
+    """The table as text: a header and one row a method, the most accurate first."""
+    methods = table["methods"]
+    rivals = any(method["vs_best_rival"] for method in methods.values())
+    prior = table["prior"] != "uniform"
+    header = ["method", "accuracy", *(["at prior"] if prior else []), "vs plain", *(["vs best rival"] if rivals else [])]
+    lines = [[*header, *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "scaled", "NLL", "seconds"]]
+    for name in sorted(methods, key=lambda name: -methods[name]["accuracy"]):
+        method = methods[name]
+        cells = [name, _number(method["accuracy"]), *([_number(method["prior_accuracy"])] if prior else [])]
+        cells += ["" if name == "plain" else _difference(method["vs_plain"]), *([_difference(method["vs_best_rival"])] if rivals else [])]
+        cells += [_number(method[group]) for group in GROUPS]
+        lines.append(
+            [*cells, _number(method["ece"]), _number(method["ece_scaled"]), f"{method['nll_scaled']:.2f}", f"{method['seconds']:.0f}"]
+        )
     return lines
 
 
-def as_text(table: dict[str, Any]) -> str:
+def as_text(table: Table) -> str:
     """The table for a terminal, in aligned columns."""
     lines = rows(table)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -119,8 +188,39 @@ def as_text(table: dict[str, Any]) -> str:
     )
 
 
-def as_markdown(table: dict[str, Any]) -> str:
-    """The table in Markdown."""
+def as_markdown(table: Table) -> str:
+    """The table in Markdown; a difference whose interval leaves 0 out is bold."""
     lines = rows(table)
+    bold = [i for i, title in enumerate(lines[0]) if title.startswith("vs ")]
+    body = [
+        [f"**{cell}**" if i in bold and cell and not cell.endswith("tie") else cell for i, cell in enumerate(line)] for line in lines[1:]
+    ]
     bars = ["---"] + ["---:"] * (len(lines[0]) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], bars, *lines[1:]])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], bars, *body])
+
+
+FIELDS = (
+    "kind",
+    "accuracy",
+    *GROUPS,
+    *TERCILES,
+    "prior_accuracy",
+    "macro_f1",
+    "ece",
+    "ece_scaled",
+    "nll",
+    "nll_scaled",
+    "val_accuracy",
+    "seconds",
+)
+
+
+def as_csv(table: Table) -> str:
+    """Every figure of results.json that is one number a method, and the two intervals."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["method", *FIELDS, *(f"{v}{end}" for v in ("vs_plain", "vs_best_rival") for end in ("", "_low", "_high"))])
+    for name, method in table["methods"].items():
+        ends = [value for versus in ("vs_plain", "vs_best_rival") for value in (method[versus] or [""] * 3)]
+        writer.writerow([name, *(method[field] for field in FIELDS), *ends])
+    return buffer.getvalue()

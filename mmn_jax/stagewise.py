@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from mmn_jax.kshot import class_pool
-from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
+from mmn_jax.regressor import Context, Regressor, Variables
 from mmn_jax.types import Bank, Examples
 
 PAD = 512  # rungs hold multiples of so many examples
@@ -94,19 +94,20 @@ def make_rung(
     outside = np.flatnonzero(~inside)
     chosen = np.resize(outside[np.asarray(jax.random.permutation(key, len(outside)))], queries)  # cycles where there are fewer
     extra = -int(inside.sum()) % PAD
-    theta = jnp.asarray(bank.theta[:, order]) / unit
-    return Rung(
-        jnp.float32(unit),
-        jnp.full(len(classes), bank.shots),
+    theta = np.asarray(bank.theta)[:, order] / np.float32(unit)
+    rung = Rung(
+        np.float32(unit),
+        np.full(len(classes), bank.shots, np.int32),
         theta[:, :seen],
-        jnp.asarray(bank.target[order]) / unit,
-        jnp.pad(jnp.asarray(pool.x[inside]), ((0, extra), (0, 0))),
-        jnp.pad(jnp.asarray(pool.y[inside]), (0, extra)),
-        jnp.asarray(inside.sum()),
-        theta[jnp.arange(heads) % len(theta)],
-        jnp.asarray(pool.x[chosen]),
-        jnp.asarray(pool.y[chosen]),
+        np.asarray(bank.target)[order] / np.float32(unit),
+        np.pad(pool.x[inside], ((0, extra), (0, 0))),
+        np.pad(pool.y[inside], (0, extra)),
+        np.int32(inside.sum()),
+        theta[np.arange(heads) % len(theta)],
+        pool.x[chosen],
+        pool.y[chosen],
     )
+    return jax.tree.map(jnp.asarray, rung)
 
 
 def task_loss(theta: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -196,9 +197,8 @@ def _overlay(fresh, trained):
     return {name: _overlay(value, trained[name]) if name in trained else value for name, value in fresh.items()}
 
 
-def begin_stage(regressor: Regressor, key: jax.Array, spec: RegressorSpec, trained: Variables | None) -> Variables:
-    """Variables at the start of a stage: what is new from init, the rest as trained."""
-    fresh = regressor.init(key, spec)
+def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
+    """Variables at the start of a stage: the rest as trained, what is new as init made it (`fresh`)."""
     return fresh if trained is None else _overlay(fresh, trained)
 
 

@@ -4,6 +4,7 @@ n_c:   1   2–3   4–7   8–15   16–31   32–63   64+
 i*:    0    1     2     3      4       5       6
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,5 +18,5 @@ def transfer_rows(
 
     theta: [C, d+1] rows of a head fitted to the long-tailed set. counts: [C]. unit: what rows were divided by in training.
     """
-    moved, _ = regressor.apply(variables, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
+    moved, _ = jax.jit(regressor.apply, static_argnums=4)(variables, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
     return np.where((counts >= keep_from)[:, None], theta, np.asarray(moved) * unit)

@@ -1,22 +1,26 @@
-"""How a head's free knobs are chosen: on validation examples, from a grid that is the same for every method.
+"""How a method's knobs are chosen: on validation examples, with the same number of settings for every method.
 
-The ridge ℓ goes down its grid from strong to weak, each fit starting from the one before.
-Then the other feature scaling is tried at the best ℓ and its neighbours. A scaling is a
-diagonal metric m on the ridge: the head is fitted on x · m and folded back, θ_W · m, so that
-every head lives in the same coordinates.
+`search` goes along one knob after the other, first over all its values, then to the best one's
+neighbours, then to values halfway between; it stops after `budget` settings. A setting is judged
+by the mean per-class accuracy of what it predicts for examples that it was not fitted to: the
+validation set, or every training example by the fold that left it out.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.evaluate import mean_class_accuracy, predict_logits
+from mmn_jax.evaluate import mean_class_accuracy
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples
 from mmn_jax.types import BadInput, Examples
-from mmn_jax.weighting import Weighting
+from mmn_jax.weighting import Rule, Weighting, plain
+
+Setting = dict[str, Any]
 
 
 class Normalisation(NamedTuple):
@@ -27,23 +31,6 @@ class Normalisation(NamedTuple):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return ((x - self.mean) * self.scale).astype(np.float32)
-
-
-class Trial(NamedTuple):
-    """One setting and what it gave: the ridge, whether features were standardised, validation accuracy in percent, solver's norm."""
-
-    l2: float
-    standardised: bool
-    val_accuracy: float
-    gradient_norm: float
-
-
-class TunedHead(NamedTuple):
-    """theta: [C, d+1] rows of the chosen setting; trials: all settings in the order tried."""
-
-    theta: np.ndarray
-    chosen: Trial
-    trials: tuple[Trial, ...]
 
 
 def normalisation(x: np.ndarray) -> Normalisation:
@@ -69,38 +56,157 @@ def standard_metric(x: np.ndarray) -> np.ndarray:
 def fit_weighted(
     train: Examples, weighting: Weighting, l2: float, theta: np.ndarray, tol: float, metric: np.ndarray | float = 1.0
 ) -> tuple[np.ndarray, HeadInfo]:
-    """One head of normalised examples; those of weight 0 are left out. theta [C, d+1] is where the solver starts."""
+    """One head of normalised examples; those of weight 0 are left out. theta [C, d+1] is where the solver starts.
+
+    A metric m [d] is a diagonal scaling of the features under the ridge: the head is fitted
+    on x · m and folded back, θ_W · m, so that every head lives in the same coordinates.
+    """
     used = weighting.weight > 0
-    problem = HeadProblem(train.x[used] * metric, train.y[used], weighting.weight[used], weighting.offset, np.float32(l2))
+    offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
+    problem = HeadProblem(train.x[used] * metric, train.y[used], weighting.weight[used], offset, np.float32(l2))
     columns = np.append(np.broadcast_to(metric, train.x.shape[1]), 1.0).astype(np.float32)
     fitted, info = fit_one(pad_examples(problem), jnp.asarray(theta / columns), tol)
     return np.asarray(fitted) * columns, jax.device_get(info)
 
 
-def better(new: Trial, old: Trial | None) -> bool:
-    """Whether a trial beats the best so far; a tie goes to the one tried first, the simpler."""
-    return old is None or new.val_accuracy > old.val_accuracy + 1e-9
+class Head(NamedTuple):
+    """theta: [C, d+1] rows, and the gradient norm they were solved to."""
+
+    theta: np.ndarray
+    gradient_norm: float
 
 
-def tune_head(train: Examples, val: Examples, weighting: Weighting, grid: Iterable[float], tol: float, final_tol: float) -> TunedHead:
-    """Chooses ridge and scaling on normalised examples by mean per-class accuracy on val, then solves the choice to final_tol."""
-    grid = sorted(grid, reverse=True)
+class Task(NamedTuple):
+    """What a method learns from: normalised examples, their counts [C] by class, a key, and
+    head(name, rule, l2, standardised), which solves a weighted head and remembers it by its name."""
+
+    train: Examples
+    counts: np.ndarray
+    key: jax.Array
+    head: Callable[[str, Rule, float, bool], Head]
+
+
+def _stronger(l2):
+    """The next power of ten above l2, None from 1e-2 on."""
+    exponent = math.floor(math.log10(l2) + 1e-9) + 1
+    return float(f"1e{exponent}") if exponent <= -2 else None
+
+
+def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = None) -> Task:
+    """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given.
+
+    Otherwise a plain head starts from that of the next stronger ridge, every other from the plain one at its own ridge, biases
+    moved by class weights and offsets. What a solve starts from depends on the problem, never on what was solved before it.
+    """
+    classes = int(train.y.max()) + 1
+    counts = np.bincount(train.y, minlength=classes)
     standard = standard_metric(train.x)
-    zeros = np.zeros((len(weighting.offset), train.x.shape[1] + 1), np.float32)
-    trials, best, best_theta = [], None, zeros
+    zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
+    solved = {}
 
-    def descend(strengths, standardised, theta):
-        nonlocal best, best_theta
-        for l2 in strengths:
-            theta, info = fit_weighted(train, weighting, l2, theta, tol, standard if standardised else 1.0)
-            accuracy = mean_class_accuracy(predict_logits(theta, val.x), val.y)
-            trials.append(Trial(float(l2), standardised, accuracy, float(info.gradient_norm)))
-            if better(trials[-1], best):
-                best, best_theta = trials[-1], theta
+    def start(name, rule, drawn, l2, standardised):
+        if rough is not None:
+            return rough.head(name, rule, l2, standardised).theta
+        if name == "plain" and not standardised:
+            stronger = _stronger(l2)
+            return zeros if stronger is None else head("plain", plain, stronger, False).theta
+        if drawn.offset.ndim == 2:
+            return zeros
+        theta = head("plain", plain, l2, False).theta.copy()
+        theta[:, -1] += np.log(np.bincount(train.y, drawn.weight, classes) / counts) - drawn.offset
+        return theta
 
-    descend(grid, False, zeros)
-    near = grid.index(best.l2)
-    descend(grid[max(near - 1, 0) : near + 2], True, best_theta)
-    theta, info = fit_weighted(train, weighting, best.l2, best_theta, final_tol, standard if best.standardised else 1.0)
-    final = mean_class_accuracy(predict_logits(theta, val.x), val.y)
-    return TunedHead(theta, best._replace(val_accuracy=final, gradient_norm=float(info.gradient_norm)), tuple(trials))
+    def head(name, rule, l2, standardised):
+        if (name, l2, standardised) not in solved:
+            drawn = rule(key, train.y, counts)
+            metric = standard if standardised else 1.0
+            theta, info = fit_weighted(train, drawn, l2, start(name, rule, drawn, l2, standardised), tol, metric)
+            solved[name, l2, standardised] = Head(theta, float(info.gradient_norm))
+        return solved[name, l2, standardised]
+
+    return Task(train, counts, key, head)
+
+
+class Axis(NamedTuple):
+    """One knob: the values to go over, the one to start from, and between(a, b), what lies between two of
+    them, None where they are close enough."""
+
+    name: str
+    values: tuple
+    start: Any
+    between: Callable[[Any, Any], Any] = lambda a, b: None
+
+
+class Trial(NamedTuple):
+    """One setting and its accuracy on validation examples, in percent."""
+
+    setting: Setting
+    accuracy: float
+
+
+def _neighbours(axis, value):
+    i = axis.values.index(value)
+    return axis.values[max(i - 1, 0) : i + 2]
+
+
+def _finer(axis, value):
+    """The axis with what lies halfway between `value` and its neighbours."""
+    middles = {axis.between(a, b) for a, b in itertools.pairwise(_neighbours(axis, value))} - {None}
+    if not middles:
+        return axis
+    return axis._replace(values=tuple(sorted({*axis.values, *middles}, reverse=axis.values[0] > axis.values[-1])))
+
+
+def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: int) -> list[Trial]:
+    """At most `budget` different settings in the order tried; fewer where every knob's neighbours are close enough."""
+    axes, trials = list(axes), {}
+
+    def look(setting):
+        key = tuple(setting.values())
+        if key not in trials and len(trials) < budget:
+            trials[key] = Trial(setting, evaluate(setting))
+
+    def sweep(setting, values):
+        for axis in axes:
+            for value in values(axis, setting[axis.name]):
+                look(setting | {axis.name: value})
+            setting = best(trials.values()).setting
+        return setting
+
+    setting = {axis.name: axis.start for axis in axes}
+    look(setting)
+    setting = sweep(setting, lambda axis, value: axis.values)
+    while len(trials) < budget:
+        before = len(trials)
+        setting = sweep(setting, _neighbours)
+        if len(trials) > before:
+            continue
+        finer = [_finer(axis, setting[axis.name]) for axis in axes]
+        if finer == axes:
+            break
+        axes = finer
+    return list(trials.values())
+
+
+def best(trials: Iterable[Trial]) -> Trial:
+    """The most accurate; a tie goes to the one tried first, the simpler."""
+    return max(trials, key=lambda trial: round(trial.accuracy, 9))
+
+
+def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
+    """The knobs with an ordered grid whose chosen value is its first or last: a wider grid might have given another."""
+    ordered = [axis for axis in axes if len(axis.values) > 2]
+    return [axis.name for axis in ordered if setting[axis.name] in (axis.values[0], axis.values[-1])]
+
+
+class Fold(NamedTuple):
+    """Normalised examples to fit on and to choose by (None: none), and a name for what is made of them."""
+
+    name: str
+    train: Examples
+    val: Examples | None
+
+
+def held_accuracy(logits: Iterable[np.ndarray], folds: Iterable[Fold]) -> float:
+    """Mean per-class accuracy of the folds' validation examples taken together."""
+    return mean_class_accuracy(np.concatenate(list(logits)), np.concatenate([fold.val.y for fold in folds]))

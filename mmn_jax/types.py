@@ -31,10 +31,11 @@ class FeatureSet(NamedTuple):
 
 
 class LongTail(NamedTuple):
-    """A long-tailed training set with the examples that choose (val) and judge (test); counts: [C] of train."""
+    """A long-tailed training set with the examples that choose (val, None where the training set itself has to)
+    and judge (test); counts: [C] of train."""
 
     train: Examples
-    val: Examples
+    val: Examples | None
     test: Examples
     counts: np.ndarray
 

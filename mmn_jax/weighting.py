@@ -1,10 +1,8 @@
 """What each way of training a head is: example weights ω and logit offsets a, from labels alone.
 
-Every function is `(key, y [n], counts [C]) -> Weighting`, for the one problem of `heads.py`:
+Every function is `(key, y [n], counts [C]) -> Weighting`, or makes one from its knob, for the one problem of `heads.py`:
 
     Σ_j ω_j · CE(W x_j + b + a, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
-
-The four here are the baselines of Wang et al. 2017, section 4.1.
 """
 
 from collections.abc import Callable
@@ -17,13 +15,13 @@ from mmn_jax.data.longtail import random_ranks
 
 
 class Weighting(NamedTuple):
-    """weight: [n] ω ≥ 0. offset: [C] a."""
+    """weight: [n] ω ≥ 0. offset: [C] a, or [n, C] where it differs by example."""
 
     weight: np.ndarray
     offset: np.ndarray
 
 
-Method = Callable[[jax.Array, np.ndarray, np.ndarray], Weighting]
+Rule = Callable[[jax.Array, np.ndarray, np.ndarray], Weighting]
 
 
 def _no_offset(weight, counts):
@@ -51,9 +49,41 @@ def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weightin
 
 def under_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
     """Random under-sampling: no class keeps more examples than the median class has."""
-    return _no_offset((random_ranks(key, y) < int(np.median(counts))).astype(float), counts)
+    return _no_offset((random_ranks(key, y) < max(int(np.median(counts)), 1)).astype(float), counts)
 
 
-def cost_sensitive(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
-    """Weights inverse to class frequency, ω_j = 1 / n_{y_j}: every class weighs the same."""
-    return _no_offset(counts.max() / counts[y], counts)
+def inverse_frequency(power: float) -> Rule:
+    """Weights ω_j = n_{y_j}^−power: 1 is cost-sensitive learning (every class weighs the same), ½ square-root sampling
+    (Kang et al. 2020, section 3), 0 plain."""
+
+    def rule(key, y, counts):
+        return _no_offset((counts.max() / counts[y]) ** power, counts)
+
+    return rule
+
+
+cost_sensitive = inverse_frequency(1.0)
+
+
+def effective_number(beta: float) -> Rule:
+    """Class-balanced weights (1 − β) / (1 − β^n) by the effective number of examples (Cui et al. 2019, equation 10)."""
+
+    def rule(key, y, counts):
+        weight = (1 - beta) / -np.expm1(counts * np.log(beta))
+        return _no_offset((weight / weight.min())[y], counts)
+
+    return rule
+
+
+def logit_adjusted(tau: float) -> Rule:
+    """The logit-adjusted loss, a = τ log π (Menon et al. 2021, equation 10); τ = 1 is balanced softmax (Ren et al. 2020)."""
+
+    def rule(key, y, counts):
+        return Weighting(np.ones(len(y), np.float32), (tau * log_prior(counts)).astype(np.float32))
+
+    return rule
+
+
+def log_prior(counts: np.ndarray) -> np.ndarray:
+    """[C] log of the training share π of each class."""
+    return np.log(counts / counts.sum())

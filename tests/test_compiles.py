@@ -1,15 +1,16 @@
 """What is compiled once stays compiled: over chunks, keys, seeds of nearly the same size, ridges, scalings and candidates."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from conftest import blobs
 
-from mmn_jax import kshot, stagewise, tuning
+from mmn_jax import kshot, stagewise, tuning, weighting
 from mmn_jax.heads import fit_one
 from mmn_jax.regressor import Context, RegressorSpec, residual_chain
 from mmn_jax.types import Bank, Examples
-from mmn_jax.weighting import Weighting
 
 
 def compiled(function, work):
@@ -34,8 +35,10 @@ def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes()
     def tune():
         for extra in (0, 5):
             x, y = blobs(0, [21 + extra, 10, 9], 3)
-            weighting = Weighting(np.ones(len(y), np.float32), np.zeros(3, np.float32))
-            tuning.tune_head(Examples(x, y), Examples(x, y), weighting, (1e-1, 1e-2, 1e-3), 1e-3, 1e-4)
+            task = tuning.make_task(Examples(x, y), jax.random.key(extra), 1e-3)
+            for l2, standardised in itertools.product((1e-1, 1e-2, 3e-3), (False, True)):
+                task.head("plain", weighting.plain, l2, standardised)
+                task.head("cost_sensitive", weighting.cost_sensitive, l2, standardised)
 
     assert compiled(fit_one, tune) == 1
 
@@ -53,7 +56,7 @@ def test_a_stage_is_one_program_for_all_candidates():
     context = Context(jnp.eye(3), jnp.zeros(10, jnp.int32))
     with jax.numpy_dtype_promotion("standard"):
         for weight in (0.1, 1.0):
-            variables = stagewise.begin_stage(chain, jax.random.key(0), RegressorSpec(4, 0), None)
+            variables = chain.init(jax.random.key(0), RegressorSpec(4, 0))
             hyper = stagewise.Hyper(weight, 1e-3, 1e-2)
             key = jax.random.key(int(10 * weight))
             stagewise.train_stage(programs, variables, hyper, key, context, (rung,), steps=4, every=2, patience=3)

@@ -1,9 +1,9 @@
-"""Scores against scikit-learn, by hand, and the interval against its meaning."""
+"""Scores against scikit-learn and by hand, and the intervals against their meaning."""
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
-from sklearn.metrics import balanced_accuracy_score
+import scipy.stats
+from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from mmn_jax import evaluate
 
@@ -22,6 +22,12 @@ def test_a_class_without_test_examples_counts_nowhere():
     per_class = evaluate.per_class_accuracy(LOGITS[kept], Y[kept])
     assert np.isnan(per_class[2]) and np.isfinite(per_class[[0, 1, 3, 4]]).all()
     assert evaluate.mean_class_accuracy(LOGITS[kept], Y[kept]) == pytest.approx(np.mean(per_class[[0, 1, 3, 4]]))
+    assert evaluate.prior_accuracy(per_class, np.full(5, 0.2)) == pytest.approx(np.nanmean(per_class))
+
+
+def test_accuracy_at_the_test_set_s_own_prior_is_plain_accuracy():
+    per_class = evaluate.per_class_accuracy(LOGITS, Y)
+    assert evaluate.prior_accuracy(per_class, np.bincount(Y) / len(Y)) == pytest.approx(100 * np.mean(LOGITS.argmax(1) == Y))
 
 
 def test_groups_partition_the_classes_at_the_stated_counts():
@@ -31,6 +37,11 @@ def test_groups_partition_the_classes_at_the_stated_counts():
     np.testing.assert_array_equal(groups["many"], [False, False, False, True])
 
 
+def test_terciles_are_thirds_by_count():
+    thirds = evaluate.terciles(np.array([5, 50, 1, 7, 9, 3, 2]))
+    assert [np.flatnonzero(mask).tolist() for mask in thirds.values()] == [[1, 3, 4], [0, 5], [2, 6]]
+
+
 def test_calibration_error_by_hand():
     logits = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]))
     # bin of 0.9: confidence 1.8, one right; bin of 0.6: confidence 1.2, two right
@@ -38,26 +49,72 @@ def test_calibration_error_by_hand():
     assert evaluate.calibration_error(logits, y, bins=10) == pytest.approx(100 * (abs(1.8 - 1) + abs(1.2 - 2)) / 4)
 
 
+def test_the_likelihood_is_scikit_learn_s_with_balanced_weights():
+    probs = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+    expected = log_loss(Y, probs, sample_weight=1 / np.bincount(Y)[Y])
+    assert evaluate.class_mean_nll(LOGITS, Y) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
+def test_the_best_temperature_undoes_a_scale(scale):
+    best = evaluate.best_temperature(LOGITS, Y)
+    assert evaluate.best_temperature(scale * LOGITS, Y) == pytest.approx(scale * best, rel=1e-2)
+    around = [evaluate.class_mean_nll(LOGITS / (best * factor), Y) for factor in (0.95, 1.0, 1.05)]
+    assert np.argmin(around) == 1
+
+
+def everything(classes, seeds=1):
+    return np.ones((seeds, 1, classes), bool)
+
+
+def two(difference):
+    """Two methods [seeds, 2, n] whose rights differ by `difference` in {-1, 0, 1}."""
+    return np.stack([difference > 0, difference < 0], 1)
+
+
 def test_the_interval_agrees_with_scipy_where_there_is_one_class():
     difference = RNG.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=(1, 400))
-    mean, low, high = evaluate.paired_interval(difference, np.zeros(400, int), np.random.default_rng(1), draws=10000)
-    reference = bootstrap(
-        (difference[0],), np.mean, method="percentile", n_resamples=10000, rng=np.random.default_rng(2)
-    ).confidence_interval
+    draws = evaluate.bootstrap(two(difference), np.zeros(400, int), everything(1), np.random.default_rng(1), 10000)
+    mean, low, high = evaluate.interval(draws[:, 0, 0] - draws[:, 1, 0], 100 * difference.mean())
+    expected = scipy.stats.bootstrap((100 * difference[0],), np.mean, method="percentile", random_state=1).confidence_interval
     assert mean == pytest.approx(100 * difference.mean())
-    np.testing.assert_allclose([low, high], [100 * reference.low, 100 * reference.high], atol=0.7)
+    np.testing.assert_allclose([low, high], expected, atol=0.6)
 
 
-def test_the_interval_covers_the_planted_difference():
-    """Two methods that differ by a known amount in every class: 95% of intervals hold it."""
-    y, truth, hits, repeats = np.repeat(np.arange(10), 30), 0.1, 0, 300
-    for seed in range(repeats):
-        rng = np.random.default_rng(seed)
-        difference = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.7, 0.2], size=(1, len(y)))
-        _, low, high = evaluate.paired_interval(difference, y, rng, draws=400)
+def test_groups_are_resampled_as_their_own_classes():
+    right = RNG.random((1, 1, len(Y))) < 0.6
+    masks = np.array([[[True] * 5, [True, True, False, False, False], [False] * 5]])
+    both = evaluate.bootstrap(right, Y, masks, np.random.default_rng(2), 300)
+    own = evaluate.bootstrap(right, Y, masks[:, 1:2], np.random.default_rng(2), 300)
+    np.testing.assert_allclose(both[:, :, 1], own[:, :, 0], rtol=1e-5)
+    assert np.isnan(both[:, :, 2]).all()
+    expected = np.mean([100 * right[0, 0, c == Y].mean() for c in range(5)])
+    assert both[:, 0, 0].mean() == pytest.approx(expected, abs=1.5)
+
+
+def coverage(truth, seed_spread, seeds, repeats=400, classes=8, each=25):
+    """Share of repeats whose 95% interval holds the planted difference in mean per-class accuracy."""
+    y = np.repeat(np.arange(classes), each)
+    rng = np.random.default_rng(5)
+    hits = 0
+    for _ in range(repeats):
+        gain = truth + seed_spread * rng.normal(size=(seeds, 1))
+        u = rng.random((1, len(y))) + 0.05 * rng.normal(size=(seeds, len(y)))  # seeds share their test examples
+        difference = np.where(u < 0.3 + gain / 2, 1.0, np.where(u > 0.7 + gain / 2, -1.0, 0.0))
+        draws = evaluate.bootstrap(two(difference), y, everything(classes, seeds), rng, 400)
+        _, low, high = evaluate.interval(draws[:, 0, 0] - draws[:, 1, 0], 0.0)
         hits += low <= 100 * truth <= high
-    assert 0.91 <= hits / repeats <= 0.985
+    return hits / repeats
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.1])
+@pytest.mark.parametrize(("seed_spread", "seeds"), [(0.0, 1), (0.0, 5), (0.03, 5)])
+def test_intervals_hold_the_planted_difference_as_often_as_they_say(truth, seed_spread, seeds):
+    """Equal by construction, and better by a known amount."""
+    assert 0.92 <= coverage(truth, seed_spread, seeds) <= 0.98
 
 
 def test_a_method_against_itself_is_exactly_zero():
-    assert evaluate.paired_interval(np.zeros((2, len(Y))), Y, np.random.default_rng(0), 50) == (0.0, 0.0, 0.0)
+    right = np.stack([LOGITS.argmax(1) == Y] * 2)[None]
+    draws = evaluate.bootstrap(right, Y, everything(5), np.random.default_rng(0), 50)
+    assert not (draws[:, 0] - draws[:, 1]).any()

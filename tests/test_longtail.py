@@ -1,12 +1,13 @@
 """The split: counts by the formula, nothing in two places, the same seed the same split."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmn_jax.data import glyphs
-from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, long_tail_split, tail_counts, take
+from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, long_tail_split, stratified_folds, tail_counts, take
 from mmn_jax.types import BadInput, Examples, FeatureSet
 
 
@@ -82,3 +83,12 @@ def test_the_embedded_glyphs_are_whole():
     tail = take(features, long_tail_split(features, 0, 100, 200))
     assert tail.counts.min() == 2 and 190 < tail.counts.max() <= 200
     np.testing.assert_array_equal(np.bincount(tail.test.y), 30)
+
+
+def test_folds_are_stratified_and_never_leave_out_a_class_s_only_example():
+    y = np.repeat(np.arange(4), [9, 4, 2, 1])
+    fold = stratified_folds(jax.random.key(0), y, 3)
+    assert fold[y == 3] == -1
+    for c, sizes in ((0, [3, 3, 3]), (1, [2, 1, 1]), (2, [1, 1, 0])):
+        np.testing.assert_array_equal(np.bincount(fold[y == c], minlength=3), sizes)
+    assert all(len(np.unique(y[fold != i])) == 4 for i in range(3))

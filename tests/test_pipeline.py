@@ -1,5 +1,6 @@
 """The stages in one process: interrupted, they go on to the same result; a changed setting remakes only what depends on it."""
 
+import csv
 import json
 
 import jax
@@ -30,10 +31,10 @@ def small(feature_file):
     return config
 
 
-def everything(config, workdir, terminal=QUIET):
-    seeds = pipeline.run_seeds(config, artifacts.writable_directory(workdir), terminal, "meta")
+def everything(config, workdir, terminal=QUIET, stage="meta"):
+    seeds = pipeline.run_seeds(config, artifacts.writable_directory(workdir), terminal, stage)
     table = results.collect(seeds, config)
-    results.write(workdir, table, seeds[0])
+    results.write(workdir, table, seeds)
     return table
 
 
@@ -47,19 +48,103 @@ def comparable(table):
 def done(feature_file, tmp_path_factory):
     config, workdir = small(feature_file), tmp_path_factory.mktemp("done")
     with jax.numpy_dtype_promotion("standard"):
-        return config, workdir, everything(config, workdir)
+        return config, workdir, everything(config, workdir, stage="eval")
 
 
 def test_a_run_gives_every_method_with_consistent_figures(done):
     _, _, table = done
-    assert list(table["methods"]) == ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
+    paper = ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
+    assert list(table["methods"])[:6] == paper and len(table["methods"]) == 6 + 13
     for name, method in table["methods"].items():
+        assert method["vs_best_rival"][1] <= method["vs_best_rival"][0] <= method["vs_best_rival"][2]
+        assert method["nll_scaled"] <= method["nll"] + 0.15  # a temperature fitted to other examples may lose a little
+        assert method["tuned"]["settings_tried"][0] <= config_budget(done)
         assert method["accuracy"] == pytest.approx(np.mean(table["per_class"][name][0]))
         assert (method["many"] is None) == (table["groups"]["many"] == 0)
         assert method["vs_plain"][1] <= method["vs_plain"][0] <= method["vs_plain"][2]
         assert 100 / 20 < method["accuracy"] <= 100
     assert table["methods"]["mmn"]["accuracy"] == table["methods"]["metamodelnet"]["accuracy"]
-    assert sum(table["groups"].values()) == 20 and min(table["counts"][0]) == 2
+    assert sum(table["groups"][name] for name in results.GROUPS) == sum(table["groups"][name] for name in results.TERCILES) == 20
+    assert min(table["counts"][0]) == 2
+
+
+def config_budget(done):
+    return done[0].tuning.budget
+
+
+def test_every_setting_tried_is_saved_and_the_best_one_chosen(done):
+    _, workdir, table = done
+    choices = json.loads((workdir / "choices.json").read_text())["0"]
+    for name, trials in choices.items():
+        tuned = {key: value[0] for key, value in table["methods"][name]["tuned"].items()}
+        top = max(trials, key=lambda trial: round(trial["val_accuracy"], 9))
+        assert {key: tuned[key] for key in top if key != "val_accuracy"} == {k: v for k, v in top.items() if k != "val_accuracy"}
+        assert len(trials) == tuned["settings_tried"]
+
+
+def test_the_table_is_sorted_and_a_tie_is_never_bold(done):
+    _, workdir, table = done
+    lines = results.rows(table)
+    shown = [float(line[1]) for line in lines[1:]]
+    assert shown == sorted(shown, reverse=True) and len(shown) == len(table["methods"])
+    page = results.as_markdown(table)
+    for name, method in table["methods"].items():
+        line = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        cell = line.split(" | ")[2]
+        assert cell.startswith("**") == (name != "plain" and not method["vs_plain"][1] <= 0 <= method["vs_plain"][2])
+    with (workdir / "table.csv").open() as file:
+        assert [row["method"] for row in csv.DictReader(file)] == list(table["methods"])
+
+
+def test_knobs_can_be_chosen_inside_the_training_set(feature_file, tmp_path):
+    config, said = small(feature_file), []
+    config.data.validation, config.data.folds = "train", 2
+    config.kshot.top, config.meta.steps, config.heads.l2, config.tuning.budget = 0, 5, (1e-2, 1e-3), 4
+    table = everything(config, tmp_path / "run", pipeline.Terminal(said.append, lambda items, name: items))
+    assert any("2 folds of the training set" in line for line in said)
+    assert min(table["counts"][0]) == 2 and table["methods"]["metamodelnet"]["accuracy"] > 100 / 20
+
+
+def test_a_manifest_repeats_a_split_and_refuses_other_labels(done, feature_file, tmp_path):
+    config, workdir, table = done
+    config = config.copy_and_resolve_references()
+    config.seed, config.data.manifest = 5, str(workdir / "seed-0" / "split.json")
+    pipeline.run_seeds(config, artifacts.writable_directory(tmp_path / "again"), QUIET, "split")
+    first, again = (json.loads(path.read_text()) for path in (workdir / "seed-0" / "split.json", tmp_path / "again/seed-5/split.json"))
+    assert again["train"] == first["train"] and again["val"] == first["val"] and first["counts"] == table["counts"][0]
+    arrays = dict(np.load(feature_file))
+    arrays["train_y"] = arrays["train_y"][::-1]
+    np.savez(tmp_path / "other.npz", **arrays)
+    config.data.path = str(tmp_path / "other.npz")
+    with pytest.raises(BadInput, match="the labels of train_y differ"):
+        pipeline.run_seeds(config, tmp_path / "again", QUIET, "split")
+    first["train"][0] += 1
+    (tmp_path / "changed.json").write_text(json.dumps(first))
+    config.data.path, config.data.manifest = str(feature_file), str(tmp_path / "changed.json")
+    with pytest.raises(BadInput, match="checksum differs"):
+        pipeline.run_seeds(config, tmp_path / "again", QUIET, "split")
+
+
+@pytest.mark.parametrize(("content", "message"), [("[]", "not a split manifest"), ("{", "not a split manifest"), (None, "cannot be read")])
+def test_a_manifest_that_is_none_is_refused(feature_file, tmp_path, content, message):
+    config = small(feature_file)
+    config.data.manifest = str(tmp_path / "split.json")
+    if content is not None:
+        (tmp_path / "split.json").write_text(content)
+    with pytest.raises(BadInput, match=message):
+        pipeline.run_seeds(config, artifacts.writable_directory(tmp_path / "run"), QUIET, "split")
+
+
+def test_the_prior_can_be_uniform_that_of_training_or_a_file(tmp_path):
+    counts = np.array([30, 10])
+    (tmp_path / "prior.txt").write_text("1\n3\n")
+    np.testing.assert_allclose(pipeline.class_prior("uniform", counts), [0.5, 0.5])
+    np.testing.assert_allclose(pipeline.class_prior("train", counts), [0.75, 0.25])
+    np.testing.assert_allclose(pipeline.class_prior(str(tmp_path / "prior.txt"), counts), [0.25, 0.75])
+    for text in ("1\n", "1\n-1\n", "a b", "0 0"):
+        (tmp_path / "prior.txt").write_text(text)
+        with pytest.raises(BadInput, match=r"eval\.prior"):
+            pipeline.class_prior(str(tmp_path / "prior.txt"), counts)
 
 
 def test_the_saved_classifier_predicts_in_plain_numpy(done, feature_file):
@@ -90,7 +175,7 @@ def test_stopped_at_every_progress_step_it_ends_in_the_same_result(done, feature
     stops = 0
     for progress in (0, 2, 5, 12, 30, 10**9):  # heads, banks, steps of a stage
         try:
-            table = everything(config, tmp_path / "again", stopping([progress]))
+            table = everything(config, tmp_path / "again", stopping([progress]), "eval")
         except Stop:
             stops += 1
     assert stops >= 4 and comparable(table) == comparable(expected)
@@ -101,7 +186,7 @@ def test_another_task_weight_refits_neither_heads_nor_bank(done):
     config = config.copy_and_resolve_references()
     before = {path.name: path.stat().st_mtime_ns for path in (workdir / "seed-0").iterdir()}
     config.meta.task_weight = (1.0,)
-    everything(config, workdir)
+    everything(config, workdir, stage="eval")
     after = {path.name for path in (workdir / "seed-0").iterdir()}
     new = after - before.keys()
     assert new and {name.split("-")[0] for name in new} == {"chain", "transfer"}

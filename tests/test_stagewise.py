@@ -50,7 +50,7 @@ def train(variables, rungs, hyper, key=0, **settings):
 
 
 def begin(first, trained=None):
-    return stagewise.begin_stage(CHAIN, jax.random.key(5), RegressorSpec(DIM + 1, first), trained)
+    return stagewise.begin_stage(CHAIN.init(jax.random.key(5), RegressorSpec(DIM + 1, first)), trained)
 
 
 ROWS_ONLY = stagewise.Hyper(0.0, 1e-2, 1e-4)

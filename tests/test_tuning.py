@@ -1,17 +1,19 @@
-"""Choosing on validation data: normalisation, scaling folded back, ties, and the trace."""
+"""Choosing on validation data: normalisation, scaling folded back, heads that don't depend on what was solved before, the search."""
 
+import jax
 import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import tuning
-from mmn_jax.evaluate import mean_class_accuracy, predict_logits
+from mmn_jax import tuning, weighting
+from mmn_jax.evaluate import predict_logits
+from mmn_jax.rivals import methods
+from mmn_jax.tuning import Axis, Trial
 from mmn_jax.types import BadInput, Examples
 from mmn_jax.weighting import Weighting
 
 X, Y = blobs(0, [20, 10, 6], 5)
 TRAIN = Examples(X, Y)
-VAL = Examples(*blobs(0, [8, 8, 8], 5))
 UNIFORM = Weighting(np.ones(len(Y), np.float32), np.zeros(3, np.float32))
 ZEROS = np.zeros((3, 6), np.float32)
 
@@ -45,12 +47,64 @@ def test_examples_of_weight_zero_are_left_out():
     np.testing.assert_allclose(masked, cut, atol=1e-4)
 
 
-def test_the_choice_is_the_best_of_its_trace_and_solved_to_the_final_norm():
-    head = tuning.tune_head(TRAIN, VAL, UNIFORM, (1e-4, 1e-1, 1e-2, 1e-3), 1e-4, 1e-6)
-    assert [trial.l2 for trial in head.trials[:4]] == [1e-1, 1e-2, 1e-3, 1e-4]
-    assert {trial.standardised for trial in head.trials[4:]} == {True}
-    best = max(trial.val_accuracy for trial in head.trials)
-    first = next(trial for trial in head.trials if trial.val_accuracy == best)
-    assert (head.chosen.l2, head.chosen.standardised) == (first.l2, first.standardised)
-    assert head.chosen.gradient_norm <= 1e-6
-    assert head.chosen.val_accuracy == pytest.approx(mean_class_accuracy(predict_logits(head.theta, VAL.x), VAL.y))
+def test_a_head_is_the_same_bits_whatever_was_solved_before():
+    wanted = ("cost_sensitive", weighting.cost_sensitive, 1e-5, False)
+    first = tuning.make_task(TRAIN, jax.random.key(0), 1e-4).head(*wanted)
+    other = tuning.make_task(TRAIN, jax.random.key(0), 1e-4)
+    for l2 in (1e-5, 1e-2, 3.16e-4):
+        other.head("plain", weighting.plain, l2, True)
+    np.testing.assert_array_equal(other.head(*wanted).theta, first.theta)
+
+
+def test_a_head_started_elsewhere_is_the_same_optimum():
+    task = tuning.make_task(TRAIN, jax.random.key(0), 1e-4)
+    fine = tuning.make_task(TRAIN, jax.random.key(0), 1e-6, task)
+    for name, rule in (("plain", weighting.plain), ("cost_sensitive", weighting.cost_sensitive)):
+        head = fine.head(name, rule, 1e-3, False)
+        direct, _ = tuning.fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, ZEROS, 1e-6)
+        assert head.gradient_norm <= 1e-6
+        np.testing.assert_allclose(head.theta, direct, atol=2e-3)
+
+
+def halves(a, b):
+    return (a + b) / 2 if abs(a - b) > 0.5 else None
+
+
+AXES = (Axis("a", (0.0, 2.0, 4.0, 6.0), 0.0, halves), Axis("b", (False, True), False), Axis("c", (1.0, 2.0, 3.0), 2.0, halves))
+
+
+def bowl(setting):
+    return -abs(setting["a"] - 3.4) - abs(setting["c"] - 1.6) + setting["b"]
+
+
+def test_the_search_finds_the_best_of_the_refined_grid():
+    trials = tuning.search(bowl, AXES, 100)
+    assert tuning.best(trials).setting == {"a": 3.5, "b": True, "c": 1.5}
+    settings = [tuple(trial.setting.values()) for trial in trials]
+    assert len(set(settings)) == len(settings) < 100
+
+
+@pytest.mark.parametrize("budget", [1, 7, 12])
+def test_the_search_keeps_to_its_budget_and_to_its_order(budget):
+    trials = tuning.search(bowl, AXES, budget)
+    assert trials == tuning.search(bowl, AXES, 100)[:budget]
+
+
+def test_a_tie_goes_to_the_setting_tried_first():
+    trials = [Trial({"a": 1}, 50.0), Trial({"a": 2}, 60.0), Trial({"a": 3}, 60.0 + 1e-12)]
+    assert tuning.best(trials).setting == {"a": 2}
+
+
+def test_choices_at_the_end_of_a_grid_are_named():
+    assert tuning.at_edge({"a": 0.0, "b": True, "c": 2.0}, AXES) == ["a"]
+
+
+def test_grids_are_refined_to_half_decades_and_then_done():
+    tried = tuning.search(lambda setting: -abs(np.log10(setting["l2"]) + 3.4), methods((1e-2, 1e-3, 1e-4))["plain"].axes, 100)
+    assert tuning.best(tried).setting["l2"] == 3.16e-4 and len(tried) < 15
+
+
+def test_held_out_predictions_are_judged_together():
+    folds = [tuning.Fold("a", TRAIN, Examples(X[:2], np.array([0, 1]))), tuning.Fold("b", TRAIN, Examples(X[:2], np.array([0, 0])))]
+    logits = [np.eye(3)[[0, 0]], np.eye(3)[[0, 1]]]  # class 0: two of three right; class 1: none of one
+    assert tuning.held_accuracy(logits, folds) == pytest.approx(100 * (2 / 3 + 0) / 2)

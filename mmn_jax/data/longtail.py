@@ -28,13 +28,18 @@ def random_ranks(key: jax.Array, y: np.ndarray) -> np.ndarray:
     return ranks
 
 
+def stratified_folds(key: jax.Array, y: np.ndarray, folds: int) -> np.ndarray:
+    """[n] the fold, 0.. folds-1, that leaves an example out; -1 for a class's only example, which every fold trains on."""
+    return np.where(np.bincount(y)[y] > 1, random_ranks(key, y) % folds, -1)
+
+
 UNUSED, TRAIN, VAL = 0, 1, 2  # what a training example of the source becomes
 
 
 def _validation_mask(features, key, per_class):
     """[n] examples held back: `per_class` a class, at most a third, none of a class with fewer than 3."""
     y = features.train.y
-    if features.val is not None:
+    if features.val is not None or per_class is None:
         return np.zeros(len(y), bool)
     if per_class < 1:
         raise BadInput(f"data.val_per_class: must be at least 1 where the file has no val_x, it is {per_class}")
@@ -46,12 +51,12 @@ def _validation_mask(features, key, per_class):
 
 
 def long_tail_split(
-    features: FeatureSet, seed: int, imbalance: float | None = None, max_per_class: int | None = None, val_per_class: int = 20
+    features: FeatureSet, seed: int, imbalance: float | None = None, max_per_class: int | None = None, val_per_class: int | None = 20
 ) -> np.ndarray:
     """[n] TRAIN, VAL or UNUSED for every training example of the set; with neither imbalance nor max_per_class the set's own counts stand.
 
-    imbalance: n_max / n_min, or its inverse below 1. max_per_class: M, by default the
-    largest class count. A class never gets more than it has.
+    imbalance: n_max / n_min, or its inverse below 1. max_per_class: M, by default the largest class
+    count. A class never gets more than it has. val_per_class: None takes no validation examples.
 
     Raises:
       BadInput: an imbalance or count that is not positive, or nothing left to validate on.
@@ -81,5 +86,5 @@ def take(features: FeatureSet, part: np.ndarray) -> LongTail:
         return Examples(features.train.x[part == which], features.train.y[part == which])
 
     train = chosen(TRAIN)
-    val = chosen(VAL) if features.val is None else features.val
+    val = chosen(VAL) if (part == VAL).any() else features.val
     return LongTail(train, val, features.test, np.bincount(train.y, minlength=len(features.class_names)))

@@ -1,0 +1,73 @@
+"""Every method on several data sets: runs what is missing and puts the tables between the markers of docs/leaderboard.md.
+
+python benchmarks/leaderboard.py --features=DIR [--workdir=runs/leaderboard] [--seeds=0,1,2,3,4]
+
+DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from mmn_jax import results
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "leaderboard.md"
+FLAGS = flags.FLAGS
+flags.DEFINE_string("features", "", "Folder with the feature files.")
+flags.DEFINE_string("workdir", "runs/leaderboard", "Where the runs go.")
+flags.DEFINE_string("seeds", "0,1,2,3,4", "Seeds of every run.")
+flags.DEFINE_string("fold_seeds", "0,1,2", "Seeds of the run that chooses inside the training set.")
+
+
+def _own(folder, name, imbalance, largest):
+    made = [f"--config.data.longtail.imbalance={imbalance}", f"--config.data.longtail.max_per_class={largest}"]
+    return ["--config=configs/own_features.py", f"--config.data.path={Path(folder) / name}", *made]
+
+
+def evaluate(name: str, arguments: list[str], seeds: str) -> results.Table:
+    """results.json of a run of --stage=eval, which goes on from what an earlier one saved."""
+    workdir = Path(FLAGS.workdir) / name
+    command = [sys.executable, ROOT / "bin" / "run.py", "--stage=eval", f"--config.seeds={seeds}", f"--workdir={workdir}", *arguments]
+    subprocess.run(command, check=True)
+    return results.read(workdir)
+
+
+def loss_by_folds(held: results.Table, folds: results.Table) -> str:
+    """What each method loses where its knobs are chosen inside the training set, over the seeds that both runs have."""
+    both = [seed for seed in folds["seeds"] if seed in held["seeds"]]
+    lines = [f"| method | validation set | folds of the training set | difference, seeds {both} |", "| --- | ---: | ---: | ---: |"]
+
+    def mean(table, name):
+        return sum(table["methods"][name]["accuracy_per_seed"][table["seeds"].index(seed)] for seed in both) / len(both)
+
+    for name in sorted(folds["methods"], key=lambda name: -mean(folds, name)):
+        first, second = mean(held, name), mean(folds, name)
+        lines.append(f"| {name} | {first:.1f} | {second:.1f} | {second - first:+.1f} |")
+    return "\n".join(lines)
+
+
+def fill(page: str, name: str, table: str) -> str:
+    """The page with the table between <!-- name --> and <!-- end -->."""
+    return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}\n{table}\n\n{match[2]}", page, flags=re.S)
+
+
+def main(_):
+    runs = {
+        "glyphs": [],
+        "clinc150": _own(FLAGS.features, "clinc150.npz", 80, 80),
+        "cifar100": _own(FLAGS.features, "cifar100_mobilenetv2_pca256.npz", 96, 480),
+    }
+    page = PAGE.read_text()
+    tables = {name: evaluate(name, arguments, FLAGS.seeds) for name, arguments in runs.items()}
+    for name, table in tables.items():
+        page = fill(page, name, results.as_markdown(table))
+    folds = evaluate("glyphs_folds", ["--config.data.validation=train"], FLAGS.fold_seeds)
+    PAGE.write_text(fill(page, "folds", loss_by_folds(tables["glyphs"], folds)))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,64 @@
+"""A split as a small JSON file: which examples, by what rule, and checksums that tell whether it fits the features.
+
+    {"schema", "dataset", "seed", "rule", "counts", "labels_sha256", "indices_sha256", "train": [..], "val": [..]}
+
+Indices are rows of the source's train_x; val is empty where the source has a validation set of its own.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmn_jax.data.longtail import TRAIN, UNUSED, VAL
+from mmn_jax.types import BadInput, FeatureSet
+
+Manifest = dict[str, Any]
+
+
+def _sha256(values):
+    return hashlib.sha256(np.asarray(values, "<i8").tobytes()).hexdigest()
+
+
+def describe(features: FeatureSet, part: np.ndarray, seed: int, rule: dict[str, Any]) -> Manifest:
+    """The manifest of a split made by `long_tail_split`."""
+    train, val = np.flatnonzero(part == TRAIN), np.flatnonzero(part == VAL)
+    return {
+        "schema": 1,
+        "dataset": features.name,
+        "seed": seed,
+        "rule": rule,
+        "counts": np.bincount(features.train.y[train], minlength=len(features.class_names)).tolist(),
+        "labels_sha256": _sha256(features.train.y),
+        "indices_sha256": _sha256(np.concatenate([train, val])),
+        "train": train.tolist(),
+        "val": val.tolist(),
+    }
+
+
+def read(path: str | Path, features: FeatureSet) -> np.ndarray:
+    """[n] the split of a manifest, for `longtail.take`.
+
+    Raises:
+      BadInput: no such file, not a manifest, damaged, or of features with other labels.
+    """
+    try:
+        manifest = json.loads(Path(path).read_text())
+        train, val = (np.array(manifest[name], int).reshape(-1) for name in ("train", "val"))
+        labels, indices = manifest["labels_sha256"], manifest["indices_sha256"]
+    except OSError as error:
+        raise BadInput(f"--config.data.manifest={path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise BadInput(f"--config.data.manifest={path}: not a split manifest; a run writes one as seed-N/split.json") from error
+    if labels != _sha256(features.train.y):
+        raise BadInput(f"--config.data.manifest={path}: made for other features, the labels of train_y differ")
+    if indices != _sha256(np.concatenate([train, val])):
+        raise BadInput(f"--config.data.manifest={path}: its indices were changed, their checksum differs")
+    part = np.full(len(features.train.y), UNUSED, np.int8)
+    part[train], part[val] = TRAIN, VAL
+    missing = np.bincount(features.train.y[train], minlength=len(features.class_names)) == 0
+    if missing.any():
+        raise BadInput(f"--config.data.manifest={path}: class {features.class_names[int(missing.argmax())]} has no training example in it")
+    return part

@@ -1,0 +1,281 @@
+"""Every method that MetaModelNet is held against: what it fits, its knobs, its source.
+
+A `Method` is a pair of pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x)
+scores normalised features. Nearly all end in one linear head {"theta": [C, d+1]}, solved by `heads.py`.
+Adding one is a function and a line in `METHODS`.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsClassifier
+
+from mmn_jax import weighting
+from mmn_jax.evaluate import predict_logits
+from mmn_jax.tuning import Axis, Setting, Task, standard_metric
+from mmn_jax.weighting import Weighting, log_prior
+
+Arrays = dict[str, Any]
+
+
+class Fitted(NamedTuple):
+    """What a fit gives: the arrays that `logits` needs, and the gradient norm its head reached (0 for a closed form)."""
+
+    arrays: Arrays
+    gradient_norm: float = 0.0
+
+
+def linear_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    """[n, C] of a linear head."""
+    return predict_logits(arrays["theta"], x)
+
+
+class Method(NamedTuple):
+    """kind: "paper" (its baselines) or "rival". axes: the knobs, in the order they are searched."""
+
+    kind: str
+    axes: tuple[Axis, ...]
+    fit: Callable[[Task, Setting], Fitted]
+    logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
+
+
+def _by_factor(a, b):
+    """The geometric mean of values more than a factor of 4 apart: grids of decades are refined once, to half-decades."""
+    return float(f"{np.sqrt(a * b):.3g}") if max(a, b) > 4 * min(a, b) else None
+
+
+def _by_step(a, b):
+    """The middle of values more than 0.15 apart."""
+    return (a + b) / 2 if abs(a - b) > 0.15 else None
+
+
+SCALING = Axis("standardised", (False, True), False)
+
+
+def _l2(grid):
+    grid = tuple(sorted(grid, reverse=True))
+    return Axis("l2", grid, grid[0], _by_factor)
+
+
+def _tau(*values, start=1.0):
+    return Axis("tau", values, start, _by_step)
+
+
+def _linear(theta, head=None):
+    return Fitted({"theta": theta.astype(np.float32)}, 0.0 if head is None else head.gradient_norm)
+
+
+def _weighted(name: str, rule: Callable[..., weighting.Rule], *knobs: str) -> Callable[[Task, Setting], Fitted]:
+    """The method that solves a head under the weighting rule(*knobs)."""
+
+    def fit(task, setting):
+        values = [setting[knob] for knob in knobs]
+        head = task.head((name, *values) if knobs else name, rule(*values), setting["l2"], setting["standardised"])
+        return _linear(head.theta, head)
+
+    return fit
+
+
+def _plain_head(task, setting):
+    return task.head("plain", weighting.plain, setting["l2"], setting["standardised"])
+
+
+def logit_adjustment(task: Task, setting: Setting) -> Fitted:
+    """Post-hoc logit adjustment: b − τ log π (Menon et al. 2021, equation 9)."""
+    head = _plain_head(task, setting)
+    theta = head.theta.copy()
+    theta[:, -1] -= setting["tau"] * log_prior(task.counts)
+    return _linear(theta, head)
+
+
+def _centred(theta):
+    return theta - theta.mean(0)
+
+
+def tau_norm(task: Task, setting: Setting) -> Fitted:
+    """τ-normalisation: rows divided by ‖w_c‖^τ (Kang et al. 2020, equation 4), centred over classes first.
+
+    The authors drop the biases; dividing them too is stronger where biases are free and solved to the end, so both are tried.
+    """
+    head = _plain_head(task, setting)
+    theta = _centred(head.theta)
+    norm = np.maximum(np.linalg.norm(theta[:, :-1], axis=1, keepdims=True), 1e-12)
+    kept = np.append(np.ones(theta.shape[1] - 1), float(setting["bias"]))
+    return _linear(theta * kept / norm ** setting["tau"], head)
+
+
+def max_norm(task: Task, setting: Setting) -> Fitted:
+    """MaxNorm: rows of a class-balanced head projected onto ‖w_c‖ ≤ r, r a quantile of their norms (Alshammari et al. 2022, equation 5).
+
+    Weight balancing's other half, tuned weight decay, is the ridge that every method here tunes.
+    """
+    head = task.head("cost_sensitive", weighting.cost_sensitive, setting["l2"], setting["standardised"])
+    theta = _centred(head.theta)
+    norm = np.linalg.norm(theta[:, :-1], axis=1, keepdims=True)
+    shrink = np.minimum(1.0, np.quantile(norm, setting["quantile"]) / np.maximum(norm, 1e-12))
+    return _linear(np.concatenate([theta[:, :-1] * shrink, theta[:, -1:]], 1), head)
+
+
+def _balanced_cross_entropy(scale, scores, y, weight, ridge):
+    log_probs = jax.nn.log_softmax(scores * scale, axis=1)
+    return -(weight * jnp.take_along_axis(log_probs, y[:, None], 1)[:, 0]).sum() + 0.5 * ridge * jnp.mean((scale - 1) ** 2)
+
+
+_scale_loss = jax.jit(jax.value_and_grad(_balanced_cross_entropy))
+
+
+def lws(task: Task, setting: Setting) -> Fitted:
+    """Learnable weight scaling: f_c · (w_c x + b_c), only f fitted, on class-balanced examples (Kang et al. 2020, section 4.2).
+
+    A ridge on f − 1 stands for the few epochs that the authors train it.
+    """
+    head = _plain_head(task, setting)
+    y, classes = task.train.y, len(task.counts)
+    scores = jnp.asarray(predict_logits(head.theta, task.train.x))
+    weight = jnp.asarray((1 / task.counts[y] / classes).astype(np.float32))
+
+    def loss(scale):
+        value, slope = _scale_loss(jnp.asarray(scale, jnp.float32), scores, jnp.asarray(y), weight, jnp.float32(setting["scale_ridge"]))
+        return float(value), np.asarray(slope, np.float64)
+
+    scale = minimize(loss, np.ones(classes), jac=True, method="L-BFGS-B", options={"maxiter": 100, "gtol": 1e-6}).x
+    return _linear(head.theta * scale[:, None], head)
+
+
+def crt(task: Task, setting: Setting) -> Fitted:
+    """Classifier retraining: class-balanced training that starts from the plain head (Kang et al. 2020, section 4.2).
+
+    The authors retrain for a few epochs; here the ridge, on the distance to the plain head, says how far. (Re-initialised
+    and solved to the end, as in their other variant, it would be the cost-sensitive head: the features are frozen.)
+    """
+    first = task.head("plain", weighting.plain, setting["start_l2"], False)
+    scores = predict_logits(first.theta, task.train.x)
+
+    def rule(key, y, counts):
+        return Weighting(weighting.cost_sensitive(key, y, counts).weight, scores)
+
+    head = task.head(("crt", setting["start_l2"]), rule, setting["l2"], setting["standardised"])
+    return _linear(first.theta + head.theta, head)
+
+
+def class_means(x: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
+    """[C, d] mean of each class."""
+    means = np.zeros((classes, x.shape[1]))
+    np.add.at(means, y, x)
+    return means / np.bincount(y, minlength=classes)[:, None]
+
+
+def _metric(task, setting):
+    """[d] what features are multiplied by, and the way back into a head over unscaled ones."""
+    return standard_metric(task.train.x) if setting["standardised"] else np.ones(task.train.x.shape[1], np.float32)
+
+
+def ncm(task: Task, setting: Setting) -> Fitted:
+    """Nearest class mean (Mensink et al. 2013; Kang et al. 2020): cosine, m_c / ‖m_c‖, or Euclidean, m_c with bias −½‖m_c‖²."""
+    metric = _metric(task, setting)
+    means = class_means(task.train.x * metric, task.train.y, len(task.counts))
+    if setting["cosine"]:
+        w, b = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.zeros(len(means))
+    else:
+        w, b = means, -0.5 * (means**2).sum(1)
+    return _linear(np.concatenate([w * metric, b[:, None]], 1))
+
+
+def ridge(task: Task, setting: Setting) -> Fitted:
+    """Ridge regression to one-hot targets, in closed form, an example of class c weighing n_c^−balance (Hoerl & Kennard 1970)."""
+    metric, y = _metric(task, setting), task.train.y
+    weight = task.counts[y] ** -setting["balance"]
+    targets = np.eye(len(task.counts))[y]
+    model = Ridge(alpha=setting["l2"] * weight.sum(), solver="cholesky").fit((task.train.x * metric).astype(float), targets, weight)
+    return _linear(np.concatenate([model.coef_ * metric, model.intercept_[:, None]], 1))
+
+
+def lda(task: Task, setting: Setting) -> Fitted:
+    """Linear discriminant analysis with the pooled covariance shrunk to its trace (Hastie et al. 2009, section 4.3), b − τ log π."""
+    metric, classes = _metric(task, setting), len(task.counts)
+    prior = task.counts / task.counts.sum()
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=setting["shrinkage"], priors=prior)
+    with warnings.catch_warnings():  # a class with one example adds nothing to the pooled covariance, which is right
+        warnings.filterwarnings("ignore", "Only one sample available")
+        model.fit((task.train.x * metric).astype(float), task.train.y)
+    w, b = model.coef_, model.intercept_
+    if classes == 2:  # scikit-learn gives the difference alone
+        w, b = np.concatenate([-w / 2, w / 2]), np.concatenate([-b / 2, b / 2])
+    return _linear(np.concatenate([w * metric, (b - setting["tau"] * np.log(prior))[:, None]], 1))
+
+
+def knn(task: Task, setting: Setting) -> Fitted:
+    """The k nearest neighbours' votes (Cover & Hart 1967), each counted n_c^−τ."""
+    metric = _metric(task, setting)
+    x = task.train.x * metric
+    if setting["cosine"]:
+        x = _unit(x)
+    arrays = {"x": x, "y": task.train.y, "metric": metric, "vote": task.counts ** -float(setting["tau"])}
+    return Fitted(arrays | {"neighbours": np.array(min(setting["neighbours"], len(x))), "cosine": np.array(setting["cosine"])})
+
+
+def _unit(x):
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def knn_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    """[n, C] log of the smoothed share of votes; a class without a vote has the smallest."""
+    x = x * arrays["metric"]
+    model = KNeighborsClassifier(int(arrays["neighbours"]), algorithm="brute").fit(arrays["x"], arrays["y"])
+    votes = model.predict_proba(_unit(x) if arrays["cosine"] else x) * arrays["vote"]
+    return np.log(votes / votes.sum(1, keepdims=True) + 1e-6)
+
+
+def _beta_between(a, b):
+    between = _by_factor(1 - a, 1 - b)
+    return between and 1 - between
+
+
+def _whole(a, b):
+    between = _by_factor(a, b)
+    return between and round(between)
+
+
+def methods(grid: tuple[float, ...]) -> dict[str, Method]:
+    """All of them by name, ridges searched over `grid`; the paper's four first."""
+    solved = (_l2(grid), SCALING)
+    cosine = Axis("cosine", (True, False), True)
+    beta = Axis("beta", (0.9, 0.99, 0.999, 0.9999), 0.99, _beta_between)
+    quantile = Axis("quantile", (1.0, 0.75, 0.5, 0.25, 0.0), 0.5, _by_step)
+    scale_ridge = Axis("scale_ridge", (1.0, 0.1, 0.01, 0.001), 0.1, _by_factor)
+    balance = Axis("balance", (0.0, 0.5, 1.0), 1.0, _by_step)
+    shrinkage = Axis("shrinkage", (0.99, 0.9, 0.5, 0.2, 0.1, 0.01), 0.2, _by_factor)
+    neighbours = Axis("neighbours", (1, 3, 10, 30), 10, _whole)
+
+    def head(kind, name, rule):
+        return Method(kind, solved, _weighted(name, lambda: rule))
+
+    return {
+        **{
+            rule.__name__: head("paper", rule.__name__, rule)
+            for rule in (weighting.plain, weighting.over_sampling, weighting.under_sampling)
+        },
+        "cost_sensitive": head("paper", "cost_sensitive", weighting.cost_sensitive),
+        "logit_adjustment": Method("rival", (*solved, _tau(0.5, 0.75, 1.0, 1.25, 1.5, 2.0)), logit_adjustment),
+        "logit_adjusted_loss": Method(
+            "rival", (*solved, _tau(0.5, 1.0, 1.5, 2.0)), _weighted("logit_adjusted", weighting.logit_adjusted, "tau")
+        ),
+        "balanced_softmax": head("rival", ("logit_adjusted", 1.0), weighting.logit_adjusted(1.0)),
+        "effective_number": Method("rival", (*solved, beta), _weighted("effective_number", weighting.effective_number, "beta")),
+        "square_root_sampling": head("rival", "square_root_sampling", weighting.inverse_frequency(0.5)),
+        "tau_norm": Method("rival", (*solved, _tau(0.25, 0.5, 0.75, 1.0, start=0.5), Axis("bias", (True, False), True)), tau_norm),
+        "max_norm": Method("rival", (*solved, quantile), max_norm),
+        "lws": Method("rival", (*solved, scale_ridge), lws),
+        "crt": Method("rival", (*solved, Axis("start_l2", (1e-4, 1e-6, 1e-8), 1e-6)), crt),
+        "ncm": Method("rival", (cosine, SCALING), ncm),
+        "ridge": Method("rival", (*solved, balance), ridge),
+        "lda": Method("rival", (shrinkage, _tau(0.0, 0.5, 1.0, 1.5, 2.0), SCALING), lda),
+        "knn": Method("rival", (neighbours, _tau(0.0, 0.5, 1.0), cosine, SCALING), knn, knn_logits),
+    }
