@@ -23,7 +23,9 @@ flags.DEFINE_string("workdir", "", "Where artefacts and results go (default: run
 def parse(argv):
     """Config, stage and workdir, with every way they can be wrong turned into one line."""
     try:
-        config_flags.DEFINE_config_file("config", str(CONFIGS / "glyphs.py"), "The recipe; settings by --config.KEY=VALUE.")
+        argv = sorted(argv, key=lambda word: "=" in word and word.lstrip("-").startswith("config."))  # settings after their recipe
+        text = "The recipe; settings by --config.KEY=VALUE."
+        config_flags.DEFINE_config_file("config", str(CONFIGS / "glyphs.py"), text, sys_argv=argv)
         rest = FLAGS(argv)
         name = config_flags.get_config_filename(FLAGS["config"])
         config = FLAGS.config.copy_and_resolve_references() if Path(name).is_file() else None

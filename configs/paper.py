@@ -1,4 +1,6 @@
-"""The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets and blocks as wide as the features.
+"""The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets, blocks as wide as the features, all of the movement applied.
+
+Not run to the end here yet: about 25 times as many heads as the default.
 
 python bin/run.py --stage=meta --config=configs/paper.py --workdir=runs/paper
 """

@@ -75,7 +75,10 @@ _POSITIVE = (_one(lambda v: v > 0), "must be above 0")
 _AT_LEAST_1 = (_one(lambda v: v >= 1), "must be at least 1")
 _POSITIVES = (_all(lambda v: v > 0), "must list numbers above 0")
 _NOT_NEGATIVES = (_all(lambda v: v >= 0), "must list numbers from 0 up")
+_ANY = (lambda v: True, "")  # checked where it is used, with the features at hand
 _RULES = {
+    **dict.fromkeys(("data.path", "data.manifest", "data.val_per_class", "eval.prior"), _ANY),
+    **dict.fromkeys(("data.longtail.imbalance", "data.longtail.max_per_class"), _ANY),
     "seed": (_one(lambda v: 0 <= v < 2**31), "must be from 0 to 2^31 - 1"),
     "seeds": (
         lambda seeds: len(set(seeds)) == len(seeds) and all(isinstance(v, int) and 0 <= v < 2**31 for v in seeds),

@@ -5,6 +5,7 @@ terciles hold the third of the classes with most examples, the middle and the ra
 """
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
@@ -70,8 +71,9 @@ def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
 def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.random.Generator, draws: int = 2000) -> np.ndarray:
     """[draws, methods, groups] resampled mean per-class accuracies in percent, the same examples and seeds for all methods.
 
-    Test examples are resampled within each class, one from fewer than there are, and so are the seeds, which
-    makes the variance of a draw the unbiased one (Rao & Wu 1988). NaN for a group without tested classes.
+    Test examples are resampled within each class, n − 1 from n, and so are the seeds, which makes the variance of a draw the
+    unbiased one (Rao & Wu 1988). What seeds add is widened by Student's t over the normal quantile, since a handful of them
+    tells their spread badly. NaN for a group without tested classes.
 
     Args:
       right: [seeds, methods, n] whether each test example was right. y: [n]. masks: [seeds, groups, C].
@@ -86,9 +88,15 @@ def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.rando
         accuracy = (_multiplicities(own.shape[1], rng, draws) @ own.T.astype(np.float32)).reshape(draws, seeds, methods)
         for group in np.flatnonzero(share[:, :, i].any(0)):
             values[group] += accuracy * share[:, group, i, None]
-    averaged = 100.0 * np.einsum("ds,gdsm->dmg", _multiplicities(seeds, rng, draws), values, optimize=True)
+    weights = 1 / seeds + _student_factor(seeds) * (_multiplicities(seeds, rng, draws) - 1 / seeds)
+    averaged = 100.0 * np.einsum("ds,gdsm->dmg", weights, values, optimize=True)
     averaged[..., (sizes == 0).any(0)] = np.nan
     return averaged
+
+
+def _student_factor(seeds):
+    """How much wider a 95% interval of a mean is for not knowing the spread of so few values."""
+    return stats.t.ppf(0.975, seeds - 1) / stats.norm.ppf(0.975) if seeds > 1 else 1.0
 
 
 def _multiplicities(size, rng, draws):

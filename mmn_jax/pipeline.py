@@ -7,6 +7,7 @@ on, so a change of λ doesn't refit the bank, and a run that was stopped goes on
 """
 
 import functools
+import hashlib
 import itertools
 import json
 import platform
@@ -58,10 +59,10 @@ class Run(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A LongTail with normalised features, the normalisation, the name of its artefact, and how knobs are chosen on it.
+    """A LongTail with normalised features, the normalisation, and how knobs are chosen on it.
 
-    whole: the training set with the validation set beside it, None where there is none. folds: what
-    settings are fitted and judged on; just `whole` where it has a validation set.
+    whole: the training set, and beside it the validation set or None. folds: what settings are
+    fitted and judged on; just `whole` where it has a validation set.
     """
 
     tail: LongTail
@@ -109,7 +110,7 @@ def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
     if source == "train":
         return counts / counts.sum()
     try:
-        prior = np.loadtxt(source).reshape(-1)
+        prior = np.array(Path(source).read_text().split(), float)
     except (OSError, ValueError) as error:
         raise BadInput(f"--config.eval.prior={source}: must be uniform, train, or a text file of {len(counts)} numbers") from error
     if len(prior) != len(counts) or not (np.isfinite(prior).all() and (prior >= 0).all() and prior.sum() > 0):
@@ -123,13 +124,12 @@ def split(run: Run) -> Data:
     rule = settings.longtail.to_dict()
     if features.val is None:
         rule["val_per_class"] = settings.val_per_class if settings.validation == "set" else None
-    if settings.manifest:
-        rule = {"manifest": feature_files.file_digest(settings.manifest)}
+    given = manifest.read(settings.manifest, features) if settings.manifest else None
+    if given is not None:
+        rule = {"manifest": hashlib.sha256(given.tobytes()).hexdigest()}
 
     def make():
-        if settings.manifest:
-            return {"part": manifest.read(settings.manifest, features)}, {}
-        return {"part": longtail.long_tail_split(features, run.seed, **rule)}, {}
+        return {"part": longtail.long_tail_split(features, run.seed, **rule) if given is None else given}, {}
 
     path = run.path("split", run.fingerprint, run.seed, rule)
     part = artifacts.cached(path, make)[0]["part"]
@@ -149,7 +149,10 @@ def _normalised(run, tail, name):
         return Data(tail, normalise, whole, (whole,))
     number = run.config.data.folds
     held = longtail.stratified_folds(stream(run.seed, "folds"), train.y, number)
-    folds = [Fold(f"{name}-fold{i}of{number}", _where(train, held != i), _where(train, held == i)) for i in range(number)]
+    used = [i for i in range(number) if (held == i).any()]
+    if not used:
+        raise BadInput("--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y")
+    folds = [Fold(f"{name}-fold{i}of{number}", _where(train, held != i), _where(train, held == i)) for i in used]
     return Data(tail._replace(val=None), normalise, Fold(name, train, None), tuple(folds))
 
 
@@ -202,12 +205,8 @@ def _model(kind, arrays, logits, record, seconds, **tuned):
 def _tune(method, folds, rough, final, budget):
     """One method: its setting chosen on the folds, then fitted to everything."""
 
-    @functools.cache
-    def fitted(setting):
-        return [method.fit(task, dict(setting)).arrays for task in rough]
-
     def logits(setting):
-        return [method.logits(arrays, fold.val.x) for arrays, fold in zip(fitted(tuple(setting.items())), folds, strict=True)]
+        return [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(rough, folds, strict=True)]
 
     trials = tuning.search(lambda setting: tuning.held_accuracy(logits(setting), folds), method.axes, budget)
     choice = _choose(trials, logits, folds)
@@ -215,24 +214,34 @@ def _tune(method, folds, rough, final, budget):
     return whole.arrays, {**_record(choice, whole.gradient_norm), "at_edge": tuning.at_edge(choice.chosen.setting, method.axes)}
 
 
-def heads(run: Run, data: Data, kinds: tuple[str, ...]) -> dict[str, Model]:
-    """Every method of these kinds, its knobs chosen on the folds."""
-    settings, budget = run.config.heads, run.config.tuning.budget
-    key = stream(run.seed, "weighting")
+def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.Task]]:
+    """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
+    parts = {part.name: part for part in (*data.folds, data.whole)}
 
     @functools.cache  # heads that several methods use are solved once
-    def tasks():
-        rough = [tuning.make_task(fold.train, key, settings.tol) for fold in data.folds]
-        whole = rough[0] if data.whole.val is not None else tuning.make_task(data.whole.train, key, settings.tol)
-        return rough, tuning.make_task(data.whole.train, key, settings.final_tol, whole)
+    def tasks(name):
+        rough = tuning.make_task(parts[name].train, stream(run.seed, "weighting"), run.config.heads.tol)
+        return rough, tuning.make_task(rough.train, rough.key, run.config.heads.final_tol, rough)
 
-    models = {}
+    return tasks
+
+
+def heads(run: Run, data: Data, tasks: Callable, kinds: tuple[str, ...]) -> dict[str, Model]:
+    """Every method of these kinds, its knobs chosen on the folds."""
+    settings, budget, models = run.config.heads, run.config.tuning.budget, {}
+
+    def make(method):
+        return _tune(method, data.folds, [tasks(fold.name)[0] for fold in data.folds], tasks(data.whole.name)[1], budget)
+
     chosen = {name: method for name, method in rivals.methods(settings.l2).items() if method.kind in kinds}
     for name, method in run.terminal.track(chosen.items(), "heads"):
         path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)
-        arrays, record = artifacts.cached(path, lambda method=method: _tune(method, data.folds, *tasks(), budget))
+        arrays, record = artifacts.cached(path, partial(make, method))
         models[name] = _model(method.kind, arrays, method.logits, record, record["seconds"], at_edge=record["at_edge"])
         _warn_unless_solved(run, name, record["gradient_norm"], settings.final_tol, "heads.final_tol")
+    edges = [f"{name} ({', '.join(model.tuned['at_edge'])})" for name, model in models.items() if model.tuned["at_edge"]]
+    if edges:
+        run.terminal.say(f"  chosen at the end of their grids: {', '.join(edges)}")
     return models
 
 
@@ -340,12 +349,6 @@ def chain(run: Run, part: Fold, all_banks: list[Bank]) -> Trained:
     return Trained(regressor, candidates, trained, names, unit, context, seconds)
 
 
-def _moved_head(run, part, start):
-    """The plain problem at the bank's own ridge: rows that differ from the bank's in their shots, not in their regularisation."""
-    drawn = weighting.plain(stream(run.seed, "weighting"), part.train.y, np.bincount(part.train.y))
-    return tuning.fit_weighted(part.train, drawn, run.config.kshot.l2, start, run.config.heads.final_tol)
-
-
 class Moved(NamedTuple):
     """The plain rows of one training set, moved under every setting: theta [settings, C, d+1]."""
 
@@ -371,9 +374,10 @@ def _hyper(setting):
     return stagewise.Hyper(*(setting[field] for field in stagewise.Hyper._fields))
 
 
-def move(run: Run, part: Fold, plain: Model) -> Moved:
-    """MetaModelNet on one training set: banks, chain, and a plain head of the bank's ridge, solved from `plain`, whose rows it moves."""
-    run.terminal.say(f"seed {run.seed}: kshot")
+def move(run: Run, part: Fold, task: Callable[[], tuning.Task]) -> Moved:
+    """MetaModelNet on one training set: banks, chain, and the plain head of the bank's own ridge, whose rows it moves: they
+    differ from the bank's in their shots, not in their regularisation."""
+    run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
     all_banks = banks(run, part)
     ladder = tuple(bank.shots for bank in all_banks)
     counts = np.bincount(part.train.y)
@@ -383,26 +387,26 @@ def move(run: Run, part: Fold, plain: Model) -> Moved:
     trained = chain(run, part, all_banks) if ladder else None
 
     def make():
-        theta, info = _moved_head(run, part, plain.arrays["theta"])
-        record = {"gradient_norm": float(info.gradient_norm)}
+        theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, False)
+        record = {"gradient_norm": norm}
         if trained is None:
             return {"theta": np.stack([theta] * len(settings))}, {**record, "movement": []}
         rows, shots = jnp.asarray(theta) / trained.unit, jnp.asarray(counts)
         movement = [block_movement(ladder, run.config.meta.width, variables, rows, shots) for variables in trained.variables]
         return {"theta": _move_rows(settings, trained, theta, counts, 2 * ladder[-1])}, {**record, "movement": movement}
 
-    depends = (run.config.kshot.l2, run.config.heads.to_dict(), run.config.tuning.budget, settings)
+    depends = (run.config.kshot.l2, run.config.heads.tol, run.config.heads.final_tol, settings)
     arrays, record = artifacts.cached(run.path("transfer", part.name, trained and trained.names, depends), make)
     _warn_unless_solved(run, "the head to move", record["gradient_norm"], run.config.heads.final_tol, "heads.final_tol")
     record |= {"ladder": list(ladder)}
     return Moved(settings, arrays["theta"], record, record["seconds"] + (trained.seconds if trained else 0.0))
 
 
-def meta(run: Run, data: Data, plain: Model) -> Model:
+def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> Model:
     """MetaModelNet, its setting chosen as every other method's; the tuned plain head where no class can teach it."""
-    parts = [move(run, fold, plain) for fold in data.folds]
-    whole = parts[0] if data.whole.val is not None else move(run, data.whole, plain)
-    if not whole.record["ladder"]:
+    parts = [move(run, fold, lambda fold=fold: tasks(fold.name)[1]) for fold in data.folds]
+    whole = parts[0] if data.whole.val is not None else move(run, data.whole, lambda: tasks(data.whole.name)[1])
+    if not all(part.record["ladder"] for part in (*parts, whole)):
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")
         return plain._replace(tuned={**plain.tuned, "fallback": "plain"})
 
@@ -441,17 +445,18 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
     if upto < STAGES.index("heads"):
         return None
     say(f"seed {run.seed}: heads")
-    models = heads(run, data, ("paper",))
+    tasks = solvers(run, data)
+    models = heads(run, data, tasks, ("paper",))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
         banks(run, data.whole)
     if upto < STAGES.index("meta"):
         return None
-    models["metamodelnet"] = meta(run, data, models["plain"])
+    models["metamodelnet"] = meta(run, data, tasks, models["plain"])
     models["mmn"] = models["metamodelnet"]._replace(kind="ours")  # until a better regressor exists
     if upto >= STAGES.index("eval"):
         say(f"seed {run.seed}: rivals")
-        models |= heads(run, data, ("rival",))
+        models |= heads(run, data, tasks, ("rival",))
     return SeedResult(run.seed, run.features.name, run.features.class_names, data, models)
 
 

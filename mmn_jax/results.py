@@ -43,6 +43,11 @@ def _group_means(per_class, masks):
     return means
 
 
+def _mean_of_seeds(values):
+    """Mean over the seeds in which a group has tested classes, NaN where the first has none, as its size is the one shown."""
+    return np.nan if np.isnan(values[0]) else np.nanmean(values)
+
+
 def _optional(value):
     return None if math.isnan(value) else float(value)
 
@@ -53,12 +58,12 @@ def _scores(models, logits, y, priors, per_class, groups):
     cooled = [one / model.temperature for one, model in zip(logits, models, strict=True)]
     return {
         "kind": models[0].kind,
-        "tuned": {key: [model.tuned.get(key) for model in models] for key in models[0].tuned},
+        "tuned": {key: [model.tuned.get(key) for model in models] for key in {k: None for model in models for k in model.tuned}},
         "val_accuracy": float(np.mean([model.val_accuracy for model in models])),
         "accuracy": float(np.mean(accuracies)),
         "accuracy_per_seed": accuracies,
-        **{name: _optional(groups[:, 1 + i].mean()) for i, name in enumerate((*GROUPS, *TERCILES))},
-        "prior_accuracy": float(np.mean([prior_accuracy(row, prior) for row, prior in zip(per_class, priors, strict=True)])),
+        **{name: _optional(_mean_of_seeds(groups[:, 1 + i])) for i, name in enumerate((*GROUPS, *TERCILES))},
+        "prior_accuracy": _optional(np.mean([prior_accuracy(row, prior) for row, prior in zip(per_class, priors, strict=True)])),
         "macro_f1": float(np.mean([100 * f1_score(y, one.argmax(1), average="macro", zero_division=0) for one in logits])),
         "ece": float(np.mean([calibration_error(one, y) for one in logits])),
         "ece_scaled": float(np.mean([calibration_error(one, y) for one in cooled])),

@@ -198,8 +198,13 @@ def ridge(task: Task, setting: Setting) -> Fitted:
 
 
 def lda(task: Task, setting: Setting) -> Fitted:
-    """Linear discriminant analysis with the pooled covariance shrunk to its trace (Hastie et al. 2009, section 4.3), b − τ log π."""
+    """Linear discriminant analysis with the pooled covariance shrunk to its trace (Hastie et al. 2009, section 4.3), b − τ log π.
+
+    With one example a class there is no covariance: it is the nearest class mean.
+    """
     metric, classes = _metric(task, setting), len(task.counts)
+    if len(task.train.y) <= classes:
+        return ncm(task, setting | {"cosine": False})
     prior = task.counts / task.counts.sum()
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=setting["shrinkage"], priors=prior)
     with warnings.catch_warnings():  # a class with one example adds nothing to the pooled covariance, which is right
@@ -238,11 +243,6 @@ def _beta_between(a, b):
     return between and 1 - between
 
 
-def _whole(a, b):
-    between = _by_factor(a, b)
-    return between and round(between)
-
-
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     """All of them by name, ridges searched over `grid`; the paper's four first."""
     solved = (_l2(grid), SCALING)
@@ -252,7 +252,7 @@ def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     scale_ridge = Axis("scale_ridge", (1.0, 0.1, 0.01, 0.001), 0.1, _by_factor)
     balance = Axis("balance", (0.0, 0.5, 1.0), 1.0, _by_step)
     shrinkage = Axis("shrinkage", (0.99, 0.9, 0.5, 0.2, 0.1, 0.01), 0.2, _by_factor)
-    neighbours = Axis("neighbours", (1, 3, 10, 30), 10, _whole)
+    neighbours = Axis("neighbours", (1, 3, 5, 10, 20, 50), 10)
 
     def head(kind, name, rule):
         return Method(kind, solved, _weighted(name, lambda: rule))

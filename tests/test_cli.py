@@ -83,6 +83,11 @@ def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path):
     assert (workdir / "report.md").exists()
 
 
+def test_settings_may_stand_before_their_recipe(feature_file, tmp_path):
+    done = run("--stage=split", "--config.seed=3", *reversed(own(feature_file, tmp_path / "run")))
+    assert done.returncode == 0 and "seed 3: split" in done.stdout, done.stderr
+
+
 def test_help_is_printed(tmp_path):
     done = run("--help")
     assert done.returncode == 0 and "--stage" in done.stdout and "--config" in done.stdout
@@ -107,20 +112,27 @@ def without_clock(workdir):
     return table
 
 
+@pytest.fixture(scope="module")
+def whole(feature_file, tmp_path_factory):
+    """A run that nobody stopped."""
+    workdir = tmp_path_factory.mktemp("whole")
+    assert run(*own(feature_file, workdir, "--stage=eval")).returncode == 0
+    return workdir
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("marker", ["split", "heads", "k = 1", "k = 2", "stage 1", "stage 0"])
-def test_killed_in_any_stage_it_ends_in_the_same_bits(feature_file, tmp_path, marker):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run(*own(feature_file, whole)).returncode == 0
-    process = subprocess.Popen(command(*own(feature_file, killed)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    for line in process.stdout:
-        if marker in line:
-            break
-    time.sleep(1.0)
-    process.kill()
-    process.wait()
+@pytest.mark.parametrize("marker", ["split", "heads", "k = 1", "k = 2", "stage 1", "stage 0", "rivals"])
+def test_killed_in_any_stage_it_ends_in_the_same_bits(whole, feature_file, tmp_path, marker):
+    killed = tmp_path / "killed"
+    flags = own(feature_file, killed, "--stage=eval")
+    with subprocess.Popen(command(*flags), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        for line in process.stdout:
+            if marker in line:
+                break
+        time.sleep(1.0)
+        process.kill()
     assert not (killed / "results.json").exists()
-    assert run(*own(feature_file, killed)).returncode == 0
+    assert run(*flags).returncode == 0
     assert without_clock(killed) == without_clock(whole)
     first, second = (np.load(workdir / "classifier.npz") for workdir in (whole, killed))
     for name in first.files:

@@ -1,5 +1,7 @@
 """What the README promises exists: its commands, files, recipes and settings."""
 
+import functools
+import importlib.util
 import re
 import subprocess
 from pathlib import Path
@@ -35,6 +37,34 @@ def test_every_file_named_in_the_readme_exists():
         assert (ROOT / name).exists(), name
 
 
+def test_nothing_is_left_to_fill_in():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        assert not re.search(r"@@|TODO|<!-- \w+ -->\n<!-- end -->", page.read_text()), page
+
+
 def test_every_module_says_what_it_is_for():
     for path in (*(ROOT / "mmn_jax").rglob("*.py"), *(ROOT / "configs").glob("*.py")):
         assert path.read_text().lstrip().startswith('"""'), path
+
+
+@functools.cache
+def leaderboard():
+    spec = importlib.util.spec_from_file_location("leaderboard", ROOT / "benchmarks" / "leaderboard.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_go_between_their_markers_and_nowhere_else():
+    page = "a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\n"
+    assert leaderboard().fill(page, "x", "new") == page.replace("old", "\nnew\n")
+    for name in ("glyphs", "clinc150", "cifar100", "folds"):
+        assert f"<!-- {name} -->\n" in (ROOT / "docs" / "leaderboard.md").read_text()
+
+
+def test_the_loss_by_folds_is_over_the_seeds_that_both_runs_have():
+    def table(seeds, accuracies):
+        return {"seeds": seeds, "methods": {"plain": {"accuracy_per_seed": accuracies}}}
+
+    lines = leaderboard().loss_by_folds(table([0, 1, 2], [50.0, 60.0, 90.0]), table([1, 0], [58.0, 48.0])).splitlines()
+    assert lines[-1] == "| plain | 55.0 | 53.0 | -2.0 |" and "[1, 0]" in lines[0]

@@ -1,6 +1,7 @@
 """The stages in one process: interrupted, they go on to the same result; a changed setting remakes only what depends on it."""
 
 import csv
+import hashlib
 import json
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from mmn_jax import artifacts, pipeline, report, results
 from mmn_jax.config import default
+from mmn_jax.data import manifest
 from mmn_jax.types import BadInput
 
 QUIET = pipeline.Terminal(say=lambda line: None, track=lambda items, name: items)
@@ -230,3 +232,22 @@ def test_settings_that_name_nothing_are_refused(feature_file, tmp_path, key, val
     config.update_from_flattened_dict({key: value})
     with pytest.raises(BadInput, match=key):
         everything(config, tmp_path / "run")
+
+
+def test_a_manifest_must_name_different_rows(feature_file, tmp_path):
+    features = pipeline.feature_files.load_npz(feature_file)
+    n = len(features.train.y)
+    for train, val in (([0, n], []), ([0, -1], []), ([0, 1], [1])):
+        both = np.array(train + val, "<i8")
+        labels = manifest.describe(features, np.ones(n, np.int8), 0, {})["labels_sha256"]
+        content = {"train": train, "val": val, "labels_sha256": labels, "indices_sha256": hashlib.sha256(both.tobytes()).hexdigest()}
+        (tmp_path / "split.json").write_text(json.dumps(content))
+        with pytest.raises(BadInput, match="different rows of train_x"):
+            manifest.read(tmp_path / "split.json", features)
+
+
+def test_single_examples_cannot_choose(feature_file, tmp_path):
+    config = small(feature_file)
+    config.data.validation, config.data.longtail.imbalance, config.data.longtail.max_per_class = "train", 1.0, 1
+    with pytest.raises(BadInput, match="every class has a single example"):
+        pipeline.run_seeds(config, artifacts.writable_directory(tmp_path / "run"), QUIET, "heads")

@@ -155,6 +155,12 @@ def test_lda_by_its_formula_and_with_uniform_priors_like_scikit_learn():
     np.testing.assert_array_equal(predict_logits(ours, x).argmax(1), model.predict(x))
 
 
+def test_with_one_example_a_class_every_method_still_has_an_answer():
+    task = make_task(Examples(*blobs(4, [1, 1, 1], 4)), jax.random.key(0), 1e-5)
+    for method in METHODS.values():
+        assert np.isfinite(method.logits(method.fit(task, start(method)).arrays, task.train.x)).all()
+
+
 def test_knn_counts_votes_by_class_size():
     method = METHODS["knn"]
     queries = np.random.default_rng(3).normal(size=(20, 6)).astype(np.float32)

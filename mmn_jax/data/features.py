@@ -116,15 +116,3 @@ def fingerprint(features: FeatureSet) -> str:
             digest.update(repr((array.shape, array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
-
-
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-      BadInput: it cannot be read.
-    """
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""A split as a small JSON file: which examples, by what rule, and checksums that tell whether it fits the features.
+"""A split as a small JSON file: which examples, by what rule, and checksums of the indices and of the labels they belong to.
 
     {"schema", "dataset", "seed", "rule", "counts", "labels_sha256", "indices_sha256", "train": [..], "val": [..]}
 
@@ -56,7 +56,10 @@ def read(path: str | Path, features: FeatureSet) -> np.ndarray:
         raise BadInput(f"--config.data.manifest={path}: made for other features, the labels of train_y differ")
     if indices != _sha256(np.concatenate([train, val])):
         raise BadInput(f"--config.data.manifest={path}: its indices were changed, their checksum differs")
-    part = np.full(len(features.train.y), UNUSED, np.int8)
+    both, n = np.concatenate([train, val]), len(features.train.y)
+    if len(np.unique(both)) < len(both) or (len(both) and (both.min() < 0 or both.max() >= n)):
+        raise BadInput(f"--config.data.manifest={path}: its indices must be different rows of train_x, 0 to {n - 1}")
+    part = np.full(n, UNUSED, np.int8)
     part[train], part[val] = TRAIN, VAL
     missing = np.bincount(features.train.y[train], minlength=len(features.class_names)) == 0
     if missing.any():
