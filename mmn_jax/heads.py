@@ -12,6 +12,7 @@ than dimensions all the work happens in sample space. Conjugate gradients
 solve each Newton system, preconditioned by the Hessian's own per-class blocks.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -173,9 +174,8 @@ def _by_block(frame, probs):
 
 def _renewed(frame, probs, old, products):
     """The preconditioner for the next step, given how many products the last one took."""
-    if old.factors.ndim == 1:
-        return lax.cond(products > STALE, lambda: _by_diagonal(frame, probs, False), lambda: old)
-    return lax.cond(products > STALE, lambda: _by_block(frame, probs), lambda: old)
+    fresh = partial(_by_diagonal, frame, probs, False) if old.factors.ndim == 1 else partial(_by_block, frame, probs)
+    return lax.cond(products > STALE, fresh, lambda: old)
 
 
 def _precondition(preconditioner, r):

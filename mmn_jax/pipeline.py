@@ -10,10 +10,8 @@ import functools
 import hashlib
 import itertools
 import json
-import platform
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import __version__, artifacts, kshot, rivals, stagewise, tuning, weighting
+from mmn_jax import artifacts, kshot, rivals, stagewise, tuning, weighting
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail, manifest
@@ -176,25 +174,16 @@ def _warn_unless_solved(run, what, norm, tol, setting):
         run.terminal.say(f"  warning: {what} stopped at gradient norm {norm:.1e}, above {setting}")
 
 
-class Choice(NamedTuple):
-    """How a method's setting was chosen: what a record keeps of it."""
-
-    trials: list[tuning.Trial]
-    chosen: tuning.Trial
-    temperature: float
-
-
 def _choose(trials, logits, folds):
-    """The best trial, and the temperature of its logits on validation examples."""
+    """What a record keeps of a choice: the best trial, the temperature of its logits on validation examples, and all trials."""
     chosen = tuning.best(trials)
     y = np.concatenate([fold.val.y for fold in folds])
-    return Choice(trials, chosen, best_temperature(np.concatenate(logits(chosen.setting)), y))
-
-
-def _record(choice, gradient_norm):
-    trials = [{**trial.setting, "val_accuracy": trial.accuracy} for trial in choice.trials]
-    chosen = {"setting": choice.chosen.setting, "val_accuracy": choice.chosen.accuracy, "temperature": choice.temperature}
-    return {**chosen, "gradient_norm": gradient_norm, "trials": trials}
+    return {
+        "setting": chosen.setting,
+        "val_accuracy": chosen.accuracy,
+        "temperature": best_temperature(np.concatenate(logits(chosen.setting)), y),
+        "trials": [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials],
+    }
 
 
 def _model(kind, arrays, logits, record, seconds, **tuned):
@@ -210,8 +199,8 @@ def _tune(method, folds, rough, final, budget):
 
     trials = tuning.search(lambda setting: tuning.held_accuracy(logits(setting), folds), method.axes, budget)
     choice = _choose(trials, logits, folds)
-    whole = method.fit(final, choice.chosen.setting)
-    return whole.arrays, {**_record(choice, whole.gradient_norm), "at_edge": tuning.at_edge(choice.chosen.setting, method.axes)}
+    whole = method.fit(final, choice["setting"])
+    return whole.arrays, {**choice, "gradient_norm": whole.gradient_norm, "at_edge": tuning.at_edge(choice["setting"], method.axes)}
 
 
 def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.Task]]:
@@ -406,7 +395,8 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> Model:
     """MetaModelNet, its setting chosen as every other method's; the tuned plain head where no class can teach it."""
     parts = [move(run, fold, lambda fold=fold: tasks(fold.name)[1]) for fold in data.folds]
     whole = parts[0] if data.whole.val is not None else move(run, data.whole, lambda: tasks(data.whole.name)[1])
-    if not all(part.record["ladder"] for part in (*parts, whole)):
+    every = parts if whole is parts[0] else [*parts, whole]
+    if not all(part.record["ladder"] for part in every):
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")
         return plain._replace(tuned={**plain.tuned, "fallback": "plain"})
 
@@ -415,12 +405,11 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> Model:
         return [predict_logits(part.theta[number], fold.val.x) for part, fold in zip(parts, data.folds, strict=True)]
 
     trials = [tuning.Trial(setting, tuning.held_accuracy(logits(setting), data.folds)) for setting in whole.settings]
-    choice = _choose(trials, logits, data.folds)
-    number = whole.settings.index(choice.chosen.setting)
-    movement = whole.record["movement"][_candidates(run.config.meta).index(_hyper(choice.chosen.setting))]
+    record = {**_choose(trials, logits, data.folds), "gradient_norm": whole.record["gradient_norm"]}
+    number = whole.settings.index(record["setting"])
+    movement = whole.record["movement"][_candidates(run.config.meta).index(_hyper(record["setting"]))]
     tuned = {"movement": movement, "ladder": whole.record["ladder"], "split": run.config.meta.split}
-    seconds = sum(part.seconds for part in {id(part): part for part in (*parts, whole)}.values())
-    record = _record(choice, whole.record["gradient_norm"])
+    seconds = sum(part.seconds for part in every)
     return _model("paper", {"theta": whole.theta[number]}, rivals.linear_logits, record, seconds, **tuned)
 
 
@@ -469,9 +458,3 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
     seeds = tuple(config.seeds) or (config.seed,)
     results = [run_seed(Run(config, int(s), workdir, features, fingerprint, terminal), last) for s in seeds]
     return [result for result in results if result is not None]
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of every package that computes."""
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
-    return {"python": platform.python_version(), "mmn_jax": __version__, **{name: metadata.version(name) for name in names}}

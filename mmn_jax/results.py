@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import math
+import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.metrics import f1_score
 
-from mmn_jax import artifacts
+from mmn_jax import __version__, artifacts
 from mmn_jax.evaluate import (
     bootstrap,
     calibration_error,
@@ -25,7 +27,7 @@ from mmn_jax.evaluate import (
     shot_groups,
     terciles,
 )
-from mmn_jax.pipeline import SeedResult, class_prior, versions
+from mmn_jax.pipeline import SeedResult, class_prior
 
 GROUPS = ("many", "medium", "few")
 TERCILES = ("most", "middle", "rarest")
@@ -107,8 +109,14 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
         "counts": [one.tolist() for one in counts],
         "config_hash": artifacts.digest(config.to_dict()),
-        "versions": versions(),
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of Python and of every package that computes."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+    return {"python": platform.python_version(), "mmn_jax": __version__, **{name: metadata.version(name) for name in names}}
 
 
 def best_rival(methods: dict[str, dict], name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 A `Method` is a pair of pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x)
 scores normalised features. Nearly all end in one linear head {"theta": [C, d+1]}, solved by `heads.py`.
-Adding one is a function and a line in `METHODS`.
+Adding one is a function and a line in `methods`.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmn_jax import weighting
 from mmn_jax.evaluate import predict_logits
-from mmn_jax.tuning import Axis, Setting, Task, standard_metric
+from mmn_jax.tuning import Axis, Setting, Task
 from mmn_jax.weighting import Weighting, log_prior
 
 Arrays = dict[str, Any]
@@ -138,11 +138,11 @@ def lws(task: Task, setting: Setting) -> Fitted:
     """
     head = _plain_head(task, setting)
     y, classes = task.train.y, len(task.counts)
-    scores = jnp.asarray(predict_logits(head.theta, task.train.x))
-    weight = jnp.asarray((1 / task.counts[y] / classes).astype(np.float32))
+    weight = (1 / task.counts[y] / classes).astype(np.float32)
+    fixed = jax.device_put((predict_logits(head.theta, task.train.x), y, weight, np.float32(setting["scale_ridge"])))
 
     def loss(scale):
-        value, slope = _scale_loss(jnp.asarray(scale, jnp.float32), scores, jnp.asarray(y), weight, jnp.float32(setting["scale_ridge"]))
+        value, slope = _scale_loss(jnp.asarray(scale, jnp.float32), *fixed)
         return float(value), np.asarray(slope, np.float64)
 
     scale = minimize(loss, np.ones(classes), jac=True, method="L-BFGS-B", options={"maxiter": 100, "gtol": 1e-6}).x
@@ -173,8 +173,13 @@ def class_means(x: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _metric(task, setting):
-    """[d] what features are multiplied by, and the way back into a head over unscaled ones."""
-    return standard_metric(task.train.x) if setting["standardised"] else np.ones(task.train.x.shape[1], np.float32)
+    """[d] what features are multiplied by."""
+    return task.standard if setting["standardised"] else np.ones_like(task.standard)
+
+
+def _folded(w, b, metric):
+    """A closed-form head of scaled features, as one of unscaled ones."""
+    return _linear(np.concatenate([w * metric, b[:, None]], 1))
 
 
 def ncm(task: Task, setting: Setting) -> Fitted:
@@ -185,7 +190,7 @@ def ncm(task: Task, setting: Setting) -> Fitted:
         w, b = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.zeros(len(means))
     else:
         w, b = means, -0.5 * (means**2).sum(1)
-    return _linear(np.concatenate([w * metric, b[:, None]], 1))
+    return _folded(w, b, metric)
 
 
 def ridge(task: Task, setting: Setting) -> Fitted:
@@ -194,7 +199,7 @@ def ridge(task: Task, setting: Setting) -> Fitted:
     weight = task.counts[y] ** -setting["balance"]
     targets = np.eye(len(task.counts))[y]
     model = Ridge(alpha=setting["l2"] * weight.sum(), solver="cholesky").fit((task.train.x * metric).astype(float), targets, weight)
-    return _linear(np.concatenate([model.coef_ * metric, model.intercept_[:, None]], 1))
+    return _folded(model.coef_, model.intercept_, metric)
 
 
 def lda(task: Task, setting: Setting) -> Fitted:
@@ -205,15 +210,14 @@ def lda(task: Task, setting: Setting) -> Fitted:
     metric, classes = _metric(task, setting), len(task.counts)
     if len(task.train.y) <= classes:
         return ncm(task, setting | {"cosine": False})
-    prior = task.counts / task.counts.sum()
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=setting["shrinkage"], priors=prior)
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=setting["shrinkage"], priors=task.counts / task.counts.sum())
     with warnings.catch_warnings():  # a class with one example adds nothing to the pooled covariance, which is right
         warnings.filterwarnings("ignore", "Only one sample available")
         model.fit((task.train.x * metric).astype(float), task.train.y)
     w, b = model.coef_, model.intercept_
     if classes == 2:  # scikit-learn gives the difference alone
         w, b = np.concatenate([-w / 2, w / 2]), np.concatenate([-b / 2, b / 2])
-    return _linear(np.concatenate([w * metric, (b - setting["tau"] * np.log(prior))[:, None]], 1))
+    return _folded(w, b - setting["tau"] * log_prior(task.counts), metric)
 
 
 def knn(task: Task, setting: Setting) -> Fitted:

@@ -1,4 +1,4 @@
-"""How a method's knobs are chosen: on validation examples, with the same number of settings for every method.
+"""How a method's knobs are chosen: on validation examples, with the same limit on the settings that a method tries.
 
 `search` goes along one knob after the other, first over all its values, then to the best one's
 neighbours, then to values halfway between; it stops after `budget` settings. A setting is judged
@@ -8,7 +8,7 @@ validation set, or every training example by the fold that left it out.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -77,13 +77,14 @@ class Head(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a method learns from: normalised examples, their counts [C] by class, a key, and
-    head(name, rule, l2, standardised), which solves a weighted head and remembers it by its name."""
+    """What a method learns from: normalised examples, their counts [C] by class, the metric [d] that standardises them, a
+    key, and head(name, rule, l2, standardised), which solves a weighted head and remembers it by its name (any hashable)."""
 
     train: Examples
     counts: np.ndarray
+    standard: np.ndarray
     key: jax.Array
-    head: Callable[[str, Rule, float, bool], Head]
+    head: Callable[[Hashable, Rule, float, bool], Head]
 
 
 def _stronger(l2):
@@ -124,7 +125,7 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
             solved[name, l2, standardised] = Head(theta, float(info.gradient_norm))
         return solved[name, l2, standardised]
 
-    return Task(train, counts, key, head)
+    return Task(train, counts, standard, key, head)
 
 
 class Axis(NamedTuple):

@@ -54,13 +54,13 @@ def done(feature_file, tmp_path_factory):
 
 
 def test_a_run_gives_every_method_with_consistent_figures(done):
-    _, _, table = done
+    config, _, table = done
     paper = ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
     assert list(table["methods"])[:6] == paper and len(table["methods"]) == 6 + 13
     for name, method in table["methods"].items():
         assert method["vs_best_rival"][1] <= method["vs_best_rival"][0] <= method["vs_best_rival"][2]
         assert method["nll_scaled"] <= method["nll"] + 0.15  # a temperature fitted to other examples may lose a little
-        assert method["tuned"]["settings_tried"][0] <= config_budget(done)
+        assert method["tuned"]["settings_tried"][0] <= config.tuning.budget
         assert method["accuracy"] == pytest.approx(np.mean(table["per_class"][name][0]))
         assert (method["many"] is None) == (table["groups"]["many"] == 0)
         assert method["vs_plain"][1] <= method["vs_plain"][0] <= method["vs_plain"][2]
@@ -68,10 +68,6 @@ def test_a_run_gives_every_method_with_consistent_figures(done):
     assert table["methods"]["mmn"]["accuracy"] == table["methods"]["metamodelnet"]["accuracy"]
     assert sum(table["groups"][name] for name in results.GROUPS) == sum(table["groups"][name] for name in results.TERCILES) == 20
     assert min(table["counts"][0]) == 2
-
-
-def config_budget(done):
-    return done[0].tuning.budget
 
 
 def test_every_setting_tried_is_saved_and_the_best_one_chosen(done):
