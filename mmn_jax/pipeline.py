@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts, kshot, rivals, stagewise, tuning, weighting
+from mmn_jax import artifacts, kshot, mmn, rivals, stagewise, tuning, weighting
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail, manifest
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.keys import stream
+from mmn_jax.methods import linear_logits
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, block_movement, residual_chain
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.tuning import Fold
@@ -222,7 +223,8 @@ def heads(run: Run, data: Data, tasks: Callable, kinds: tuple[str, ...]) -> dict
     def make(method):
         return _tune(method, data.folds, [tasks(fold.name)[0] for fold in data.folds], tasks(data.whole.name)[1], budget)
 
-    chosen = {name: method for name, method in rivals.methods(settings.l2).items() if method.kind in kinds}
+    every = {**rivals.methods(settings.l2), "mmn": mmn.method(settings.l2)}
+    chosen = {name: method for name, method in every.items() if method.kind in kinds}
     for name, method in run.terminal.track(chosen.items(), "heads"):
         path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)
         arrays, record = artifacts.cached(path, partial(make, method))
@@ -376,7 +378,7 @@ def move(run: Run, part: Fold, task: Callable[[], tuning.Task]) -> Moved:
     trained = chain(run, part, all_banks) if ladder else None
 
     def make():
-        theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, False)
+        theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, tuning.unscaled)
         record = {"gradient_norm": norm}
         if trained is None:
             return {"theta": np.stack([theta] * len(settings))}, {**record, "movement": []}
@@ -410,7 +412,7 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> Model:
     movement = whole.record["movement"][_candidates(run.config.meta).index(_hyper(record["setting"]))]
     tuned = {"movement": movement, "ladder": whole.record["ladder"], "split": run.config.meta.split}
     seconds = sum(part.seconds for part in every)
-    return _model("paper", {"theta": whole.theta[number]}, rivals.linear_logits, record, seconds, **tuned)
+    return _model("paper", {"theta": whole.theta[number]}, linear_logits, record, seconds, **tuned)
 
 
 class SeedResult(NamedTuple):
@@ -442,7 +444,7 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
     if upto < STAGES.index("meta"):
         return None
     models["metamodelnet"] = meta(run, data, tasks, models["plain"])
-    models["mmn"] = models["metamodelnet"]._replace(kind="ours")  # until a better regressor exists
+    models |= heads(run, data, tasks, ("ours",))
     if upto >= STAGES.index("eval"):
         say(f"seed {run.seed}: rivals")
         models |= heads(run, data, tasks, ("rival",))

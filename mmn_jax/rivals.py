@@ -1,13 +1,10 @@
-"""Every method that MetaModelNet is held against: what it fits, its knobs, its source.
+"""Every method that MetaModelNet is held against, behind the contract of `methods.py`: what it fits, its knobs, its source.
 
-A `Method` is a pair of pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x)
-scores normalised features. Nearly all end in one linear head {"theta": [C, d+1]}, solved by `heads.py`.
-Adding one is a function and a line in `methods`.
+Nearly all end in one linear head, solved by `heads.py`. Adding one is a function and a line in `methods`.
 """
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,58 +15,11 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmn_jax import weighting
+from mmn_jax.classes import class_means
 from mmn_jax.evaluate import predict_logits
-from mmn_jax.tuning import Axis, Setting, Task
+from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, logit_adjusted, scaling, tau_axis
+from mmn_jax.tuning import Axis, Setting, Task, unscaled
 from mmn_jax.weighting import Weighting, log_prior
-
-Arrays = dict[str, Any]
-
-
-class Fitted(NamedTuple):
-    """What a fit gives: the arrays that `logits` needs, and the gradient norm its head reached (0 for a closed form)."""
-
-    arrays: Arrays
-    gradient_norm: float = 0.0
-
-
-def linear_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
-    """[n, C] of a linear head."""
-    return predict_logits(arrays["theta"], x)
-
-
-class Method(NamedTuple):
-    """kind: "paper" (its baselines) or "rival". axes: the knobs, in the order they are searched."""
-
-    kind: str
-    axes: tuple[Axis, ...]
-    fit: Callable[[Task, Setting], Fitted]
-    logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
-
-
-def _by_factor(a, b):
-    """The geometric mean of values more than a factor of 4 apart: grids of decades are refined once, to half-decades."""
-    return float(f"{np.sqrt(a * b):.3g}") if max(a, b) > 4 * min(a, b) else None
-
-
-def _by_step(a, b):
-    """The middle of values more than 0.15 apart."""
-    return (a + b) / 2 if abs(a - b) > 0.15 else None
-
-
-SCALING = Axis("standardised", (False, True), False)
-
-
-def _l2(grid):
-    grid = tuple(sorted(grid, reverse=True))
-    return Axis("l2", grid, grid[0], _by_factor)
-
-
-def _tau(*values, start=1.0):
-    return Axis("tau", values, start, _by_step)
-
-
-def _linear(theta, head=None):
-    return Fitted({"theta": theta.astype(np.float32)}, 0.0 if head is None else head.gradient_norm)
 
 
 def _weighted(name: str, rule: Callable[..., weighting.Rule], *knobs: str) -> Callable[[Task, Setting], Fitted]:
@@ -77,22 +27,20 @@ def _weighted(name: str, rule: Callable[..., weighting.Rule], *knobs: str) -> Ca
 
     def fit(task, setting):
         values = [setting[knob] for knob in knobs]
-        head = task.head((name, *values) if knobs else name, rule(*values), setting["l2"], setting["standardised"])
-        return _linear(head.theta, head)
+        head = task.head((name, *values) if knobs else name, rule(*values), setting["l2"], scaling(setting))
+        return linear(head.theta, head)
 
     return fit
 
 
 def _plain_head(task, setting):
-    return task.head("plain", weighting.plain, setting["l2"], setting["standardised"])
+    return task.head("plain", weighting.plain, setting["l2"], scaling(setting))
 
 
 def logit_adjustment(task: Task, setting: Setting) -> Fitted:
     """Post-hoc logit adjustment: b − τ log π (Menon et al. 2021, equation 9)."""
     head = _plain_head(task, setting)
-    theta = head.theta.copy()
-    theta[:, -1] -= setting["tau"] * log_prior(task.counts)
-    return _linear(theta, head)
+    return linear(logit_adjusted(head.theta, setting["tau"], task.counts), head)
 
 
 def _centred(theta):
@@ -108,7 +56,7 @@ def tau_norm(task: Task, setting: Setting) -> Fitted:
     theta = _centred(head.theta)
     norm = np.maximum(np.linalg.norm(theta[:, :-1], axis=1, keepdims=True), 1e-12)
     kept = np.append(np.ones(theta.shape[1] - 1), float(setting["bias"]))
-    return _linear(theta * kept / norm ** setting["tau"], head)
+    return linear(theta * kept / norm ** setting["tau"], head)
 
 
 def max_norm(task: Task, setting: Setting) -> Fitted:
@@ -116,11 +64,11 @@ def max_norm(task: Task, setting: Setting) -> Fitted:
 
     Weight balancing's other half, tuned weight decay, is the ridge that every method here tunes.
     """
-    head = task.head("cost_sensitive", weighting.cost_sensitive, setting["l2"], setting["standardised"])
+    head = task.head("cost_sensitive", weighting.cost_sensitive, setting["l2"], scaling(setting))
     theta = _centred(head.theta)
     norm = np.linalg.norm(theta[:, :-1], axis=1, keepdims=True)
     shrink = np.minimum(1.0, np.quantile(norm, setting["quantile"]) / np.maximum(norm, 1e-12))
-    return _linear(np.concatenate([theta[:, :-1] * shrink, theta[:, -1:]], 1), head)
+    return linear(np.concatenate([theta[:, :-1] * shrink, theta[:, -1:]], 1), head)
 
 
 def _balanced_cross_entropy(scale, scores, y, weight, ridge):
@@ -146,7 +94,7 @@ def lws(task: Task, setting: Setting) -> Fitted:
         return float(value), np.asarray(slope, np.float64)
 
     scale = minimize(loss, np.ones(classes), jac=True, method="L-BFGS-B", options={"maxiter": 100, "gtol": 1e-6}).x
-    return _linear(head.theta * scale[:, None], head)
+    return linear(head.theta * scale[:, None], head)
 
 
 def crt(task: Task, setting: Setting) -> Fitted:
@@ -155,31 +103,24 @@ def crt(task: Task, setting: Setting) -> Fitted:
     The authors retrain for a few epochs; here the ridge, on the distance to the plain head, says how far. (Re-initialised
     and solved to the end, as in their other variant, it would be the cost-sensitive head: the features are frozen.)
     """
-    first = task.head("plain", weighting.plain, setting["start_l2"], False)
+    first = task.head("plain", weighting.plain, setting["start_l2"], unscaled)
     scores = predict_logits(first.theta, task.train.x)
 
     def rule(key, y, counts):
         return Weighting(weighting.cost_sensitive(key, y, counts).weight, scores)
 
-    head = task.head(("crt", setting["start_l2"]), rule, setting["l2"], setting["standardised"])
-    return _linear(first.theta + head.theta, head)
-
-
-def class_means(x: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
-    """[C, d] mean of each class."""
-    means = np.zeros((classes, x.shape[1]))
-    np.add.at(means, y, x)
-    return means / np.bincount(y, minlength=classes)[:, None]
+    head = task.head(("crt", setting["start_l2"]), rule, setting["l2"], scaling(setting))
+    return linear(first.theta + head.theta, head)
 
 
 def _metric(task, setting):
     """[d] what features are multiplied by."""
-    return task.standard if setting["standardised"] else np.ones_like(task.standard)
+    return task.metric(scaling(setting))
 
 
 def _folded(w, b, metric):
     """A closed-form head of scaled features, as one of unscaled ones."""
-    return _linear(np.concatenate([w * metric, b[:, None]], 1))
+    return linear(np.concatenate([w * metric, b[:, None]], 1))
 
 
 def ncm(task: Task, setting: Setting) -> Fitted:
@@ -243,19 +184,19 @@ def knn_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
 
 
 def _beta_between(a, b):
-    between = _by_factor(1 - a, 1 - b)
+    between = by_factor(1 - a, 1 - b)
     return between and 1 - between
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     """All of them by name, ridges searched over `grid`; the paper's four first."""
-    solved = (_l2(grid), SCALING)
+    solved = (l2_axis(grid), SCALING)
     cosine = Axis("cosine", (True, False), True)
     beta = Axis("beta", (0.9, 0.99, 0.999, 0.9999), 0.99, _beta_between)
-    quantile = Axis("quantile", (1.0, 0.75, 0.5, 0.25, 0.0), 0.5, _by_step)
-    scale_ridge = Axis("scale_ridge", (1.0, 0.1, 0.01, 0.001), 0.1, _by_factor)
-    balance = Axis("balance", (0.0, 0.5, 1.0), 1.0, _by_step)
-    shrinkage = Axis("shrinkage", (0.99, 0.9, 0.5, 0.2, 0.1, 0.01), 0.2, _by_factor)
+    quantile = Axis("quantile", (1.0, 0.75, 0.5, 0.25, 0.0), 0.5, by_step)
+    scale_ridge = Axis("scale_ridge", (1.0, 0.1, 0.01, 0.001), 0.1, by_factor)
+    balance = Axis("balance", (0.0, 0.5, 1.0), 1.0, by_step)
+    shrinkage = Axis("shrinkage", (0.99, 0.9, 0.5, 0.2, 0.1, 0.01), 0.2, by_factor)
     neighbours = Axis("neighbours", (1, 3, 5, 10, 20, 50), 10)
 
     def head(kind, name, rule):
@@ -267,19 +208,19 @@ def methods(grid: tuple[float, ...]) -> dict[str, Method]:
             for rule in (weighting.plain, weighting.over_sampling, weighting.under_sampling)
         },
         "cost_sensitive": head("paper", "cost_sensitive", weighting.cost_sensitive),
-        "logit_adjustment": Method("rival", (*solved, _tau(0.5, 0.75, 1.0, 1.25, 1.5, 2.0)), logit_adjustment),
+        "logit_adjustment": Method("rival", (*solved, tau_axis(0.5, 0.75, 1.0, 1.25, 1.5, 2.0)), logit_adjustment),
         "logit_adjusted_loss": Method(
-            "rival", (*solved, _tau(0.5, 1.0, 1.5, 2.0)), _weighted("logit_adjusted", weighting.logit_adjusted, "tau")
+            "rival", (*solved, tau_axis(0.5, 1.0, 1.5, 2.0)), _weighted("logit_adjusted", weighting.logit_adjusted, "tau")
         ),
         "balanced_softmax": head("rival", ("logit_adjusted", 1.0), weighting.logit_adjusted(1.0)),
         "effective_number": Method("rival", (*solved, beta), _weighted("effective_number", weighting.effective_number, "beta")),
         "square_root_sampling": head("rival", "square_root_sampling", weighting.inverse_frequency(0.5)),
-        "tau_norm": Method("rival", (*solved, _tau(0.25, 0.5, 0.75, 1.0, start=0.5), Axis("bias", (True, False), True)), tau_norm),
+        "tau_norm": Method("rival", (*solved, tau_axis(0.25, 0.5, 0.75, 1.0, start=0.5), Axis("bias", (True, False), True)), tau_norm),
         "max_norm": Method("rival", (*solved, quantile), max_norm),
         "lws": Method("rival", (*solved, scale_ridge), lws),
         "crt": Method("rival", (*solved, Axis("start_l2", (1e-4, 1e-6, 1e-8), 1e-6)), crt),
         "ncm": Method("rival", (cosine, SCALING), ncm),
         "ridge": Method("rival", (*solved, balance), ridge),
-        "lda": Method("rival", (shrinkage, _tau(0.0, 0.5, 1.0, 1.5, 2.0), SCALING), lda),
-        "knn": Method("rival", (neighbours, _tau(0.0, 0.5, 1.0), cosine, SCALING), knn, knn_logits),
+        "lda": Method("rival", (shrinkage, tau_axis(0.0, 0.5, 1.0, 1.5, 2.0), SCALING), lda),
+        "knn": Method("rival", (neighbours, tau_axis(0.0, 0.5, 1.0), cosine, SCALING), knn, knn_logits),
     }

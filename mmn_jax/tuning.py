@@ -6,6 +6,7 @@ by the mean per-class accuracy of what it predicts for examples that it was not 
 validation set, or every training example by the fold that left it out.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmn_jax.classes import Shrinkage, class_model, row_prior_metric
 from mmn_jax.evaluate import mean_class_accuracy
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples
 from mmn_jax.types import BadInput, Examples
@@ -46,27 +48,56 @@ def normalisation(x: np.ndarray) -> Normalisation:
     return Normalisation(mean.astype(np.float32), np.float32(1 / np.sqrt(square)))
 
 
-def standard_metric(x: np.ndarray) -> np.ndarray:
-    """[d] factors that give every dimension of centred x [n, d] the same variance, at unit mean square norm; constant ones keep 1."""
-    spread = x.std(0)
+Scaling = Callable[[Examples], np.ndarray]  # normalised examples → the metric, [d] or [d, d], that features have under the ridge
+
+
+def unscaled(train: Examples) -> np.ndarray:
+    """[d] ones."""
+    return np.ones(train.x.shape[1], np.float32)
+
+
+def standardised(train: Examples) -> np.ndarray:
+    """[d] factors that give every dimension the same variance, at unit mean square norm; constant ones keep 1."""
+    spread = train.x.std(0)
     usable = spread > 1e-6 * spread.max()
     return np.where(usable, 1 / (np.where(usable, spread, 1.0) * np.sqrt(usable.sum())), 1.0).astype(np.float32)
 
 
+class RowPrior(NamedTuple):
+    """The Scaling under which a ridge is the prior of rows that the many-shot classes teach (`classes.row_prior_metric`)."""
+
+    shrinkage: Shrinkage
+
+    def __call__(self, train: Examples) -> np.ndarray:
+        metric = row_prior_metric(class_model(train, self.shrinkage))
+        square = (((train.x - train.x.mean(0)) @ metric) ** 2).sum(1).mean()
+        return (metric / np.sqrt(square)).astype(np.float32)
+
+
+def _rescaled(w, metric):
+    return w * metric if metric.ndim == 1 else w @ metric.T
+
+
+def _unscaled(w, metric):
+    return w / metric if metric.ndim == 1 else np.linalg.solve(metric, w.T).T
+
+
 def fit_weighted(
-    train: Examples, weighting: Weighting, l2: float, theta: np.ndarray, tol: float, metric: np.ndarray | float = 1.0
+    train: Examples, weighting: Weighting, l2: float, theta: np.ndarray, tol: float, metric: np.ndarray
 ) -> tuple[np.ndarray, HeadInfo]:
     """One head of normalised examples; those of weight 0 are left out. theta [C, d+1] is where the solver starts.
 
-    A metric m [d] is a diagonal scaling of the features under the ridge: the head is fitted
-    on x · m and folded back, θ_W · m, so that every head lives in the same coordinates.
+    A metric M is a scaling of the features under the ridge, [d] where it is diagonal: the head is
+    fitted on x M and folded back, W Mᵀ, so that every head lives in the same coordinates.
     """
     used = weighting.weight > 0
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
-    problem = HeadProblem(train.x[used] * metric, train.y[used], weighting.weight[used], offset, np.float32(l2))
-    columns = np.append(np.broadcast_to(metric, train.x.shape[1]), 1.0).astype(np.float32)
-    fitted, info = fit_one(pad_examples(problem), jnp.asarray(theta / columns), tol)
-    return np.asarray(fitted) * columns, jax.device_get(info)
+    x = train.x[used] * metric if metric.ndim == 1 else train.x[used] @ metric
+    problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
+    start = np.concatenate([_unscaled(theta[:, :-1], metric), theta[:, -1:]], 1)
+    fitted, info = fit_one(pad_examples(problem), jnp.asarray(start), tol)
+    fitted = np.asarray(fitted)
+    return np.concatenate([_rescaled(fitted[:, :-1], metric), fitted[:, -1:]], 1), jax.device_get(info)
 
 
 class Head(NamedTuple):
@@ -77,14 +108,14 @@ class Head(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a method learns from: normalised examples, their counts [C] by class, the metric [d] that standardises them, a
-    key, and head(name, rule, l2, standardised), which solves a weighted head and remembers it by its name (any hashable)."""
+    """What a method learns from: normalised examples, their counts [C] by class, a key, metric(scaling), the metric of
+    these examples, and head(name, rule, l2, scaling), which solves a weighted head and remembers it by its name (any hashable)."""
 
     train: Examples
     counts: np.ndarray
-    standard: np.ndarray
     key: jax.Array
-    head: Callable[[Hashable, Rule, float, bool], Head]
+    metric: Callable[[Scaling], np.ndarray]
+    head: Callable[[Hashable, Rule, float, Scaling], Head]
 
 
 def _stronger(l2):
@@ -96,36 +127,36 @@ def _stronger(l2):
 def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = None) -> Task:
     """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given.
 
-    Otherwise a plain head starts from that of the next stronger ridge, every other from the plain one at its own ridge, biases
-    moved by class weights and offsets. What a solve starts from depends on the problem, never on what was solved before it.
+    Otherwise a plain head starts from that of the next stronger ridge, every other and the standardised one from the plain one at
+    its own ridge, biases moved by class weights and offsets. What a solve starts from depends on the problem, never on what was
+    solved before it.
     """
     classes = int(train.y.max()) + 1
     counts = np.bincount(train.y, minlength=classes)
-    standard = standard_metric(train.x)
+    metric = functools.cache(lambda scaling: scaling(train))
     zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
     solved = {}
 
-    def start(name, rule, drawn, l2, standardised):
+    def start(name, rule, drawn, l2, scaling):
         if rough is not None:
-            return rough.head(name, rule, l2, standardised).theta
-        if name == "plain" and not standardised:
+            return rough.head(name, rule, l2, scaling).theta
+        if name == "plain" and scaling is not standardised:
             stronger = _stronger(l2)
-            return zeros if stronger is None else head("plain", plain, stronger, False).theta
+            return zeros if stronger is None else head("plain", plain, stronger, scaling).theta
         if drawn.offset.ndim == 2:
             return zeros
-        theta = head("plain", plain, l2, False).theta.copy()
+        theta = head("plain", plain, l2, unscaled).theta.copy()
         theta[:, -1] += np.log(np.bincount(train.y, drawn.weight, classes) / counts) - drawn.offset
         return theta
 
-    def head(name, rule, l2, standardised):
-        if (name, l2, standardised) not in solved:
+    def head(name, rule, l2, scaling):
+        if (name, l2, scaling) not in solved:
             drawn = rule(key, train.y, counts)
-            metric = standard if standardised else 1.0
-            theta, info = fit_weighted(train, drawn, l2, start(name, rule, drawn, l2, standardised), tol, metric)
-            solved[name, l2, standardised] = Head(theta, float(info.gradient_norm))
-        return solved[name, l2, standardised]
+            theta, info = fit_weighted(train, drawn, l2, start(name, rule, drawn, l2, scaling), tol, metric(scaling))
+            solved[name, l2, scaling] = Head(theta, float(info.gradient_norm))
+        return solved[name, l2, scaling]
 
-    return Task(train, counts, standard, key, head)
+    return Task(train, counts, key, metric, head)
 
 
 class Axis(NamedTuple):

@@ -8,9 +8,12 @@ import numpy as np
 from conftest import blobs
 
 from mmn_jax import kshot, stagewise, tuning, weighting
+from mmn_jax.classes import Shrinkage
 from mmn_jax.heads import fit_one
 from mmn_jax.regressor import Context, RegressorSpec, residual_chain
 from mmn_jax.types import Bank, Examples
+
+PRIOR = tuning.RowPrior(Shrinkage(0.5, 0.5))
 
 
 def compiled(function, work):
@@ -36,9 +39,9 @@ def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes()
         for extra in (0, 5):
             x, y = blobs(0, [21 + extra, 10, 9], 3)
             task = tuning.make_task(Examples(x, y), jax.random.key(extra), 1e-3)
-            for l2, standardised in itertools.product((1e-1, 1e-2, 3e-3), (False, True)):
-                task.head("plain", weighting.plain, l2, standardised)
-                task.head("cost_sensitive", weighting.cost_sensitive, l2, standardised)
+            for l2, scaling in itertools.product((1e-1, 1e-2, 3e-3), (tuning.unscaled, tuning.standardised, PRIOR)):
+                task.head("plain", weighting.plain, l2, scaling)
+                task.head("cost_sensitive", weighting.cost_sensitive, l2, scaling)
 
     assert compiled(fit_one, tune) == 1
 

@@ -1,0 +1,107 @@
+"""The Gaussian model of classes: how class means scatter, learned from the classes that have many examples.
+
+    x | c ~ N(m_c, A),    m_c ~ N(μ, B)
+
+It says in closed form how a row moves as examples grow. The mean m̄ of n examples is shrunk to
+
+    v = B (B + A/n)⁻¹ (m̄ − μ),    and its row is  w = A⁻¹ v,   b = −½ vᵀA⁻¹v − wᵀμ,
+
+the Bayesian row. It also says what rows there are before any example is seen, w ~ N(0, A⁻¹BA⁻¹):
+the row prior. Both are linear mixed models of the features (Henderson 1975; Ioffe 2006, probabilistic LDA).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from mmn_jax.types import Examples
+
+TRUST = 5.0  # examples at which a class's mean counts half as much in μ and B as one that is known exactly
+
+
+class ClassModel(NamedTuple):
+    """A and B diagonalised at once: basisᵀ A basis = I, basisᵀ B basis = diag(spread).
+
+    basis: [d, d]. spread: [d], between-class variance in units of the within-class one, largest first. centre: [d] μ.
+    """
+
+    basis: np.ndarray
+    spread: np.ndarray
+    centre: np.ndarray
+
+
+class Shrinkage(NamedTuple):
+    """How far A (within) and B (between) are shrunk to multiples of the identity of the same trace, 0 to 1."""
+
+    within: float
+    between: float
+
+
+def class_means(x: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
+    """[C, d] mean of each class in float64; every class has an example."""
+    means = np.zeros((classes, x.shape[1]))
+    np.add.at(means, y, x)
+    return means / np.bincount(y, minlength=classes)[:, None]
+
+
+def _shrunk(covariance, share):
+    dim = len(covariance)
+    return (1 - share) * covariance + share * np.trace(covariance) / dim * np.eye(dim)
+
+
+def _positive(covariance):
+    """The nearest positive semi-definite matrix."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T
+
+
+def _within(train, means, total):
+    """[d, d] pooled covariance of examples around their class means; of all examples where no class has two."""
+    spare = len(train.y) - len(means)
+    if spare == 0:
+        return total
+    residual = train.x - means[train.y]
+    return residual.T @ residual / spare
+
+
+def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
+    """The model of the classes of a training set.
+
+    A is the pooled within-class covariance. B is what the scatter of class means has beyond the A/n_c that their few
+    examples explain; class c weighs n_c / (n_c + 5) in μ and B, so that the many-shot classes decide.
+
+    Args:
+      train: normalised examples, every class has at least one and they are not all the same point.
+      shrinkage: of A and B. within must be above 0 where d is above n − C, between where d is above C.
+    """
+    counts = np.bincount(train.y)
+    means = class_means(train.x, train.y, len(counts))
+    weight = counts / (counts + TRUST)
+    centre = weight @ means / weight.sum()
+    scatter = ((means - centre).T * weight) @ (means - centre) / weight.sum()
+    within = _shrunk(_within(train, means, np.cov(train.x.astype(float).T, bias=True).reshape(scatter.shape)), shrinkage.within)
+    between = _positive(scatter - within * (weight / counts).sum() / weight.sum())
+    if not np.trace(between) > 1e-6 * np.trace(scatter):  # noise explains all of it: keep the scatter's scale
+        between = scatter
+    spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between), within)
+    return ClassModel(basis[:, ::-1], np.maximum(spread[::-1], 0.0), centre)
+
+
+def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """[C, d+1] rows of classes whose `counts` [C] examples have these means [C, d]."""
+    shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + 1 / counts[:, None]))
+    w = shrunk @ model.basis.T
+    return np.concatenate([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], 1)
+
+
+def row_prior_metric(model: ClassModel) -> np.ndarray:
+    """[d, d] M = (A⁻¹BA⁻¹)^½ up to scale: a ridge on the rows of a head of features x M is the row prior."""
+    values, vectors = np.linalg.eigh((model.basis * model.spread) @ model.basis.T)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def row_scale(theta: np.ndarray) -> float:
+    """Root mean square norm of the weights of rows [C, d+1], centred over classes."""
+    w = theta[:, :-1] - theta[:, :-1].mean(0)
+    return float(np.sqrt((w**2).sum(1).mean()))
