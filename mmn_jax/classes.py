@@ -23,10 +23,12 @@ TRUST = 5.0  # examples at which a class's mean counts half as much in μ and B 
 class ClassModel(NamedTuple):
     """A and B diagonalised at once: basisᵀ A basis = I, basisᵀ B basis = diag(spread).
 
-    basis: [d, d]. spread: [d], between-class variance in units of the within-class one, largest first. centre: [d] μ.
+    basis: [d, d], x basis are whitened features; inverse: [d, d], w inverseᵀ their weights. spread: [d], between-class variance in
+    units of the within-class one, largest first. centre: [d] μ.
     """
 
     basis: np.ndarray
+    inverse: np.ndarray
     spread: np.ndarray
     centre: np.ndarray
 
@@ -85,7 +87,8 @@ def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
     if not np.trace(between) > 1e-6 * np.trace(scatter):  # noise explains all of it: keep the scatter's scale
         between = scatter
     spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between), within)
-    return ClassModel(basis[:, ::-1], np.maximum(spread[::-1], 0.0), centre)
+    basis = basis[:, ::-1]
+    return ClassModel(basis, basis.T @ within, np.maximum(spread[::-1], 0.0), centre)
 
 
 def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:

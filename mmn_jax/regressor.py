@@ -1,23 +1,21 @@
 """The extension point: a Regressor moves rows θ [C, d+1] to where more examples would take them.
 
-The paper's is the residual chain (Wang et al. 2017, section 3.2): a row seen k times enters
-at block i = ⌊log2 k⌋ and passes all later ones,
-
-    F_i(θ) = F_{i+1}(θ + f(θ; w_i)),   i = 0..N,   F_{N+1} = identity
-    f = FC ∘ LeakyReLU ∘ BatchNorm ∘ FC ∘ LeakyReLU ∘ BatchNorm
-
-Its last FC starts at zero, so an untrained chain is the identity.
+The paper's is the residual chain (`chain.py`); small ones are in `maps.py`; docs/extend_the_regressor.md has one of your own.
+All of them are trained, applied and saved by the same functions.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from mmn_jax.classes import ClassModel, Shrinkage, class_means, class_model
+from mmn_jax.types import Examples
 
 Variables = dict[str, Any]
+HALF = Shrinkage(0.5, 0.5)
 
 
 class RegressorSpec(NamedTuple):
@@ -30,12 +28,14 @@ class RegressorSpec(NamedTuple):
 class Context(NamedTuple):
     """What of the problem a regressor may look at beside the rows.
 
-    covariance: [d, d] of the normalised training features. head: [C] which head a row belongs
-    to; training packs the rows of several heads into one call.
+    model: the Gaussian model of the classes (`classes.py`). head: [C] which head a row belongs to; training packs
+    the rows of several heads into one call. means: [C, d] mean of the examples that each row was fitted to; None in
+    the paper's training, whose banks don't keep them.
     """
 
-    covariance: jax.Array
+    model: ClassModel
     head: jax.Array
+    means: jax.Array | None = None
 
 
 class Regressor(NamedTuple):
@@ -55,108 +55,37 @@ class Regressor(NamedTuple):
     apply: Callable[[Variables, jax.Array, jax.Array, Context, bool], tuple[jax.Array, Variables]]
 
 
+def make_context(train: Examples, shrinkage: Shrinkage = HALF) -> Context:
+    """The Context of the head of a training set."""
+    counts = np.bincount(train.y)
+    model = jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), class_model(train, shrinkage))
+    means = jnp.asarray(class_means(*train, len(counts)), jnp.float32)
+    return Context(model, jnp.zeros(len(counts), jnp.int32), means)
+
+
 def entry_rung(shots: jax.Array, ladder: tuple[int, ...]) -> jax.Array:
     """[C] the rung at which a class enters: the last whose k it reaches, so ⌊log2 n_c⌋ capped at N on the full ladder."""
     rung = jnp.searchsorted(jnp.asarray(ladder), shots, side="right") - 1
     return jnp.clip(rung, 0, len(ladder) - 1)
 
 
-class RungNorm(nn.Module):
-    """BatchNorm over the rows of each entry rung apart, since rows of other shot counts have other statistics.
-
-    Scale and shift are shared; running mean and variance are kept per rung [rungs, d+1]. They start from
-    nothing when a rung is first seen, so `weight` [rungs] says how much they have gathered (Adam's bias correction).
-    """
-
-    rungs: int
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, rows, rung, active, train):
-        dim = rows.shape[-1]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (self.rungs, dim))
-        var = self.variable("batch_stats", "var", jnp.zeros, (self.rungs, dim))
-        weight = self.variable("batch_stats", "weight", jnp.zeros, (self.rungs, 1))
-        scale = self.param("scale", nn.initializers.ones, (dim,))
-        bias = self.param("bias", nn.initializers.zeros, (dim,))
-        member = jax.nn.one_hot(rung, self.rungs)  # products with it are faster than gathers, and so are their gradients
-        gathered = jnp.maximum(weight.value, 1.0 - self.momentum)
-        used_mean, used_var = mean.value / gathered, jnp.where(weight.value > 0, var.value / gathered, 1.0)
-        if train:
-            present = member * active[:, None].astype(member.dtype)
-            count = present.sum(0)[:, None]
-            share = present.T / jnp.maximum(count, 1.0)
-            used_mean = share @ rows
-            used_var = share @ (rows - member @ used_mean) ** 2
-            if not self.is_initializing():
-                keep = jnp.where(count > 0, self.momentum, 1.0)
-                mean.value = keep * mean.value + (1.0 - keep) * used_mean
-                var.value = keep * var.value + (1.0 - keep) * used_var
-                weight.value = keep * weight.value + (1.0 - keep)
-        spread = jax.lax.rsqrt(used_var + self.epsilon)
-        return (rows - member @ used_mean) * (member @ spread) * scale + bias
-
-
-class Block(nn.Module):
-    """The residual f(θ; w_i) of one block, with a hidden layer of `width`."""
-
-    width: int
-    rungs: int
-
-    @nn.compact
-    def __call__(self, rows, rung, active, train):
-        hidden = RungNorm(self.rungs, name="norm_in")(rows, rung, active, train)
-        hidden = nn.Dense(self.width, name="hidden")(nn.leaky_relu(hidden, 0.01))
-        hidden = RungNorm(self.rungs, name="norm_hidden")(hidden, rung, active, train)
-        out = nn.Dense(rows.shape[-1], kernel_init=nn.initializers.zeros, name="out")
-        return out(nn.leaky_relu(hidden, 0.01))
-
-
-class Chain(nn.Module):
-    """Blocks first..N; a row passes those from its own entry rung on."""
-
-    ladder: tuple[int, ...]
-    width: int
-    first: int
-
-    @nn.compact
-    def __call__(self, theta, shots, train):
-        rung = entry_rung(shots, self.ladder)
-        for i in range(self.first, len(self.ladder)):
-            active = rung <= i
-            residual = Block(self.width, len(self.ladder), name=f"block_{i}")(theta, rung, active, train)
-            ratio = jnp.linalg.norm(residual, axis=1) / jnp.linalg.norm(theta, axis=1)
-            self.sow("intermediates", f"movement_{i}", jnp.where(active, ratio, 0.0).sum() / active.sum().astype(ratio.dtype))
-            theta = theta + jnp.where(active[:, None], residual, 0.0)
-        return theta
-
-
-def residual_chain(ladder: tuple[int, ...], width: int) -> Regressor:
-    """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d)."""
+def average(regressors: Sequence[Regressor]) -> Regressor:
+    """The mean of where several regressors move the rows, trained together."""
 
     def init(key, spec):
-        rows = jnp.zeros((2, spec.dim))
-        return Chain(ladder, width, spec.first).init(key, rows, jnp.full(2, ladder[spec.first]), False)
+        every = [one.init(jax.random.fold_in(key, i), spec) for i, one in enumerate(regressors)]
+        kinds = {kind for variables in every for kind in variables}
+        return {kind: {str(i): variables.get(kind, {}) for i, variables in enumerate(every)} for kind in kinds | {"params"}}
 
     def apply(variables, theta, shots, context, train):
-        first = min(int(name.removeprefix("block_")) for name in variables["params"])
-        chain = Chain(ladder, width, first)
-        if not train:
-            return chain.apply(variables, theta, shots, False), variables
-        moved, state = chain.apply(variables, theta, shots, True, mutable="batch_stats")
-        return moved, {**variables, **state}
+        moved, states = [], []
+        for i, one in enumerate(regressors):
+            rows, state = one.apply({kind: parts[str(i)] for kind, parts in variables.items()}, theta, shots, context, train)
+            moved.append(rows)
+            states.append(state)
+        return sum(moved) / len(moved), {kind: {str(i): state.get(kind, {}) for i, state in enumerate(states)} for kind in variables}
 
     return Regressor(init, apply)
-
-
-def block_movement(ladder: tuple[int, ...], width: int, variables: Variables, theta: jax.Array, shots: jax.Array) -> list[float | None]:
-    """Mean ‖f(θ; w_i)‖ / ‖θ‖ of a trained chain's blocks, each over the rows that pass it, None where none does: the
-    identity regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
-    chain = Chain(ladder, width, 0)
-    _, sown = jax.jit(lambda *args: chain.apply(*args, False, mutable="intermediates"))(variables, theta, shots)
-    means = [float(sown["intermediates"][f"movement_{i}"][0]) for i in range(len(ladder))]
-    return [None if math.isnan(mean) else mean for mean in means]
 
 
 def identity() -> Regressor:

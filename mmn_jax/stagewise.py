@@ -10,7 +10,7 @@ of all of it: their rows decide when a stage stops.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -120,11 +120,13 @@ def row_loss(theta: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.sum((theta - target) ** 2)
 
 
-def _mean_task_loss(theta, x, y):
+def mean_task_loss(theta: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Mean of `task_loss` over examples x [n, d], y [n]."""
     return jax.vmap(task_loss, (None, 0, 0))(theta, x, y).mean()
 
 
-def _relative_row_loss(theta, target):
+def relative_row_loss(theta: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean `row_loss` of rows [C, d+1] in units of the targets' mean squared norm."""
     return jax.vmap(row_loss)(theta, target).mean() / jnp.sum(target**2, 1).mean()
 
 
@@ -145,15 +147,16 @@ def draw_episode(key: jax.Array, rungs: tuple[Rung, ...], batch: int) -> tuple[j
     return jax.random.randint(subset, subsets.shape, 0, subsets), jax.random.randint(query, (len(rungs), batch), 0, pools[:, None])
 
 
-def _objective(params, state, regressor, context, rungs, task_weight, episode):
-    """The loss of one step and the variables after it."""
+def _objective(regressor, batch, params, state, hyper, key, context, rungs):
+    """The paper's loss on one episode, and the variables after it."""
+    episode = draw_episode(key, rungs, batch)
     thetas = [rung.theta[s] for rung, s in zip(rungs, episode[0], strict=True)]
     shots = [rung.shots[: len(theta)] for rung, theta in zip(rungs, thetas, strict=True)]
     heads, variables = _pack(regressor, {**state, "params": params}, thetas, shots, context, True)
     total = 0.0
     for rung, moved, index in zip(rungs, heads, episode[1], strict=True):
-        total += _relative_row_loss(moved, rung.target[: len(moved)])
-        total += task_weight * _mean_task_loss(rung.unit * moved, rung.x[index], rung.y[index])
+        total += relative_row_loss(moved, rung.target[: len(moved)])
+        total += hyper.task_weight * mean_task_loss(rung.unit * moved, rung.x[index], rung.y[index])
     return total / len(rungs), variables
 
 
@@ -161,14 +164,14 @@ def _optimiser(hyper):
     return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(hyper.rate, weight_decay=hyper.decay)))
 
 
-def train_step(
-    regressor: Regressor, batch: int, state: State, hyper: Hyper, key: jax.Array, context: Context, rungs: tuple[Rung, ...]
-) -> State:
-    """One optimiser step on one episode."""
+def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, context: Context, data: Any) -> State:
+    """One optimiser step on the episode that `key` draws from data.
+
+    objective(params, rest, hyper, key, context, data) gives its loss and the variables after it.
+    """
     rest = {name: value for name, value in state.variables.items() if name != "params"}
     params = state.variables["params"]
-    episode = draw_episode(key, rungs, batch)
-    gradient, variables = jax.grad(_objective, has_aux=True)(params, rest, regressor, context, rungs, hyper.task_weight, episode)
+    gradient, variables = jax.grad(objective, has_aux=True)(params, rest, hyper, key, context, data)
     update, optimiser = _optimiser(hyper).update(gradient, state.optimiser, params)
     return State({**variables, "params": optax.apply_updates(params, update)}, optimiser)
 
@@ -186,8 +189,8 @@ def held_out_score(regressor: Regressor, variables: Variables, context: Context,
 def _held_out_losses(rung, moved):
     seen = rung.theta.shape[1]
     mixed = jnp.concatenate([rung.target[:seen], moved[seen:]])
-    rows = _relative_row_loss(moved[seen:], rung.target[seen:])
-    return jnp.stack([rows, _mean_task_loss(rung.unit * mixed, rung.held_x, rung.held_y)])
+    rows = relative_row_loss(moved[seen:], rung.target[seen:])
+    return jnp.stack([rows, mean_task_loss(rung.unit * mixed, rung.held_x, rung.held_y)])
 
 
 def _overlay(fresh, trained):
@@ -203,15 +206,21 @@ def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
 
 
 class Programs(NamedTuple):
-    """The two compiled functions of a stage, shared by all candidates."""
+    """The two compiled functions of a stage, shared by all candidates: step(state, hyper, key, context, data) → State, and
+    score(variables, context, data) → [2] the row loss and task loss of held-out classes."""
 
     step: Callable
     score: Callable
 
 
 def compile_programs(regressor: Regressor, batch: int) -> Programs:
-    """`train_step` and `held_out_score` of a regressor, jitted."""
-    return Programs(jax.jit(partial(train_step, regressor, batch)), jax.jit(partial(held_out_score, regressor)))
+    """Those of a regressor in the paper's training."""
+    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor))
+
+
+def programs(objective: Callable, score: Callable) -> Programs:
+    """The compiled step on an objective, and the compiled score."""
+    return Programs(jax.jit(partial(train_step, objective)), jax.jit(score))
 
 
 def train_stage(
@@ -220,7 +229,7 @@ def train_stage(
     hyper: Hyper,
     key: jax.Array,
     context: Context,
-    rungs: tuple[Rung, ...],
+    data: Any,
     *,
     steps: int,
     every: int,
@@ -231,18 +240,18 @@ def train_stage(
     variables kept; over when none of the last `patience` looks was better."""
 
     def look(variables):
-        rows, task = np.asarray(programs.score(variables, context, rungs))
+        rows, task = np.asarray(programs.score(variables, context, data))
         score = float(rows + hyper.task_weight * task)
         return score if np.isfinite(score) else np.inf
 
     state = State(variables, _optimiser(hyper).init(variables["params"]))
     warm = state
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
-        warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, rungs)
+        warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, data)
     state = state._replace(variables=warm.variables)
     best, best_step, curve = state.variables, 0, [look(state.variables)]
     for i in track(range(1, steps + 1)):
-        state = programs.step(state, hyper, jax.random.fold_in(key, i), context, rungs)
+        state = programs.step(state, hyper, jax.random.fold_in(key, i), context, data)
         if i % every and i < steps:
             continue
         curve.append(look(state.variables))

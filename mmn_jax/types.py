@@ -40,6 +40,23 @@ class LongTail(NamedTuple):
     counts: np.ndarray
 
 
+class MixedBank(NamedTuple):
+    """Mixed-shot heads: every class at a shot count of its own, as in the long-tailed head itself.
+
+    classes: [H]. shots: [S, H] how many examples of each class head s was fitted to. theta: [S, H, d+1] its logit-adjusted
+    rows. means: [S, H, d] the means of those examples. pool: all examples of these classes, labels are positions in
+    `classes`. used: [S, n] which of the pool a head was fitted to. target: [H, d+1] rows of the head fitted to the pool.
+    """
+
+    classes: np.ndarray
+    shots: np.ndarray
+    theta: np.ndarray
+    means: np.ndarray
+    pool: Examples
+    used: np.ndarray
+    target: np.ndarray
+
+
 class Bank(NamedTuple):
     """All k-shot heads of one k.
 

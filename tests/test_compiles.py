@@ -8,9 +8,10 @@ import numpy as np
 from conftest import blobs
 
 from mmn_jax import kshot, stagewise, tuning, weighting
+from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage
 from mmn_jax.heads import fit_one
-from mmn_jax.regressor import Context, RegressorSpec, residual_chain
+from mmn_jax.regressor import Context, RegressorSpec
 from mmn_jax.types import Bank, Examples
 
 PRIOR = tuning.RowPrior(Shrinkage(0.5, 0.5))
@@ -56,7 +57,7 @@ def test_a_stage_is_one_program_for_all_candidates():
     rung = stagewise.make_rung(jax.random.key(0), bank, train, counts, held, 1.0)
     chain = residual_chain((1,), 4)
     programs = stagewise.compile_programs(chain, 8)
-    context = Context(jnp.eye(3), jnp.zeros(10, jnp.int32))
+    context = Context(None, jnp.zeros(10, jnp.int32))
     with jax.numpy_dtype_promotion("standard"):
         for weight in (0.1, 1.0):
             variables = chain.init(jax.random.key(0), RegressorSpec(4, 0))

@@ -5,13 +5,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import blobs
 
-from mmn_jax.regressor import Context, RegressorSpec, RungNorm, block_movement, entry_rung, identity, residual_chain
+from mmn_jax import maps
+from mmn_jax.chain import RungNorm, block_movement, residual_chain
+from mmn_jax.classes import bayesian_rows
+from mmn_jax.regressor import RegressorSpec, average, entry_rung, identity, make_context
+from mmn_jax.types import Examples
 
 LADDER, DIM, CLASSES = (1, 2, 4), 7, 12
-REGRESSORS = {"residual_chain": residual_chain(LADDER, 5), "identity": identity()}
-CONTEXT = Context(jnp.eye(DIM - 1), jnp.zeros(CLASSES, jnp.int32))
-SHOTS = jnp.array([1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 8, 100])
+SMALL = (maps.scale_and_bias, maps.diagonal, maps.bayesian_mix, maps.neighbour_attention, maps.low_rank, maps.equivariant)
+REGRESSORS = {
+    "residual_chain": residual_chain(LADDER, 5),
+    "identity": identity(),
+    **{make.__name__: make() for make in SMALL},
+    "average": average([residual_chain(LADDER, 5), maps.scale_and_bias()]),
+}
+COUNTS = [1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 8, 100]
+TRAIN = Examples(*blobs(0, COUNTS, DIM - 1))
+CONTEXT = make_context(TRAIN)
+SHOTS = jnp.array(COUNTS)
 
 
 def rows(seed=0):
@@ -36,7 +49,7 @@ def test_untrained_it_is_the_identity(regressor, first):
     variables = regressor.init(jax.random.key(0), RegressorSpec(DIM, first))
     for train in (True, False):
         moved, _ = regressor.apply(variables, rows(), SHOTS, CONTEXT, train)
-        np.testing.assert_array_equal(moved, rows())
+        np.testing.assert_allclose(moved, rows(), atol=1e-5)
 
 
 def test_apply_is_pure_and_leaves_state_alone_outside_training(regressor):
@@ -64,8 +77,9 @@ def test_classes_are_treated_alike(regressor):
     variables = shaken(regressor.init(jax.random.key(0), RegressorSpec(DIM, 0)))
     order = np.random.default_rng(0).permutation(CLASSES)
     moved, _ = regressor.apply(variables, rows(), SHOTS, CONTEXT, False)
-    permuted, _ = regressor.apply(variables, rows()[order], SHOTS[order], CONTEXT, False)
-    np.testing.assert_allclose(permuted, moved[order], atol=1e-5)
+    context = CONTEXT._replace(means=CONTEXT.means[order])
+    permuted, _ = regressor.apply(variables, rows()[order], SHOTS[order], context, False)
+    np.testing.assert_allclose(permuted, moved[order], atol=1e-4)
 
 
 def test_a_single_entry_rung_is_flax_batch_norm():
@@ -136,3 +150,52 @@ def test_entry_blocks_are_those_of_the_paper():
     ladder = (1, 2, 4, 8, 16, 32, 64)
     np.testing.assert_array_equal(entry_rung(counts, ladder), [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 6])
     np.testing.assert_array_equal(entry_rung(counts, (8,)), 0)
+
+
+def with_params(regressor, **params):
+    variables = regressor.init(jax.random.key(0), RegressorSpec(DIM, 0))
+    return {"params": {name: jnp.full_like(leaf, params.get(name, 0.0)) for name, leaf in variables["params"].items()}}
+
+
+def moved_by(regressor, **params):
+    return regressor.apply(with_params(regressor, **params), rows(), SHOTS, CONTEXT, False)[0]
+
+
+def test_scale_and_bias_do_what_their_names_say():
+    np.testing.assert_allclose(moved_by(maps.scale_and_bias(), scale=0.5, bias=2.0), (1.5 * rows()).at[:, -1].add(2.0), rtol=1e-5)
+
+
+def test_the_same_factor_in_every_direction_is_a_scale():
+    moved = moved_by(maps.diagonal(), factor=0.5)
+    np.testing.assert_allclose(moved[:, :-1], 1.5 * rows()[:, :-1], atol=1e-4)
+
+
+def test_mixed_all_the_way_rows_are_the_bayesian_ones():
+    moved = moved_by(maps.bayesian_mix(), share=1.0)
+    model = jax.tree.map(np.asarray, CONTEXT.model)
+    expected = bayesian_rows(model, np.asarray(CONTEXT.means), np.array(COUNTS))
+    np.testing.assert_allclose(moved / np.linalg.norm(moved), expected / np.linalg.norm(expected), atol=1e-4)
+
+
+def test_attention_stays_within_a_head_and_never_looks_at_the_row_itself():
+    half = CONTEXT._replace(head=jnp.arange(CLASSES) // 6)
+    variables = with_params(maps.neighbour_attention(), pull=1.0)
+    apply = maps.neighbour_attention().apply
+    first, _ = apply(variables, rows(), SHOTS, half, False)
+    other, _ = apply(variables, rows().at[7:].add(5.0).at[0].add(9.0), SHOTS, half, False)
+    np.testing.assert_allclose(other[0], first[0], atol=1e-5)  # the pull takes all of its own row away
+    assert not np.allclose(other[1:6], first[1:6])
+
+
+def test_the_equivariant_map_commutes_with_rotations_and_permutations():
+    regressor, order = maps.equivariant(), np.roll(np.arange(CLASSES), 5)
+    variables = with_params(regressor, once=0.3, twice=-0.2)
+
+    def move(theta, shots=SHOTS):
+        return regressor.apply(variables, theta, shots, CONTEXT, False)[0]
+
+    flat = rows().at[:, -1].set(0.0)
+    rotation = np.eye(DIM, dtype=np.float32)
+    rotation[:-1, :-1] = np.linalg.qr(np.random.default_rng(0).normal(size=(DIM - 1, DIM - 1)))[0]
+    np.testing.assert_allclose(move(flat @ rotation), move(flat) @ rotation, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(move(rows()[order], SHOTS[order]), move(rows())[order], rtol=1e-4, atol=1e-5)

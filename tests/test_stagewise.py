@@ -1,5 +1,7 @@
 """Back-to-front training: what it learns, what it leaves alone, and when it stops."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +9,15 @@ import pytest
 from scipy.special import log_softmax
 
 from mmn_jax import stagewise
-from mmn_jax.regressor import Context, RegressorSpec, residual_chain
+from mmn_jax.chain import residual_chain
+from mmn_jax.regressor import Context, RegressorSpec
 from mmn_jax.types import Bank, Examples
 
 LADDER, DIM, CLASSES = (1, 2), 6, 20
 COUNTS = np.full(CLASSES, 10)
-CONTEXT = Context(jnp.eye(DIM), jnp.zeros(CLASSES, jnp.int32))
+CONTEXT = Context(None, jnp.zeros(CLASSES, jnp.int32))
 CHAIN = residual_chain(LADDER, 16)
+OBJECTIVE = partial(stagewise._objective, CHAIN, 16)
 
 
 def shifted_bank(shots, seed=0, subsets=6):
@@ -97,15 +101,15 @@ def test_held_out_classes_take_no_part_in_training(rungs):
     assert int(rung.y.max()) < seen <= int(rung.held_y.min())
     scrambled = rung._replace(target=rung.target.at[seen:].set(99.0), held_x=rung.held_x * 0, held_theta=rung.held_theta * 0)
     state = stagewise.State(begin(0), stagewise._optimiser(ROWS_ONLY).init(begin(0)["params"]))
-    step = jax.jit(lambda s, r: stagewise.train_step(CHAIN, 16, s, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
+    step = jax.jit(lambda s, r: stagewise.train_step(OBJECTIVE, s, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
     jax.tree.map(np.testing.assert_array_equal, step(state, (rung, rungs[1])), step(state, (scrambled, rungs[1])))
 
 
 def test_the_unit_of_the_rows_changes_no_loss(rungs):
     variables = begin(0)
     rest = {"batch_stats": variables["batch_stats"]}
-    episode = stagewise.draw_episode(jax.random.key(0), rungs, 16)
-    plain, scaled = (stagewise._objective(variables["params"], rest, CHAIN, CONTEXT, r, 1.0, episode)[0] for r in (rungs, make_rungs(7.0)))
+    hyper, key = stagewise.Hyper(1.0, 0.0, 0.0), jax.random.key(0)
+    plain, scaled = (OBJECTIVE(variables["params"], rest, hyper, key, CONTEXT, r)[0] for r in (rungs, make_rungs(7.0)))
     np.testing.assert_allclose(scaled, plain, rtol=1e-5)
     scores = [stagewise.held_out_score(CHAIN, variables, CONTEXT, r) for r in (rungs, make_rungs(7.0))]
     np.testing.assert_allclose(*scores, rtol=1e-5)
@@ -144,7 +148,7 @@ def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(rungs):
     episode = stagewise.draw_episode(jax.random.key(0), rungs, 16)
 
     def loss(params, weight):
-        return stagewise._objective(params, rest, CHAIN, CONTEXT, rungs, weight, episode)[0]
+        return OBJECTIVE(params, rest, stagewise.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, rungs)[0]
 
     losses = [jax.jit(loss)(variables["params"], weight) for weight in (0.0, 1.0)]
     rows, task = 0.0, 0.0

@@ -9,7 +9,7 @@ from mmn_jax.transfer import transfer_rows
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 COUNTS = np.array([1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 1132])
-CONTEXT = Context(jnp.eye(3), jnp.zeros(len(COUNTS), jnp.int32))
+CONTEXT = Context(None, jnp.zeros(len(COUNTS), jnp.int32))
 THETA = np.random.default_rng(0).normal(size=(len(COUNTS), 4)).astype(np.float32)
 # moves every row by 1 + its entry block
 stepper = Regressor(None, lambda v, theta, shots, context, train: (theta + 1.0 + entry_rung(shots, LADDER)[:, None].astype(theta.dtype), v))

@@ -1,0 +1,180 @@
+"""Mixed-shot episodes: a regressor is trained on heads like the one that it will be used on.
+
+In the paper's banks all classes of a head have the same k examples. In the long-tailed head they don't, and its rows show it.
+Here S heads are fitted to long-tailed subsets: every class with 4 examples or more takes the count of a random class of
+the training set, at most half of what it has,
+
+    θ_s = fit_head(k_c examples of every c) − [0, log k_c],    θ* = fit_head(everything) − [0, log n_c],
+
+and what a subset leaves unused judges the moved rows. An episode is one head and a fresh class-balanced draw of such
+examples; held-out classes decide when training stops, as in `stagewise.py`, whose loop it shares.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmn_jax.classes import class_means
+from mmn_jax.heads import HeadProblem, fit_one, pad_examples
+from mmn_jax.kshot import class_pool
+from mmn_jax.methods import logit_adjusted
+from mmn_jax.regressor import Context, Regressor, Variables
+from mmn_jax.stagewise import Programs, mean_task_loss, programs, relative_row_loss
+from mmn_jax.types import Examples, MixedBank
+
+LEAST = 4  # examples that a class needs to play a rarer one
+
+
+class MixedPlan(NamedTuple):
+    """What a mixed-shot bank is: S subsets, ridge ℓ for the mean loss, gradient norm, and whether rows are logit-adjusted or plain."""
+
+    subsets: int
+    l2: float
+    tol: float
+    adjusted: bool = True
+
+
+def draw_shots(rng: np.random.Generator, counts: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """[H] shot counts for classes with `own` [H] examples: those of random classes among all `counts`, at most half of one's own."""
+    return np.clip(rng.choice(counts, len(own)), 1, own // 2)
+
+
+def _draw_used(rng, y, shots):
+    """[n] mask of a random subset with shots[c] examples of class c; y is sorted."""
+    order = np.lexsort((rng.random(len(y)), y))
+    start = np.searchsorted(y, np.arange(len(shots)))
+    used = np.zeros(len(y), bool)
+    used[order[np.arange(len(y)) - start[y] < shots[y]]] = True
+    return used
+
+
+def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.ndarray | None = None) -> MixedBank:
+    """The mixed-shot bank of a training set; subset s depends on the key and s alone.
+
+    metric: [d, d] what features are multiplied by under the ridge (`tuning.Scaling`), for heads under a row prior.
+    """
+    counts = np.bincount(train.y)
+    classes = np.flatnonzero(counts >= LEAST)
+    pool = class_pool(train, classes)
+    x = pool.x if metric is None else (pool.x @ metric).astype(np.float32)
+    own = np.bincount(pool.y)
+    no_offset, seeds = np.zeros(len(own), np.float32), np.asarray(jax.random.bits(key, (plan.subsets,)))
+
+    def fit(used, theta):
+        problem = pad_examples(HeadProblem(x, pool.y, used.astype(np.float32), no_offset, np.float32(plan.l2)))
+        return fit_one(problem, theta, plan.tol)[0]
+
+    def rows(theta, shots):
+        theta = np.asarray(theta)
+        if metric is not None:
+            theta = np.concatenate([theta[:, :-1] @ metric.T, theta[:, -1:]], 1)
+        theta = logit_adjusted(theta, float(plan.adjusted), shots)
+        return (theta - theta.mean(0)).astype(np.float32)
+
+    whole = fit(np.ones(len(pool.y)), jnp.zeros((len(own), x.shape[1] + 1)))
+    shots, theta, means, masks = [], [], [], []
+    for seed in seeds:
+        rng = np.random.default_rng(int(seed))
+        shots.append(draw_shots(rng, counts, own))
+        masks.append(_draw_used(rng, pool.y, shots[-1]))
+        theta.append(rows(fit(masks[-1], whole), shots[-1]))
+        means.append(class_means(pool.x[masks[-1]], pool.y[masks[-1]], len(own)).astype(np.float32))
+    return MixedBank(classes, np.stack(shots), np.stack(theta), np.stack(means), pool, np.stack(masks), rows(whole, own))
+
+
+class Episodes(NamedTuple):
+    """A MixedBank for training, rows divided by `unit`; classes that train come first, those held out last.
+
+    shots: [S, H]. theta: [S, H, d+1]. means: [S, H, d]. target: [H, d+1]. x: [n, d], y: [n] the pool. chance: [S, n] cumulative
+    chance with which an unused example of a class that trains is drawn. held: [heads, queries] unused examples of the held-out
+    classes, which judge the first heads. seen: [H] whether a class trains.
+    """
+
+    unit: jax.Array
+    shots: jax.Array
+    theta: jax.Array
+    means: jax.Array
+    target: jax.Array
+    x: jax.Array
+    y: jax.Array
+    chance: jax.Array
+    held: jax.Array
+    seen: jax.Array
+
+
+def _balanced(weight, y, classes):
+    """[n] weights under which every class that has any weighs the same, summing to 1."""
+    total = np.bincount(y, weight, classes)
+    share = weight / np.maximum(total, 1e-12)[y]
+    return share / share.sum()
+
+
+def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray, heads: int = 8, queries: int = 512) -> Episodes:
+    """A bank as Episodes; held: [C] mask of the classes held out of training (`stagewise.held_out_classes`)."""
+    out = held[bank.classes]
+    y, classes = bank.pool.y, len(bank.classes)
+    unit = float(np.sqrt(np.mean(np.square(bank.target))))
+    free = ~bank.used
+    chance = np.stack([np.cumsum(_balanced(one & ~out[y], y, classes)) for one in free])
+    heads = min(heads, len(free))
+    rng = np.random.default_rng(int(jax.random.bits(key)))
+    judged = np.stack([rng.choice(len(y), queries, p=_balanced(one & out[y], y, classes)) for one in free[:heads]])
+    return jax.tree.map(
+        jnp.asarray,
+        Episodes(
+            np.float32(unit),
+            bank.shots.astype(np.int32),
+            bank.theta / np.float32(unit),
+            bank.means,
+            bank.target / np.float32(unit),
+            bank.pool.x,
+            y,
+            chance.astype(np.float32),
+            judged.astype(np.int32),
+            ~out,
+        ),
+    )
+
+
+def _moved(regressor, variables, context, data, s, train):
+    """The rows of head s after the regressor, and its variables."""
+    return regressor.apply(
+        variables, data.theta[s], data.shots[s], context._replace(means=data.means[s], head=jnp.zeros_like(data.shots[s])), train
+    )
+
+
+def _among(theta, classes):
+    """Rows whose logit is out of the softmax unless `classes` [H] says otherwise."""
+    return theta.at[:, -1].add(jnp.where(classes, 0.0, -1e4).astype(theta.dtype))
+
+
+def _objective(regressor, batch, params, state, hyper, key, context, data):
+    """Row loss and task loss of the classes that train, in one head; held-out classes stay out of both."""
+    subset, query = jax.random.split(key)
+    s = jax.random.randint(subset, (), 0, len(data.theta))
+    index = jnp.searchsorted(data.chance[s], jax.random.uniform(query, (batch,)))
+    index = jnp.minimum(index, len(data.y) - 1)
+    moved, variables = _moved(regressor, {**state, "params": params}, context, data, s, True)
+    weight = data.seen[:, None].astype(moved.dtype)
+    rows = relative_row_loss(moved * weight, data.target * weight)
+    return rows + hyper.task_weight * mean_task_loss(data.unit * _among(moved, data.seen), data.x[index], data.y[index]), variables
+
+
+def held_out_score(regressor: Regressor, variables: Variables, context: Context, data: Episodes) -> jax.Array:
+    """[2] mean row loss and task loss of held-out classes, all classes moved and in the softmax, as they are at transfer."""
+
+    def one(s):
+        moved, _ = _moved(regressor, variables, context, data, s, False)
+        weight = 1.0 - data.seen[:, None].astype(moved.dtype)
+        rows = relative_row_loss(moved * weight, data.target * weight)
+        return jnp.stack([rows, mean_task_loss(data.unit * moved, data.x[data.held[s]], data.y[data.held[s]])])
+
+    return jax.vmap(one)(jnp.arange(len(data.held))).mean(0)
+
+
+def compile_programs(regressor: Regressor, batch: int) -> Programs:
+    """Those of a regressor on mixed-shot episodes, for `stagewise.train_stage`."""
+    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor))

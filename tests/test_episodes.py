@@ -1,0 +1,76 @@
+"""Mixed-shot episodes: who plays whom, what is drawn from where, and that a regressor learns from them."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import blobs
+
+from mmn_jax import episodes, maps, stagewise
+from mmn_jax.classes import class_means
+from mmn_jax.regressor import RegressorSpec, identity, make_context
+from mmn_jax.types import Examples
+
+COUNTS = np.array([40] * 10 + [12] * 6 + [6] * 4 + [2] * 5)
+TRAIN = Examples(*blobs(0, COUNTS, 6, spread=2.5))
+BANK = episodes.fit_mixed_bank(jax.random.key(0), TRAIN, episodes.MixedPlan(6, 1e-3, 1e-5))
+HELD = stagewise.held_out_classes(COUNTS, 0.25)
+DATA = episodes.make_episodes(jax.random.key(1), BANK, HELD)
+CONTEXT = make_context(TRAIN)
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """optax's Adam itself mixes dtypes."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def test_every_class_plays_one_of_the_training_set_and_keeps_half_of_its_examples():
+    own = COUNTS[BANK.classes]
+    assert (own >= episodes.LEAST).all() and len(own) == 20
+    assert ((BANK.shots >= 1) & (BANK.shots <= own // 2)).all() and len(np.unique(BANK.shots)) > 3
+    for shots, used, means in zip(BANK.shots, BANK.used, BANK.means, strict=True):
+        np.testing.assert_array_equal(np.bincount(BANK.pool.y[used], minlength=20), shots)
+        np.testing.assert_allclose(means, class_means(BANK.pool.x[used], BANK.pool.y[used], 20), atol=1e-6)
+
+
+def test_rows_are_those_of_the_logit_adjusted_head_of_the_subset():
+    used = BANK.used[2]
+    problem = episodes.HeadProblem(
+        BANK.pool.x[used], BANK.pool.y[used], np.ones(used.sum(), np.float32), np.log(BANK.shots[2] / used.sum()).astype(np.float32), 1e-3
+    )
+    theta, _ = episodes.fit_one(problem, np.zeros((20, 7), np.float32), 1e-5)
+    np.testing.assert_allclose(BANK.theta[2], theta - theta.mean(0), atol=0.03)
+
+
+def test_a_draw_is_balanced_unused_and_of_classes_that_train():
+    s = 3
+    index = np.minimum(np.searchsorted(DATA.chance[s], np.linspace(0, 1, 20001)[:-1]), len(DATA.y) - 1)
+    drawn = np.bincount(BANK.pool.y[index], minlength=20) / len(index)
+    trains = ~HELD[BANK.classes]
+    np.testing.assert_allclose(drawn, trains / trains.sum(), atol=2e-3)
+    assert not BANK.used[s][index].any()
+    for judged, used in zip(DATA.held, BANK.used, strict=False):
+        assert not used[judged].any() and HELD[BANK.classes][BANK.pool.y[judged]].all()
+
+
+def test_held_out_classes_do_not_reach_the_gradient():
+    moved = DATA._replace(theta=DATA.theta.at[:, ~DATA.seen].add(3.0), target=DATA.target.at[~DATA.seen].add(5.0))
+    regressor = maps.scale_and_bias()
+    variables = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
+    objective = episodes.partial(episodes._objective, regressor, 32)
+    arguments = ({}, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(4), CONTEXT)
+    gradient, other = (jax.grad(objective, has_aux=True)(variables["params"], *arguments, data)[0] for data in (DATA, moved))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, other)
+
+
+@pytest.mark.parametrize("make", [maps.scale_and_bias, maps.bayesian_mix])
+def test_training_helps_the_classes_that_it_never_saw(make):
+    regressor = make()
+    start = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
+    programs = episodes.compile_programs(regressor, 64)
+    settings = {"steps": 150, "every": 10, "patience": 3}
+    trained, report = stagewise.train_stage(programs, start, stagewise.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, DATA, **settings)
+    before, after = (episodes.held_out_score(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
+    assert after < before and report.best_step > 0
+    np.testing.assert_allclose(before, episodes.held_out_score(identity(), {"params": {}}, CONTEXT, DATA).sum(), rtol=1e-5)
