@@ -72,19 +72,18 @@ def bayesian_mix() -> Regressor:
 
 
 def _similarity(rows, head):
-    """[C, C] cosines of Bayesian rows, −∞ for rows of another head and for a row with itself."""
+    """[C, C] cosines of Bayesian rows, and which of them count: a row looks at the other rows of its own head."""
     unit = rows[:, :-1] / jnp.linalg.norm(rows[:, :-1], axis=1, keepdims=True)
-    usable = (head[:, None] == head) & ~jnp.eye(len(rows), dtype=bool)
-    return jnp.where(usable, unit @ unit.T, -jnp.inf)
+    return unit @ unit.T, (head[:, None] == head) & ~jnp.eye(len(rows), dtype=bool)
 
 
 def neighbour_attention(sharpness: float = 10.0) -> Regressor:
     """θ̂_c = θ_c + γ (Σ_j a_cj θ_j − θ_c), attention a over the other classes by the cosine of Bayesian rows and by their counts."""
 
     def move(params, theta, level, shots, context):
-        similarity = _similarity(_bayesian_rows(context, shots), context.head)
+        similarity, usable = _similarity(_bayesian_rows(context, shots), context.head)
         trust = params["trust"] * jnp.log(shots.astype(theta.dtype))
-        attention = jax.nn.softmax(sharpness * jnp.exp(params["sharpness"]) * similarity + trust, axis=1)
+        attention = jax.nn.softmax(sharpness * jnp.exp(params["sharpness"]) * similarity + trust, axis=1, where=usable)
         return theta + params["pull"][level, None] * (attention @ theta - theta)
 
     return _from_zeros(lambda dim: {"pull": (len(LEVELS),), "sharpness": (), "trust": ()}, move)

@@ -27,7 +27,7 @@ from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail, manifest
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.keys import stream
-from mmn_jax.methods import linear_logits
+from mmn_jax.methods import Method, linear_logits
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, make_context
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.tuning import Fold
@@ -217,15 +217,19 @@ def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.T
     return tasks
 
 
-def heads(run: Run, data: Data, tasks: Callable, kinds: tuple[str, ...]) -> dict[str, Model]:
-    """Every method of these kinds, its knobs chosen on the folds."""
+def methods_of(config: ConfigDict, kind: str) -> dict[str, Method]:
+    """Every method of a kind by its name: "paper" (its baselines), "rival" or "ours"."""
+    every = {**rivals.methods(config.heads.l2), "mmn": mmn.method(config.heads.l2)}
+    return {name: method for name, method in every.items() if method.kind == kind}
+
+
+def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:
+    """Every one of these methods, its knobs chosen on the folds."""
     settings, budget, models = run.config.heads, run.config.tuning.budget, {}
 
     def make(method):
         return _tune(method, data.folds, [tasks(fold.name)[0] for fold in data.folds], tasks(data.whole.name)[1], budget)
 
-    every = {**rivals.methods(settings.l2), "mmn": mmn.method(settings.l2)}
-    chosen = {name: method for name, method in every.items() if method.kind in kinds}
     for name, method in run.terminal.track(chosen.items(), "heads"):
         path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)
         arrays, record = artifacts.cached(path, partial(make, method))
@@ -438,17 +442,17 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
         return None
     say(f"seed {run.seed}: heads")
     tasks = solvers(run, data)
-    models = heads(run, data, tasks, ("paper",))
+    models = heads(run, data, tasks, methods_of(run.config, "paper"))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
         banks(run, data.whole)
     if upto < STAGES.index("meta"):
         return None
     models["metamodelnet"] = meta(run, data, tasks, models["plain"])
-    models |= heads(run, data, tasks, ("ours",))
+    models |= heads(run, data, tasks, methods_of(run.config, "ours"))
     if upto >= STAGES.index("eval"):
         say(f"seed {run.seed}: rivals")
-        models |= heads(run, data, tasks, ("rival",))
+        models |= heads(run, data, tasks, methods_of(run.config, "rival"))
     return SeedResult(run.seed, run.features.name, run.features.class_names, data, models)
 
 

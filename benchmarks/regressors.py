@@ -1,0 +1,277 @@
+"""Any Regressor on several data sets, shot profiles, class subsets and seeds: paired differences to plain, to logit adjustment,
+to the paper's recipe and to the best rival.
+
+python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
+
+DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A regressor is trained on mixed-shot
+episodes of the training set (`mmn_jax/episodes.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
+validation examples choose; strength 0, the identity, is among them. The best rival of a seed is the one with the highest validation
+accuracy. `rarest` is the third of the classes with fewest examples, after the row's biases were shifted along log counts until the
+most frequent third is as accurate on validation examples as the best rival's.
+"""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from scipy import stats
+
+from mmn_jax import artifacts, episodes, maps, pipeline, stagewise, tuning, weighting
+from mmn_jax.chain import residual_chain
+from mmn_jax.config import default
+from mmn_jax.data import features as feature_files
+from mmn_jax.data import glyphs
+from mmn_jax.evaluate import bootstrap, interval, mean_class_accuracy, per_class_accuracy, predict_logits, terciles
+from mmn_jax.keys import stream
+from mmn_jax.regressor import Regressor, RegressorSpec, average, make_context
+from mmn_jax.transfer import transfer_rows
+from mmn_jax.types import Examples, FeatureSet
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("features", "", "Folder with the feature files.")
+flags.DEFINE_string("workdir", "runs/regressors", "Where the runs go.")
+flags.DEFINE_list("problems", [], "Problems to run, all of them by default.")
+flags.DEFINE_list("seeds", ["0", "1"], "Seeds of every problem.")
+flags.DEFINE_list("regressors", [], "Regressors to train; 'every' for all.")
+flags.DEFINE_list("rivals", ["logit_adjustment", "tau_norm"], "Rivals to hold against, or all.")
+flags.DEFINE_bool("paper", False, "Run metamodelnet, too.")
+flags.DEFINE_enum("input", "adjusted", ["adjusted", "plain"], "Rows that regressors move: logit-adjusted or plain ones.")
+
+HYPER = (stagewise.Hyper(1.0, 1e-2, 1e-2), stagewise.Hyper(0.1, 1e-2, 1e-2))  # λ is chosen on validation examples
+STRENGTHS, TAUS = (0.0, 0.5, 1.0), (-0.25, 0.0, 0.25, 0.5)
+
+
+class Problem(NamedTuple):
+    """A data set, how many of its classes (0: all), imbalance and largest count."""
+
+    source: str
+    classes: int
+    imbalance: float
+    largest: int
+
+
+CLINC, CIFAR = "clinc150", "cifar100_mobilenetv2_pca256"
+PROBLEMS = {
+    "glyphs_200_2": Problem("glyphs", 0, 100.0, 200),
+    "clinc_80_1": Problem(CLINC, 0, 80.0, 80),
+    "clinc_80_4": Problem(CLINC, 0, 20.0, 80),
+    "cifar_480_5": Problem(CIFAR, 0, 96.0, 480),
+    "cifar_100_10": Problem(CIFAR, 0, 10.0, 100),
+    "glyphs100_200_2": Problem("glyphs", 100, 100.0, 200),
+    "cifar50_200_2": Problem(CIFAR, 50, 100.0, 200),
+    "clinc50_80_1": Problem(CLINC, 50, 80.0, 80),
+    "clinc20_80_1": Problem(CLINC, 20, 80.0, 80),
+}
+
+
+def regressors() -> dict[str, Regressor]:
+    """The candidates by name, all trained alike."""
+    small = (maps.scale_and_bias, maps.diagonal, maps.bayesian_mix, maps.neighbour_attention, maps.low_rank, maps.equivariant)
+    return {
+        **{make.__name__: make() for make in small},
+        "one_block": residual_chain((1,), 16),
+        "chain": residual_chain(maps.LEVELS, 16),
+        "mix_and_attention": average([maps.bayesian_mix(), maps.neighbour_attention()]),
+    }
+
+
+@functools.cache
+def _source(name):
+    return glyphs.load() if name == "glyphs" else feature_files.load_npz(Path(FLAGS.features) / f"{name}.npz")
+
+
+def _subset(features, classes, seed):
+    """Some classes of a set, drawn by the seed."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(features.class_names))[:classes])
+    place = np.full(len(features.class_names), -1)
+    place[chosen] = np.arange(classes)
+
+    def part(examples):
+        keep = place[examples.y] >= 0
+        return Examples(examples.x[keep], place[examples.y[keep]].astype(np.int32))
+
+    parts = [examples and part(examples) for examples in (features.train, features.val, features.test)]
+    return FeatureSet(f"{features.name} ({classes})", *parts, tuple(features.class_names[c] for c in chosen))
+
+
+def start(name: str, seed: int) -> pipeline.Run:
+    """The run of one problem and seed."""
+    problem, config = PROBLEMS[name], default()
+    config.data.longtail.imbalance, config.data.longtail.max_per_class = problem.imbalance, problem.largest
+    features = _source(problem.source)
+    features = _subset(features, problem.classes, seed) if problem.classes else features
+    terminal = pipeline.Terminal(lambda line: None, lambda items, name: items)
+    workdir = artifacts.writable_directory(Path(FLAGS.workdir) / name)
+    return pipeline.Run(config, seed, workdir, features, feature_files.fingerprint(features), terminal)
+
+
+def _shifted(theta, tau, counts):
+    moved = np.array(theta)
+    moved[:, -1] -= tau * weighting.log_prior(counts)
+    return moved
+
+
+def move(run: pipeline.Run, data: pipeline.Data, l2: float, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
+    """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
+    train, val, counts = data.whole.train, data.whole.val, data.tail.counts
+    adjusted = FLAGS.input == "adjusted"
+    bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, episodes.MixedPlan(16, l2, 1e-4, adjusted))
+    held = stagewise.held_out_classes(counts, run.config.meta.held_out)
+    episode = episodes.make_episodes(stream(run.seed, "mixed held out"), bank, held)
+    context = make_context(train)
+    theta = _shifted(tasks(data.whole.name)[1].head("plain", weighting.plain, l2, tuning.unscaled).theta, float(adjusted), counts)
+    theta -= theta.mean(0)
+    chosen = {}
+    for name, regressor in wanted.items():
+        programs = episodes.compile_programs(regressor, run.config.meta.batch)
+        best = (-1.0, theta)
+        for hyper in HYPER:
+            variables = jax.jit(regressor.init, static_argnums=1)(stream(run.seed, name), RegressorSpec(theta.shape[1], 0))
+            settings = {"steps": 400, "every": 20, "patience": 3}
+            key = stream(run.seed, "episodes", name)
+            variables, _ = stagewise.train_stage(programs, variables, hyper, key, context, episode, **settings)
+            moved = transfer_rows(regressor, variables, theta, counts, context, float(episode.unit), np.iinfo(np.int32).max)
+            for strength in STRENGTHS:
+                for tau in TAUS if adjusted else (*TAUS, 0.75, 1.0, 1.25, 1.5):
+                    rows = _shifted(theta + strength * (moved - theta), tau, counts)
+                    best = max(best, (mean_class_accuracy(predict_logits(rows, val.x), val.y), rows), key=lambda one: one[0])
+        chosen[name] = best[1]
+    return chosen
+
+
+class Outcome(NamedTuple):
+    """One seed: right [methods, n] on test examples, the best rival by validation, accuracy of the rarest third at equal footing."""
+
+    names: list[str]
+    right: np.ndarray
+    y: np.ndarray
+    counts: np.ndarray
+    rival: str
+    rarest: dict[str, float]
+
+
+def _third(logits, y, mask):
+    return float(np.nanmean(per_class_accuracy(logits, y)[mask]))
+
+
+def _rarest(theta, data, wanted):
+    """Test accuracy of the rarest third once the most frequent one reaches `wanted` on validation examples."""
+    groups, val, test = terciles(data.tail.counts), data.whole.val, data.tail.test
+    grid = [_shifted(theta, tau, data.tail.counts) for tau in np.arange(-1.5, 1.51, 0.05)]
+    even = min(grid, key=lambda rows: abs(_third(predict_logits(rows, val.x), val.y, groups["most"]) - wanted))
+    return _third(predict_logits(even, test.x), test.y, groups["rarest"])
+
+
+def evaluate(name: str, seed: int) -> Outcome:
+    """Everything that the flags ask for on one problem and seed."""
+    run = start(name, seed)
+    data = pipeline.split(run)
+    tasks = pipeline.solvers(run, data)
+    paper, rivals = (pipeline.methods_of(run.config, kind) for kind in ("paper", "rival"))
+    if FLAGS.rivals != ["all"]:
+        paper = {"plain": paper["plain"]}
+        rivals = {rival: rivals[rival] for rival in FLAGS.rivals}
+    models = pipeline.heads(run, data, tasks, {**paper, **rivals, **pipeline.methods_of(run.config, "ours")})
+    if FLAGS.paper:
+        models["metamodelnet"] = pipeline.meta(run, data, tasks, models["plain"])
+    rows = {method: model.arrays for method, model in models.items()}
+    logits = {method: model.logits(model.arrays, data.tail.test.x) for method, model in models.items()}
+    wanted = regressors()
+    if FLAGS.regressors != ["every"]:
+        wanted = {regressor: wanted[regressor] for regressor in FLAGS.regressors}
+    if wanted:
+        moved = move(run, data, models["logit_adjustment"].tuned["l2"], wanted, tasks)
+        rows |= {regressor: {"theta": theta} for regressor, theta in moved.items()}
+        logits |= {regressor: predict_logits(theta, data.tail.test.x) for regressor, theta in moved.items()}
+    rival = max(rivals, key=lambda method: models[method].val_accuracy)
+    most = terciles(data.tail.counts)["most"]
+    level = _third(models[rival].logits(models[rival].arrays, data.whole.val.x), data.whole.val.y, most)
+    rarest = {method: _rarest(arrays["theta"], data, level) for method, arrays in rows.items() if "theta" in arrays}
+    y = data.tail.test.y
+    return Outcome(list(logits), np.stack([one.argmax(1) == y for one in logits.values()]), y, data.tail.counts, rival, rarest)
+
+
+def _accuracies(outcome):
+    sizes = np.bincount(outcome.y)
+    return {
+        name: 100 * np.mean(np.bincount(outcome.y, one)[sizes > 0] / sizes[sizes > 0])
+        for name, one in zip(outcome.names, outcome.right, strict=True)
+    }
+
+
+def _against(outcomes, name, other):
+    """[mean, low, high] of name − other(outcome), seeds and test examples resampled; class subsets have test sets of their own,
+    whose seeds' mean gets Student's interval."""
+    differences = [_accuracies(o)[name] - _accuracies(o)[other(o)] for o in outcomes]
+    if not all(np.array_equal(o.y, outcomes[0].y) for o in outcomes):
+        return _student(differences)
+    right = np.stack([np.stack([o.right[o.names.index(name)], o.right[o.names.index(other(o))]]) for o in outcomes])
+    masks = np.ones((len(outcomes), 1, len(outcomes[0].counts)), bool)
+    draws = bootstrap(right, outcomes[0].y, masks, np.random.default_rng(0))
+    return interval((draws[:, 0] - draws[:, 1])[:, 0], float(np.mean(differences)))
+
+
+def _student(values):
+    spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(np.mean(values)), float(np.mean(values) - spread), float(np.mean(values) + spread)
+
+
+def _cell(values):
+    mean, low, high = values
+    return f"{mean:+.1f}" + ("" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
+
+
+def _third_against(outcomes, name):
+    """Differences of the rarest third to the best rival at equal footing; [] where a method isn't linear."""
+    return [o.rarest[name] - o.rarest[o.rival] for o in outcomes if name in o.rarest and o.rival in o.rarest]
+
+
+def _markdown(header, lines):
+    bars = ["---" if i < 1 else "---:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, bars, *lines])
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The methods of one problem against plain, metamodelnet and the best rival, in Markdown."""
+    names = sorted(outcomes[0].names, key=lambda name: -np.mean([_accuracies(o)[name] for o in outcomes]))
+    others = {"vs plain": lambda o: "plain", "vs metamodelnet": lambda o: "metamodelnet", "vs best rival": lambda o: o.rival}
+    if "metamodelnet" not in names:
+        del others["vs metamodelnet"]
+    lines = []
+    for name in names:
+        third = _third_against(outcomes, name)
+        cells = [_cell(_against(outcomes, name, other)) for other in others.values()]
+        mean = np.mean([_accuracies(o)[name] for o in outcomes])
+        lines.append([name, f"{mean:.1f}", *cells, _cell(_student(third)) if third else ""])
+    return _markdown(["method", "accuracy", *others, "rarest third vs best rival"], lines)
+
+
+def summary(results: dict[str, list[Outcome]]) -> str:
+    """Over all problems: the mean difference to the best rival with Student's interval over problems, and the worst problem."""
+    lines = []
+    for name in next(iter(results.values()))[0].names:
+        each = [np.mean([_accuracies(o)[name] - _accuracies(o)[o.rival] for o in outcomes]) for outcomes in results.values()]
+        third = [np.mean(_third_against(outcomes, name)) for outcomes in results.values() if _third_against(outcomes, name)]
+        lines.append([name, _cell(_student(each)), f"{min(each):+.1f}", f"{max(each):+.1f}", _cell(_student(third)) if third else ""])
+    return _markdown(["method", "vs best rival", "worst problem", "best problem", "rarest third vs best rival"], lines)
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    results = {}
+    for name in FLAGS.problems or PROBLEMS:
+        results[name] = []
+        for seed in map(int, FLAGS.seeds):
+            results[name].append(evaluate(name, seed))
+            shown = {method: round(float(accuracy), 1) for method, accuracy in _accuracies(results[name][-1]).items()}
+            print(f"{name} seed {seed}: best rival {results[name][-1].rival}; {shown}", flush=True)
+    for name, outcomes in results.items():
+        print(f"\n{name}, seeds {', '.join(FLAGS.seeds)}\n\n{table(outcomes)}")
+    print(f"\nover {len(results)} problems\n\n{summary(results)}")
+
+
+if __name__ == "__main__":
+    app.run(main)
