@@ -14,7 +14,6 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from absl import app, flags, logging
 from scipy import stats
@@ -26,7 +25,7 @@ from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs
 from mmn_jax.evaluate import bootstrap, interval, mean_class_accuracy, per_class_accuracy, predict_logits, terciles
 from mmn_jax.keys import stream
-from mmn_jax.regressor import Regressor, RegressorSpec, average, make_context
+from mmn_jax.regressor import Regressor, average, make_context
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.types import Examples, FeatureSet
 
@@ -126,13 +125,8 @@ def move(run: pipeline.Run, data: pipeline.Data, l2: float, wanted: dict[str, Re
     theta -= theta.mean(0)
     chosen = {}
     for name, regressor in wanted.items():
-        programs = episodes.compile_programs(regressor, run.config.meta.batch)
         best = (-1.0, theta)
-        for hyper in HYPER:
-            variables = jax.jit(regressor.init, static_argnums=1)(stream(run.seed, name), RegressorSpec(theta.shape[1], 0))
-            settings = {"steps": 400, "every": 20, "patience": 3}
-            key = stream(run.seed, "episodes", name)
-            variables, _ = stagewise.train_stage(programs, variables, hyper, key, context, episode, **settings)
+        for variables in episodes.fit_regressor(stream(run.seed, "regressor", name), regressor, context, episode, HYPER):
             moved = transfer_rows(regressor, variables, theta, counts, context, float(episode.unit), np.iinfo(np.int32).max)
             for strength in STRENGTHS:
                 for tau in TAUS if adjusted else (*TAUS, 0.75, 1.0, 1.25, 1.5):

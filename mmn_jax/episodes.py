@@ -10,6 +10,7 @@ and what a subset leaves unused judges the moved rows. An episode is one head an
 examples; held-out classes decide when training stops, as in `stagewise.py`, whose loop it shares.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from mmn_jax.classes import class_means
 from mmn_jax.heads import HeadProblem, fit_one, pad_examples
 from mmn_jax.kshot import class_pool
 from mmn_jax.methods import logit_adjusted
-from mmn_jax.regressor import Context, Regressor, Variables
-from mmn_jax.stagewise import Programs, mean_task_loss, programs, relative_row_loss
+from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
+from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, train_stage
 from mmn_jax.types import Examples, MixedBank
 
 LEAST = 4  # examples that a class needs to play a rarer one
@@ -42,8 +43,8 @@ def draw_shots(rng: np.random.Generator, counts: np.ndarray, own: np.ndarray) ->
     return np.clip(rng.choice(counts, len(own)), 1, own // 2)
 
 
-def _draw_used(rng, y, shots):
-    """[n] mask of a random subset with shots[c] examples of class c; y is sorted."""
+def draw_used(rng, y, shots):
+    """[n] mask of a random subset with shots[c] examples of class c; y [n] is sorted."""
     order = np.lexsort((rng.random(len(y)), y))
     start = np.searchsorted(y, np.arange(len(shots)))
     used = np.zeros(len(y), bool)
@@ -79,7 +80,7 @@ def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.
     for seed in seeds:
         rng = np.random.default_rng(int(seed))
         shots.append(draw_shots(rng, counts, own))
-        masks.append(_draw_used(rng, pool.y, shots[-1]))
+        masks.append(draw_used(rng, pool.y, shots[-1]))
         theta.append(rows(fit(masks[-1], whole), shots[-1]))
         means.append(class_means(pool.x[masks[-1]], pool.y[masks[-1]], len(own)).astype(np.float32))
     return MixedBank(classes, np.stack(shots), np.stack(theta), np.stack(means), pool, np.stack(masks), rows(whole, own))
@@ -178,3 +179,24 @@ def held_out_score(regressor: Regressor, variables: Variables, context: Context,
 def compile_programs(regressor: Regressor, batch: int) -> Programs:
     """Those of a regressor on mixed-shot episodes, for `stagewise.train_stage`."""
     return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor))
+
+
+def fit_regressor(
+    key: jax.Array,
+    regressor: Regressor,
+    context: Context,
+    data: Episodes,
+    candidates: Iterable[Hyper],
+    *,
+    batch: int = 256,
+    **schedule: int,
+) -> list[Variables]:
+    """The regressor trained on mixed-shot episodes under every candidate, from the same start and on the same draws.
+
+    schedule: steps, every and patience of `stagewise.train_stage`, by default 400, 20 and 3.
+    """
+    begin, draws = jax.random.split(key)
+    compiled = compile_programs(regressor, batch)
+    start = jax.jit(regressor.init, static_argnums=1)(begin, RegressorSpec(data.theta.shape[2], 0))
+    schedule = {"steps": 400, "every": 20, "patience": 3} | schedule
+    return [train_stage(compiled, start, hyper, draws, context, data, **schedule)[0] for hyper in candidates]

@@ -6,7 +6,12 @@ import re
 import subprocess
 from pathlib import Path
 
+import jax
+import numpy as np
+from conftest import blobs
+
 from mmn_jax.config import default
+from mmn_jax.types import Examples
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,3 +73,15 @@ def test_the_loss_by_folds_is_over_the_seeds_that_both_runs_have():
 
     lines = leaderboard().loss_by_folds(table([0, 1, 2], [50.0, 60.0, 90.0]), table([1, 0], [58.0, 48.0])).splitlines()
     assert lines[-1] == "| plain | 55.0 | 53.0 | -2.0 |" and "[1, 0]" in lines[0]
+
+
+def test_the_regressor_of_the_docs_trains_and_moves_rows():
+    page = (ROOT / "docs" / "extend_the_regressor.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(blocks[0].strip().splitlines()) <= 20
+    train = Examples(*blobs(0, [40] * 8 + [12] * 8 + [3] * 4, 6, spread=2.0))
+    names = {"train": train, "theta": np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)}
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
+        exec("\n".join(blocks), names)
+    assert names["moved"].shape == (20, 7) and np.isfinite(names["moved"]).all()
+    assert np.abs(names["variables"]["params"]["pull"]).max() > 0 or np.array_equal(names["moved"], names["theta"])

@@ -199,3 +199,14 @@ def test_the_equivariant_map_commutes_with_rotations_and_permutations():
     rotation[:-1, :-1] = np.linalg.qr(np.random.default_rng(0).normal(size=(DIM - 1, DIM - 1)))[0]
     np.testing.assert_allclose(move(flat @ rotation), move(flat) @ rotation, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(move(rows()[order], SHOTS[order]), move(rows())[order], rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_every_parameter_is_finite(regressor):
+    variables = regressor.init(jax.random.key(0), RegressorSpec(DIM, 0))
+    rest = {kind: value for kind, value in variables.items() if kind != "params"}
+
+    def loss(params):
+        return jnp.sum(regressor.apply({**rest, "params": params}, rows(), SHOTS, CONTEXT, True)[0] ** 2)
+
+    gradient = jax.tree.leaves(jax.grad(loss)(variables["params"]))
+    assert all(jnp.isfinite(leaf).all() for leaf in gradient)

@@ -95,6 +95,15 @@ def check(name: str, parts: dict[str, Examples | None], class_names: tuple[str, 
     return FeatureSet(name, parts["train"], parts["val"], parts["test"], class_names)
 
 
+def load_training(path: str | Path) -> Examples:
+    """train_x and train_y alone of an npz file.
+
+    Raises:
+      BadInput: naming the file, the array and what is wrong with it.
+    """
+    return _examples(read_npz(path), "train", path)
+
+
 def load_npz(path: str | Path) -> FeatureSet:
     """A FeatureSet from an npz file.
 

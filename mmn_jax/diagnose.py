@@ -1,0 +1,121 @@
+"""Does it help my data? The expected gain of `mmn` on logit adjustment, from training data alone.
+
+python -m mmn_jax.diagnose --features=FILE.npz [--cuts=5] [--seed=0]
+
+Classes with 8 examples or more are cut to a long tail again, each to the count of a random class of the training set and to
+at most half of what it has. Both methods learn from the cut, with the same budget of settings; half of what the cut left unused
+chooses them, the other half judges. What is measured is the gain on this cut, smaller, data set.
+"""
+
+import argparse
+import sys
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy import stats
+
+from mmn_jax import config, mmn, rivals, tuning
+from mmn_jax.data.features import load_training
+from mmn_jax.data.longtail import random_ranks
+from mmn_jax.episodes import draw_shots, draw_used
+from mmn_jax.evaluate import mean_class_accuracy
+from mmn_jax.keys import stream
+from mmn_jax.kshot import class_pool
+from mmn_jax.methods import Method
+from mmn_jax.types import BadInput, Examples
+
+LEAST = 8  # examples that a class needs: at least 2 to choose by and 2 to judge by are left
+ENOUGH = 30  # classes below which the classes' covariance is told by too few of them
+
+
+class Diagnosis(NamedTuple):
+    """gains: [cuts] difference in mean per-class accuracy, in points. low, high: 95% interval of their mean (Student's t).
+    classes: how many could be cut."""
+
+    gains: np.ndarray
+    low: float
+    high: float
+    classes: int
+
+
+def _tuned_accuracy(method: Method, task: tuning.Task, val: Examples, test: Examples, budget: int) -> float:
+    def accuracy(setting, examples):
+        return mean_class_accuracy(method.logits(method.fit(task, setting).arrays, examples.x), examples.y)
+
+    chosen = tuning.best(tuning.search(lambda setting: accuracy(setting, val), method.axes, budget))
+    return accuracy(chosen.setting, test)
+
+
+def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, Examples, Examples]:
+    """A long-tailed part of a pool sorted by label, and two halves of the rest; normalised by the first. counts: [C] to draw from."""
+    rng = np.random.default_rng(int(jax.random.bits(key)))
+    used = draw_used(rng, pool.y, draw_shots(rng, counts, np.bincount(pool.y)))
+    rest = Examples(pool.x[~used], pool.y[~used])
+    odd = random_ranks(key, rest.y) % 2 == 1
+    normalise = tuning.normalisation(pool.x[used])
+    return tuple(
+        Examples(normalise(x), y) for x, y in ((pool.x[used], pool.y[used]), (rest.x[odd], rest.y[odd]), (rest.x[~odd], rest.y[~odd]))
+    )
+
+
+def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
+    """The expected gain of mmn on logit adjustment.
+
+    Raises:
+      BadInput: fewer than 3 classes have 8 examples.
+    """
+    settings = config.default()
+    counts = np.bincount(train.y)
+    classes = np.flatnonzero(counts >= LEAST)
+    if len(classes) < 3:
+        raise BadInput(f"train_y: {len(classes)} classes have {LEAST} examples or more; at least 3 must, to be cut and judged")
+    pool = class_pool(train, classes)
+    pair = mmn.method(settings.heads.l2), rivals.methods(settings.heads.l2)["logit_adjustment"]
+    gains = []
+    for i in range(cuts):
+        key = stream(seed, "diagnose", i)
+        part, val, test = cut(key, pool, counts[counts > 0])
+        task = tuning.make_task(part, key, settings.heads.tol)
+        ours, theirs = (_tuned_accuracy(method, task, val, test, settings.tuning.budget) for method in pair)
+        gains.append(ours - theirs)
+    spread = stats.t.ppf(0.975, cuts - 1) * np.std(gains, ddof=1) / np.sqrt(cuts) if cuts > 1 else np.inf
+    return Diagnosis(np.array(gains), np.mean(gains) - spread, np.mean(gains) + spread, len(classes))
+
+
+def describe(diagnosis: Diagnosis) -> str:
+    """The diagnosis in words."""
+    mean = diagnosis.gains.mean()
+    lines = [
+        f"expected gain of mmn on logit adjustment: {mean:+.1f} points of mean per-class accuracy"
+        f" ({diagnosis.low:+.1f} to {diagnosis.high:+.1f}), from {len(diagnosis.gains)} cuts of {diagnosis.classes} classes"
+    ]
+    if diagnosis.low <= 0:
+        lines.append("the interval holds 0: on data like this the two may as well be equal")
+    if diagnosis.classes < ENOUGH:
+        lines.append(
+            f"warning: only {diagnosis.classes} classes have {LEAST} examples; fewer than {ENOUGH} say little about how classes scatter"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m mmn_jax.diagnose", description="Does mmn help my data? From training data alone.")
+    parser.add_argument("--features", required=True, help="npz file with train_x [n, d] and train_y [n]")
+    parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.cuts < 2:
+            raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
+        if not 0 <= arguments.seed < 2**31:
+            raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
+        print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts)))
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The diagnostic: what it cuts, what it says, and how it refuses."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import blobs
+
+from mmn_jax import diagnose
+from mmn_jax.types import BadInput, Examples
+
+COUNTS = np.array([60, 40, 30, 20, 12, 9, 8, 3, 1])
+TRAIN = Examples(*blobs(0, COUNTS, 6, spread=2.0))
+
+
+def test_a_cut_leaves_every_class_examples_to_choose_and_to_judge_by():
+    pool = diagnose.class_pool(TRAIN, np.arange(7))
+    parts = diagnose.cut(jax.random.key(0), pool, COUNTS)
+    sizes = np.stack([np.bincount(part.y, minlength=7) for part in parts])
+    np.testing.assert_array_equal(sizes.sum(0), COUNTS[:7])
+    assert (sizes[0] >= 1).all() and (sizes[1:] >= 2).all() and (sizes[0] <= COUNTS[:7] // 2).all()
+    assert (parts[0].x.astype(float) ** 2).sum(1).mean() == pytest.approx(1, rel=1e-3)
+
+
+def test_it_names_the_gain_its_interval_and_too_few_classes():
+    found = diagnose.diagnose(TRAIN, cuts=2)
+    assert found.low <= found.gains.mean() <= found.high and found.classes == 7 and len(found.gains) == 2
+    text = diagnose.describe(found)
+    assert f"{found.gains.mean():+.1f} points" in text and "only 7 classes" in text
+    certain = diagnose.describe(diagnose.Diagnosis(np.array([1.0, 1.2]), 0.5, 1.5, 100))
+    assert "warning" not in certain and "holds 0" not in certain
+
+
+def test_without_classes_to_cut_it_refuses():
+    with pytest.raises(BadInput, match="at least 3 must"):
+        diagnose.diagnose(Examples(*blobs(0, [9, 8, 7, 7], 3)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["--features=none.npz"], "none.npz"), (["--features=none.npz", "--cuts=1"], "--cuts"), (["--features=x", "--seed=-1"], "--seed")],
+)
+def test_bad_input_gives_one_line_and_exit_code_2(capsys, arguments, named):
+    assert diagnose.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert named in error and len(error.strip().splitlines()) == 1
