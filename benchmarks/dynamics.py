@@ -78,11 +78,9 @@ def main(_):
     y = np.searchsorted(bank.classes, test.y[inside])
     moved, stayed = (per_class_accuracy(predict_logits(rows, test.x[inside]), y) for rows in (mixed, bank.theta[0]))
     gain = moved - stayed
-    for name, order in (("largest gains", np.argsort(-gain)), ("largest losses", np.argsort(gain))):
-        print(
-            f"{name}, one head: "
-            + ", ".join(f"{source.class_names[bank.classes[c]]} ({bank.shots[0, c]}) {gain[c]:+.0f}" for c in order[:6])
-        )
+    shots, names = bank.shots[0], [source.class_names[c] for c in bank.classes]
+    for title, order in (("largest gains", np.argsort(-gain)), ("largest losses", np.argsort(gain))):
+        print(f"{title}, one head: " + ", ".join(f"{names[c]} ({shots[c]}) {gain[c]:+.0f}" for c in order[:6]))
 
 
 if __name__ == "__main__":

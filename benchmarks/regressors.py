@@ -20,6 +20,7 @@ from scipy import stats
 
 from mmn_jax import artifacts, episodes, maps, pipeline, stagewise, tuning, weighting
 from mmn_jax.chain import residual_chain
+from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs
@@ -37,7 +38,9 @@ flags.DEFINE_list("seeds", ["0", "1"], "Seeds of every problem.")
 flags.DEFINE_list("regressors", [], "Regressors to train; 'every' for all.")
 flags.DEFINE_list("rivals", ["logit_adjustment", "tau_norm"], "Rivals to hold against, or all.")
 flags.DEFINE_bool("paper", False, "Run metamodelnet, too.")
-flags.DEFINE_enum("input", "adjusted", ["adjusted", "plain"], "Rows that regressors move: logit-adjusted or plain ones.")
+flags.DEFINE_enum(
+    "input", "adjusted", ["adjusted", "plain", "prior"], "Rows that regressors move: logit-adjusted, plain, or under the row prior."
+)
 
 HYPER = (stagewise.Hyper(1.0, 1e-2, 1e-2), stagewise.Hyper(0.1, 1e-2, 1e-2))  # λ is chosen on validation examples
 STRENGTHS, TAUS = (0.0, 0.5, 1.0), (-0.25, 0.0, 0.25, 0.5)
@@ -113,15 +116,19 @@ def _shifted(theta, tau, counts):
     return moved
 
 
-def move(run: pipeline.Run, data: pipeline.Data, l2: float, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
+def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
     """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
     train, val, counts = data.whole.train, data.whole.val, data.tail.counts
-    adjusted = FLAGS.input == "adjusted"
-    bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, episodes.MixedPlan(16, l2, 1e-4, adjusted))
+    adjusted, prior = FLAGS.input != "plain", FLAGS.input == "prior"
+    tuned = models["mmn" if prior else "logit_adjustment"].tuned
+    scaling = tuning.RowPrior(Shrinkage(tuned["shrinkage"], tuned["shrinkage"])) if prior else tuning.unscaled
+    l2, task = tuned["l2"], tasks(data.whole.name)[1]
+    plan = episodes.MixedPlan(16, l2, 1e-4, adjusted)
+    bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, plan, task.metric(scaling) if prior else None)
     held = stagewise.held_out_classes(counts, run.config.meta.held_out)
     episode = episodes.make_episodes(stream(run.seed, "mixed held out"), bank, held)
     context = make_context(train)
-    theta = _shifted(tasks(data.whole.name)[1].head("plain", weighting.plain, l2, tuning.unscaled).theta, float(adjusted), counts)
+    theta = _shifted(task.head("plain", weighting.plain, l2, scaling).theta, float(adjusted), counts)
     theta -= theta.mean(0)
     chosen = {}
     for name, regressor in wanted.items():
@@ -177,7 +184,7 @@ def evaluate(name: str, seed: int) -> Outcome:
     if FLAGS.regressors != ["every"]:
         wanted = {regressor: wanted[regressor] for regressor in FLAGS.regressors}
     if wanted:
-        moved = move(run, data, models["logit_adjustment"].tuned["l2"], wanted, tasks)
+        moved = move(run, data, models, wanted, tasks)
         rows |= {regressor: {"theta": theta} for regressor, theta in moved.items()}
         logits |= {regressor: predict_logits(theta, data.tail.test.x) for regressor, theta in moved.items()}
     rival = max(rivals, key=lambda method: models[method].val_accuracy)
