@@ -3,7 +3,8 @@
 python benchmarks/dynamics.py [--features=FILE.npz --imbalance=96 --largest=480] [--seed=0]
 
 Heads are fitted to mixed-shot subsets of the training set (`mmn_jax/episodes.py`), once under the plain ridge (before) and once
-as `mmn` does, under the row prior and mixed with their Bayesian rows (after), both logit-adjusted. θ* are the plain ones of all examples.
+as `mmn` does, under the row prior and mixed with their Bayesian rows (after), both logit-adjusted. θ* is
+the head of all examples under the same ridge.
 """
 
 import numpy as np
@@ -60,13 +61,13 @@ def main(_):
     before, target = bank.theta[..., :-1], bank.target[:, :-1]
     after = after[..., :-1]
     level, labels = _by_level(bank.shots)
-    print("| examples of the class | rows | norm before | after | of θ* | cosine to θ* before | after |")
-    print("| --- |" + " ---: |" * 6)
-    star = np.broadcast_to(target, before.shape)
+    print("| examples of the class | rows | norm before | after | cosine to θ* before | after |")
+    print("| --- |" + " ---: |" * 5)
+    stars = [np.broadcast_to(one.target[:, :-1], before.shape) for one in (bank, prior)]
     for i in np.unique(level):
         inside = level == i
-        norms = [np.linalg.norm(rows[inside], axis=-1).mean() for rows in (before, after, star)]
-        cosines = [_cosine(rows[inside], star[inside]).mean() for rows in (before, after)]
+        norms = [np.linalg.norm(rows[inside], axis=-1).mean() for rows in (before, after)]
+        cosines = [_cosine(rows[inside], star[inside]).mean() for rows, star in zip((before, after), stars, strict=True)]
         print(f"| {labels[i]} | {inside.sum()} | " + " | ".join(f"{value:.2f}" for value in (*norms, *cosines)) + " |")
     movement = np.where((level <= 3)[..., None], target - before, 0.0).sum(0)
     means = class_means(bank.pool.x, bank.pool.y, len(bank.classes)) - model.centre
