@@ -24,7 +24,7 @@ from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs
-from mmn_jax.evaluate import bootstrap, interval, mean_class_accuracy, per_class_accuracy, predict_logits, terciles
+from mmn_jax.evaluate import best_temperature, bootstrap, interval, mean_class_accuracy, per_class_accuracy, predict_logits, terciles
 from mmn_jax.keys import stream
 from mmn_jax.regressor import Regressor, average, make_context
 from mmn_jax.transfer import transfer_rows
@@ -161,6 +161,7 @@ def _third(logits, y, mask):
 def _rarest(theta, data, wanted):
     """Test accuracy of the rarest third once the most frequent one reaches `wanted` on validation examples."""
     groups, val, test = terciles(data.tail.counts), data.whole.val, data.tail.test
+    theta = theta / best_temperature(predict_logits(theta, val.x), val.y)  # so that a shift means the same to every method
     grid = [_shifted(theta, tau, data.tail.counts) for tau in np.arange(-1.5, 1.51, 0.05)]
     even = min(grid, key=lambda rows: abs(_third(predict_logits(rows, val.x), val.y, groups["most"]) - wanted))
     return _third(predict_logits(even, test.x), test.y, groups["rarest"])
