@@ -19,6 +19,8 @@ from mmn_jax.types import Examples
 
 TRUST = 5.0  # examples at which a class's mean counts half as much in μ and B as one that is known exactly
 
+CHUNK = 4096  # examples whose residuals are in memory at once
+
 
 class ClassModel(NamedTuple):
     """A and B diagonalised at once: basisᵀ A basis = I, basisᵀ B basis = diag(spread).
@@ -58,13 +60,16 @@ def _positive(covariance):
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
-def _within(train, means, total):
-    """[d, d] pooled covariance of examples around their class means; of all examples where no class has two."""
+def _within(train, means):
+    """[d, d] pooled covariance of examples around their class means; around the mean of all where no class has two."""
     spare = len(train.y) - len(means)
     if spare == 0:
-        return total
-    residual = train.x - means[train.y]
-    return residual.T @ residual / spare
+        means, spare = np.broadcast_to(means.mean(0), means.shape), len(train.y)
+    scatter = np.zeros((means.shape[1],) * 2)
+    for first in range(0, len(train.y), CHUNK):
+        residual = train.x[first : first + CHUNK] - means[train.y[first : first + CHUNK]]
+        scatter += residual.T @ residual
+    return scatter / spare
 
 
 def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
@@ -82,7 +87,7 @@ def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
     weight = counts / (counts + TRUST)
     centre = weight @ means / weight.sum()
     scatter = ((means - centre).T * weight) @ (means - centre) / weight.sum()
-    within = _shrunk(_within(train, means, np.cov(train.x.astype(float).T, bias=True).reshape(scatter.shape)), shrinkage.within)
+    within = _shrunk(_within(train, means), shrinkage.within)
     between = _positive(scatter - within * (weight / counts).sum() / weight.sum())
     if not np.trace(between) > 1e-6 * np.trace(scatter):  # noise explains all of it: keep the scatter's scale
         between = scatter

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.classes import Shrinkage, class_model, row_prior_metric
+from mmn_jax.classes import ClassModel, Shrinkage, class_model, row_prior_metric
 from mmn_jax.evaluate import mean_class_accuracy
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples
 from mmn_jax.types import BadInput, Examples
@@ -108,12 +108,14 @@ class Head(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a method learns from: normalised examples, their counts [C] by class, a key, metric(scaling), the metric of
-    these examples, and head(name, rule, l2, scaling), which solves a weighted head and remembers it by its name (any hashable)."""
+    """What a method learns from: normalised examples, their counts [C] by class, a key, and three things made when they are first
+    asked for: model(shrinkage) of the classes, metric(scaling) of the features, and head(name, rule, l2, scaling), a weighted head,
+    remembered by its name (any hashable)."""
 
     train: Examples
     counts: np.ndarray
     key: jax.Array
+    model: Callable[[Shrinkage], ClassModel]
     metric: Callable[[Scaling], np.ndarray]
     head: Callable[[Hashable, Rule, float, Scaling], Head]
 
@@ -133,6 +135,7 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     """
     classes = int(train.y.max()) + 1
     counts = np.bincount(train.y, minlength=classes)
+    model = functools.cache(functools.partial(class_model, train))
     metric = functools.cache(lambda scaling: scaling(train))
     zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
     solved = {}
@@ -156,7 +159,7 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
             solved[name, l2, scaling] = Head(theta, float(info.gradient_norm))
         return solved[name, l2, scaling]
 
-    return Task(train, counts, key, metric, head)
+    return Task(train, counts, key, model, metric, head)
 
 
 class Axis(NamedTuple):
