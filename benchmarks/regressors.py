@@ -1,7 +1,7 @@
 """Any Regressor on several data sets, shot profiles, class subsets and seeds: paired differences to plain, to logit adjustment,
 to the paper's recipe and to the best rival.
 
-python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
+python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper] [--cuts=3]
 
 DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A regressor is trained on mixed-shot
 episodes of the training set (`mmn_jax/episodes.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
@@ -24,6 +24,7 @@ from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs
+from mmn_jax.diagnose import diagnose
 from mmn_jax.evaluate import best_temperature, bootstrap, interval, mean_class_accuracy, per_class_accuracy, predict_logits, terciles
 from mmn_jax.keys import stream
 from mmn_jax.regressor import Regressor, average, make_context
@@ -38,6 +39,7 @@ flags.DEFINE_list("seeds", ["0", "1"], "Seeds of every problem.")
 flags.DEFINE_list("regressors", [], "Regressors to train; 'every' for all.")
 flags.DEFINE_list("rivals", ["logit_adjustment", "tau_norm"], "Rivals to hold against, or all.")
 flags.DEFINE_bool("paper", False, "Run metamodelnet, too.")
+flags.DEFINE_integer("cuts", 0, "Predict the gain of mmn on logit adjustment from so many cuts of the training set, too.")
 flags.DEFINE_enum(
     "input", "adjusted", ["adjusted", "plain", "prior"], "Rows that regressors move: logit-adjusted, plain, or under the row prior."
 )
@@ -196,6 +198,13 @@ def evaluate(name: str, seed: int) -> Outcome:
     return Outcome(list(logits), np.stack([one.argmax(1) == y for one in logits.values()]), y, data.tail.counts, rival, rarest)
 
 
+def predicted(name: str, seed: int, outcome: Outcome) -> str:
+    """The gain of mmn on logit adjustment as training data alone predict it, beside the measured one."""
+    found = diagnose(pipeline.split(start(name, seed)).whole.train, seed, FLAGS.cuts)
+    measured = _accuracies(outcome)["mmn"] - _accuracies(outcome)["logit_adjustment"]
+    return f"predicted {found.gains.mean():+.1f} ({found.low:+.1f} to {found.high:+.1f}), measured {measured:+.1f}"
+
+
 def _accuracies(outcome):
     sizes = np.bincount(outcome.y)
     return {
@@ -270,6 +279,8 @@ def main(_):
             results[name].append(evaluate(name, seed))
             shown = {method: round(float(accuracy), 1) for method, accuracy in _accuracies(results[name][-1]).items()}
             print(f"{name} seed {seed}: best rival {results[name][-1].rival}; {shown}", flush=True)
+            if FLAGS.cuts:
+                print(f"{name} seed {seed}: {predicted(name, seed, results[name][-1])}", flush=True)
     for name, outcomes in results.items():
         print(f"\n{name}, seeds {', '.join(FLAGS.seeds)}\n\n{table(outcomes)}")
     print(f"\nover {len(results)} problems\n\n{summary(results)}")
