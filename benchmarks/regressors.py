@@ -1,7 +1,7 @@
 """Any Regressor on several data sets, shot profiles, class subsets and seeds: paired differences to plain, to logit adjustment,
 to the paper's recipe and to the best rival.
 
-python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper] [--cuts=3]
+python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
 
 DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A regressor is trained on mixed-shot
 episodes of the training set (`mmn_jax/episodes.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
