@@ -12,12 +12,13 @@ from absl import app, flags
 from scipy.stats import spearmanr
 
 from mmn_jax import episodes, maps, mmn
-from mmn_jax.classes import Shrinkage, bayesian_rows, class_means, class_model
+from mmn_jax.classes import Shrinkage, bayesian_rows, class_means
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
-from mmn_jax.tuning import RowPrior, normalisation
+from mmn_jax.results import markdown
+from mmn_jax.tuning import RowPrior, make_task, normalisation
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
@@ -48,36 +49,35 @@ def main(_):
     normalise = normalisation(tail.train.x)
     train, test = (Examples(normalise(one.x), one.y) for one in (tail.train, tail.test))
     shrinkage = Shrinkage(FLAGS.shrinkage, FLAGS.shrinkage)
-    model = class_model(train, shrinkage)
+    task = make_task(train, stream(FLAGS.seed, "weighting"), 1e-4)
+    model = task.model(shrinkage)
     plan = episodes.MixedPlan(16, FLAGS.l2, 1e-4)
     bank = episodes.fit_mixed_bank(stream(FLAGS.seed, "mixed"), train, plan)
-    prior = episodes.fit_mixed_bank(stream(FLAGS.seed, "mixed"), train, plan, RowPrior(shrinkage)(train))
-    after = np.stack(
+    prior = episodes.fit_mixed_bank(stream(FLAGS.seed, "mixed"), train, plan, task.metric(RowPrior(shrinkage)))
+    mixed = np.stack(
         [
             mmn.mix_rows(theta, bayesian_rows(model, means, shots), FLAGS.alpha)
             for theta, means, shots in zip(prior.theta, prior.means, prior.shots, strict=True)
         ]
     )
-    before, target = bank.theta[..., :-1], bank.target[:, :-1]
-    after = after[..., :-1]
+    before, after, target = bank.theta[..., :-1], mixed[..., :-1], bank.target[:, :-1]
     level, labels = _by_level(bank.shots)
-    print("| examples of the class | rows | norm before | after | cosine to θ* before | after |")
-    print("| --- |" + " ---: |" * 5)
+    lines = [["examples of the class", "rows", "norm before", "after", "cosine to θ* before", "after"]]
     stars = [np.broadcast_to(one.target[:, :-1], before.shape) for one in (bank, prior)]
     for i in np.unique(level):
         inside = level == i
         norms = [np.linalg.norm(rows[inside], axis=-1).mean() for rows in (before, after)]
         cosines = [_cosine(rows[inside], star[inside]).mean() for rows, star in zip((before, after), stars, strict=True)]
-        print(f"| {labels[i]} | {inside.sum()} | " + " | ".join(f"{value:.2f}" for value in (*norms, *cosines)) + " |")
+        lines.append([labels[i], str(inside.sum()), *(f"{value:.2f}" for value in (*norms, *cosines))])
+    print(markdown(lines))
     movement = np.where((level <= 3)[..., None], target - before, 0.0).sum(0)
     means = class_means(bank.pool.x, bank.pool.y, len(bank.classes)) - model.centre
     pairs = np.triu_indices(len(means), 1)
     alike = [_cosine(one[:, None], one[None])[pairs] for one in (means, movement)]
     print(f"\nrank correlation over pairs of classes, cosine of their means against cosine of their movements: {spearmanr(*alike)[0]:.2f}")
-    mixed = mmn.mix_rows(prior.theta[0], bayesian_rows(model, prior.means[0], prior.shots[0]), FLAGS.alpha)
     inside = np.isin(test.y, bank.classes)
     y = np.searchsorted(bank.classes, test.y[inside])
-    moved, stayed = (per_class_accuracy(predict_logits(rows, test.x[inside]), y) for rows in (mixed, bank.theta[0]))
+    moved, stayed = (per_class_accuracy(predict_logits(rows, test.x[inside]), y) for rows in (mixed[0], bank.theta[0]))
     gain = moved - stayed
     shots, names = bank.shots[0], [source.class_names[c] for c in bank.classes]
     for title, order in (("largest gains", np.argsort(-gain)), ("largest losses", np.argsort(gain))):

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import app, flags, logging
-from scipy import stats
 
 from mmn_jax import artifacts, episodes, maps, pipeline, stagewise, tuning, weighting
 from mmn_jax.chain import residual_chain
@@ -25,9 +24,20 @@ from mmn_jax.config import default
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs
 from mmn_jax.diagnose import diagnose
-from mmn_jax.evaluate import best_temperature, bootstrap, interval, mean_class_accuracy, per_class_accuracy, predict_logits, terciles
+from mmn_jax.evaluate import (
+    best_temperature,
+    bootstrap,
+    interval,
+    mean_class_accuracy,
+    per_class_accuracy,
+    predict_logits,
+    student_interval,
+    terciles,
+)
 from mmn_jax.keys import stream
+from mmn_jax.methods import logit_adjusted
 from mmn_jax.regressor import Regressor, average, make_context
+from mmn_jax.results import markdown
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.types import Examples, FeatureSet
 
@@ -112,12 +122,6 @@ def start(name: str, seed: int) -> pipeline.Run:
     return pipeline.Run(config, seed, workdir, features, feature_files.fingerprint(features), terminal)
 
 
-def _shifted(theta, tau, counts):
-    moved = np.array(theta)
-    moved[:, -1] -= tau * weighting.log_prior(counts)
-    return moved
-
-
 def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
     """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
     train, val, counts = data.whole.train, data.whole.val, data.tail.counts
@@ -126,11 +130,11 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
     scaling = tuning.RowPrior(Shrinkage(tuned["shrinkage"], tuned["shrinkage"])) if prior else tuning.unscaled
     l2, task = tuned["l2"], tasks(data.whole.name)[1]
     plan = episodes.MixedPlan(16, l2, 1e-4, adjusted)
-    bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, plan, task.metric(scaling) if prior else None)
+    bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, plan, task.metric(scaling))
     held = stagewise.held_out_classes(counts, run.config.meta.held_out)
     episode = episodes.make_episodes(stream(run.seed, "mixed held out"), bank, held)
     context = make_context(train)
-    theta = _shifted(task.head("plain", weighting.plain, l2, scaling).theta, float(adjusted), counts)
+    theta = logit_adjusted(task.head("plain", weighting.plain, l2, scaling).theta, float(adjusted), counts)
     theta -= theta.mean(0)
     chosen = {}
     for name, regressor in wanted.items():
@@ -139,19 +143,20 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
             moved = transfer_rows(regressor, variables, theta, counts, context, float(episode.unit), np.iinfo(np.int32).max)
             for strength in STRENGTHS:
                 for tau in TAUS if adjusted else (*TAUS, 0.75, 1.0, 1.25, 1.5):
-                    rows = _shifted(theta + strength * (moved - theta), tau, counts)
+                    rows = logit_adjusted(theta + strength * (moved - theta), tau, counts)
                     best = max(best, (mean_class_accuracy(predict_logits(rows, val.x), val.y), rows), key=lambda one: one[0])
         chosen[name] = best[1]
     return chosen
 
 
 class Outcome(NamedTuple):
-    """One seed: right [methods, n] on test examples, the best rival by validation, accuracy of the rarest third at equal footing."""
+    """One seed: right [methods, n] on test examples, mean per-class accuracy, the best rival by validation, accuracy of the rarest
+    third at equal footing."""
 
     names: list[str]
     right: np.ndarray
     y: np.ndarray
-    counts: np.ndarray
+    accuracy: dict[str, float]
     rival: str
     rarest: dict[str, float]
 
@@ -164,7 +169,7 @@ def _rarest(theta, data, wanted):
     """Test accuracy of the rarest third once the most frequent one reaches `wanted` on validation examples."""
     groups, val, test = terciles(data.tail.counts), data.whole.val, data.tail.test
     theta = theta / best_temperature(predict_logits(theta, val.x), val.y)  # so that a shift means the same to every method
-    grid = [_shifted(theta, tau, data.tail.counts) for tau in np.arange(-1.5, 1.51, 0.05)]
+    grid = [logit_adjusted(theta, tau, data.tail.counts) for tau in np.arange(-1.5, 1.51, 0.05)]
     even = min(grid, key=lambda rows: abs(_third(predict_logits(rows, val.x), val.y, groups["most"]) - wanted))
     return _third(predict_logits(even, test.x), test.y, groups["rarest"])
 
@@ -195,44 +200,32 @@ def evaluate(name: str, seed: int) -> Outcome:
     level = _third(models[rival].logits(models[rival].arrays, data.whole.val.x), data.whole.val.y, most)
     rarest = {method: _rarest(arrays["theta"], data, level) for method, arrays in rows.items() if "theta" in arrays}
     y = data.tail.test.y
-    return Outcome(list(logits), np.stack([one.argmax(1) == y for one in logits.values()]), y, data.tail.counts, rival, rarest)
+    right = np.stack([one.argmax(1) == y for one in logits.values()])
+    return Outcome(list(logits), right, y, {method: mean_class_accuracy(one, y) for method, one in logits.items()}, rival, rarest)
 
 
 def predicted(name: str, seed: int, outcome: Outcome) -> str:
     """The gain of mmn on logit adjustment as training data alone predict it, beside the measured one."""
     found = diagnose(pipeline.split(start(name, seed)).whole.train, seed, FLAGS.cuts)
-    measured = _accuracies(outcome)["mmn"] - _accuracies(outcome)["logit_adjustment"]
+    measured = outcome.accuracy["mmn"] - outcome.accuracy["logit_adjustment"]
     return f"predicted {found.gains.mean():+.1f} ({found.low:+.1f} to {found.high:+.1f}), measured {measured:+.1f}"
-
-
-def _accuracies(outcome):
-    sizes = np.bincount(outcome.y)
-    return {
-        name: 100 * np.mean(np.bincount(outcome.y, one)[sizes > 0] / sizes[sizes > 0])
-        for name, one in zip(outcome.names, outcome.right, strict=True)
-    }
 
 
 def _against(outcomes, name, other):
     """[mean, low, high] of name − other(outcome), seeds and test examples resampled; class subsets have test sets of their own,
     whose seeds' mean gets Student's interval."""
-    differences = [_accuracies(o)[name] - _accuracies(o)[other(o)] for o in outcomes]
+    differences = [o.accuracy[name] - o.accuracy[other(o)] for o in outcomes]
     if not all(np.array_equal(o.y, outcomes[0].y) for o in outcomes):
-        return _student(differences)
+        return student_interval(differences)
     right = np.stack([np.stack([o.right[o.names.index(name)], o.right[o.names.index(other(o))]]) for o in outcomes])
-    masks = np.ones((len(outcomes), 1, len(outcomes[0].counts)), bool)
+    masks = np.ones((len(outcomes), 1, outcomes[0].y.max() + 1), bool)
     draws = bootstrap(right, outcomes[0].y, masks, np.random.default_rng(0))
     return interval((draws[:, 0] - draws[:, 1])[:, 0], float(np.mean(differences)))
 
 
-def _student(values):
-    spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(np.mean(values)), float(np.mean(values) - spread), float(np.mean(values) + spread)
-
-
 def _cell(values):
     mean, low, high = values
-    return f"{mean:+.1f}" + ("" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
+    return f"{mean:+.1f}" + ("" if np.isinf(low) else f" ({low:+.1f} to {high:+.1f})")
 
 
 def _third_against(outcomes, name):
@@ -240,14 +233,9 @@ def _third_against(outcomes, name):
     return [o.rarest[name] - o.rarest[o.rival] for o in outcomes if name in o.rarest and o.rival in o.rarest]
 
 
-def _markdown(header, lines):
-    bars = ["---" if i < 1 else "---:" for i in range(len(header))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, bars, *lines])
-
-
 def table(outcomes: list[Outcome]) -> str:
     """The methods of one problem against plain, metamodelnet and the best rival, in Markdown."""
-    names = sorted(outcomes[0].names, key=lambda name: -np.mean([_accuracies(o)[name] for o in outcomes]))
+    names = sorted(outcomes[0].names, key=lambda name: -np.mean([o.accuracy[name] for o in outcomes]))
     others = {"vs plain": lambda o: "plain", "vs metamodelnet": lambda o: "metamodelnet", "vs best rival": lambda o: o.rival}
     if "metamodelnet" not in names:
         del others["vs metamodelnet"]
@@ -255,19 +243,21 @@ def table(outcomes: list[Outcome]) -> str:
     for name in names:
         third = _third_against(outcomes, name)
         cells = [_cell(_against(outcomes, name, other)) for other in others.values()]
-        mean = np.mean([_accuracies(o)[name] for o in outcomes])
-        lines.append([name, f"{mean:.1f}", *cells, _cell(_student(third)) if third else ""])
-    return _markdown(["method", "accuracy", *others, "rarest third vs best rival"], lines)
+        mean = np.mean([o.accuracy[name] for o in outcomes])
+        lines.append([name, f"{mean:.1f}", *cells, _cell(student_interval(third)) if third else ""])
+    return markdown([["method", "accuracy", *others, "rarest third vs best rival"], *lines])
 
 
 def summary(results: dict[str, list[Outcome]]) -> str:
     """Over all problems: the mean difference to the best rival with Student's interval over problems, and the worst problem."""
     lines = []
     for name in next(iter(results.values()))[0].names:
-        each = [np.mean([_accuracies(o)[name] - _accuracies(o)[o.rival] for o in outcomes]) for outcomes in results.values()]
+        each = [np.mean([o.accuracy[name] - o.accuracy[o.rival] for o in outcomes]) for outcomes in results.values()]
         third = [np.mean(_third_against(outcomes, name)) for outcomes in results.values() if _third_against(outcomes, name)]
-        lines.append([name, _cell(_student(each)), f"{min(each):+.1f}", f"{max(each):+.1f}", _cell(_student(third)) if third else ""])
-    return _markdown(["method", "vs best rival", "worst problem", "best problem", "rarest third vs best rival"], lines)
+        lines.append(
+            [name, _cell(student_interval(each)), f"{min(each):+.1f}", f"{max(each):+.1f}", _cell(student_interval(third)) if third else ""]
+        )
+    return markdown([["method", "vs best rival", "worst problem", "best problem", "rarest third vs best rival"], *lines])
 
 
 def main(_):
@@ -277,7 +267,7 @@ def main(_):
         results[name] = []
         for seed in map(int, FLAGS.seeds):
             results[name].append(evaluate(name, seed))
-            shown = {method: round(float(accuracy), 1) for method, accuracy in _accuracies(results[name][-1]).items()}
+            shown = {method: round(accuracy, 1) for method, accuracy in results[name][-1].accuracy.items()}
             print(f"{name} seed {seed}: best rival {results[name][-1].rival}; {shown}", flush=True)
             if FLAGS.cuts:
                 print(f"{name} seed {seed}: {predicted(name, seed, results[name][-1])}", flush=True)

@@ -97,10 +97,11 @@ def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
 
 
 def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """[C, d+1] rows of classes whose `counts` [C] examples have these means [C, d]."""
-    shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + 1 / counts[:, None]))
+    """[C, d+1] rows of classes whose `counts` [C] examples have these means [C, d]; of numpy or of JAX arrays."""
+    noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
+    shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
     w = shrunk @ model.basis.T
-    return np.concatenate([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], 1)
+    return means.__array_namespace__().concat([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], axis=1)
 
 
 def row_prior_metric(model: ClassModel) -> np.ndarray:

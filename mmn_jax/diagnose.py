@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy import stats
 
 from mmn_jax import config, mmn, rivals, tuning
 from mmn_jax.data.features import load_training
 from mmn_jax.data.longtail import random_ranks
 from mmn_jax.episodes import draw_shots, draw_used
-from mmn_jax.evaluate import mean_class_accuracy
+from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import stream
 from mmn_jax.kshot import class_pool
 from mmn_jax.methods import Method
@@ -79,8 +78,8 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
         task = tuning.make_task(part, key, settings.heads.tol)
         ours, theirs = (_tuned_accuracy(method, task, val, test, settings.tuning.budget) for method in pair)
         gains.append(ours - theirs)
-    spread = stats.t.ppf(0.975, cuts - 1) * np.std(gains, ddof=1) / np.sqrt(cuts) if cuts > 1 else np.inf
-    return Diagnosis(np.array(gains), np.mean(gains) - spread, np.mean(gains) + spread, len(classes))
+    _, low, high = student_interval(gains)
+    return Diagnosis(np.array(gains), low, high, len(classes))
 
 
 def describe(diagnosis: Diagnosis) -> str:

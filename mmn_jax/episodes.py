@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.classes import class_means
-from mmn_jax.heads import HeadProblem, fit_one, pad_examples
 from mmn_jax.kshot import class_pool
 from mmn_jax.methods import logit_adjusted
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
-from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, train_stage
+from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, row_unit, train_stage
+from mmn_jax.tuning import fit_weighted
 from mmn_jax.types import Examples, MixedBank
+from mmn_jax.weighting import Weighting
 
 LEAST = 4  # examples that a class needs to play a rarer one
 
@@ -55,27 +56,23 @@ def draw_used(rng, y, shots):
 def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.ndarray | None = None) -> MixedBank:
     """The mixed-shot bank of a training set; subset s depends on the key and s alone.
 
-    metric: [d, d] what features are multiplied by under the ridge (`tuning.Scaling`), for heads under a row prior.
+    metric: of the features under the ridge (`tuning.Scaling`), [d] or [d, d]; ones by default.
     """
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
     pool = class_pool(train, classes)
-    x = pool.x if metric is None else (pool.x @ metric).astype(np.float32)
+    metric = np.ones(pool.x.shape[1], np.float32) if metric is None else metric
     own = np.bincount(pool.y)
     no_offset, seeds = np.zeros(len(own), np.float32), np.asarray(jax.random.bits(key, (plan.subsets,)))
 
     def fit(used, theta):
-        problem = pad_examples(HeadProblem(x, pool.y, used.astype(np.float32), no_offset, np.float32(plan.l2)))
-        return fit_one(problem, theta, plan.tol)[0]
+        return fit_weighted(pool, Weighting(used.astype(np.float32), no_offset), plan.l2, theta, plan.tol, metric)[0]
 
     def rows(theta, shots):
-        theta = np.asarray(theta)
-        if metric is not None:
-            theta = np.concatenate([theta[:, :-1] @ metric.T, theta[:, -1:]], 1)
         theta = logit_adjusted(theta, float(plan.adjusted), shots)
         return (theta - theta.mean(0)).astype(np.float32)
 
-    whole = fit(np.ones(len(pool.y)), jnp.zeros((len(own), x.shape[1] + 1)))
+    whole = fit(np.ones(len(pool.y)), np.zeros((len(own), pool.x.shape[1] + 1), np.float32))
     shots, theta, means, masks = [], [], [], []
     for seed in seeds:
         rng = np.random.default_rng(int(seed))
@@ -117,7 +114,7 @@ def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray, heads: int 
     """A bank as Episodes; held: [C] mask of the classes held out of training (`stagewise.held_out_classes`)."""
     out = held[bank.classes]
     y, classes = bank.pool.y, len(bank.classes)
-    unit = float(np.sqrt(np.mean(np.square(bank.target))))
+    unit = row_unit([bank])
     free = ~bank.used
     chance = np.stack([np.cumsum(_balanced(one & ~out[y], y, classes)) for one in free])
     heads = min(heads, len(free))

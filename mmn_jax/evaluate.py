@@ -105,6 +105,13 @@ def _multiplicities(size, rng, draws):
     return (rng.multinomial(drawn, np.full(size, 1 / size), size=draws) / drawn).astype(np.float32)
 
 
+def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """(mean, low, high): Student's t interval of the mean of a few values, unbounded for a single one."""
+    mean, count = float(np.mean(values)), len(values)
+    spread = stats.t.ppf((1 + level) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+    return mean, float(mean - spread), float(mean + spread)
+
+
 def interval(differences: np.ndarray, mean: float, level: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high): percentile interval of resampled differences [draws] (Efron & Tibshirani 1993, chapter 13)."""
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])

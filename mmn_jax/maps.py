@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mmn_jax.classes import bayesian_rows
 from mmn_jax.regressor import Regressor, entry_rung
 
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
@@ -47,14 +48,6 @@ def diagonal() -> Regressor:
     return _from_zeros(lambda dim: {"factor": (len(LEVELS), dim - 1), "bias": (len(LEVELS),)}, move)
 
 
-def _bayesian_rows(context, shots):
-    """`classes.bayesian_rows` of the rows' means, inside the program."""
-    basis, spread = context.model.basis, context.model.spread
-    shrunk = (context.means - context.model.centre) @ basis * (spread / (spread + 1.0 / shots[:, None].astype(spread.dtype)))
-    w = shrunk @ basis.T
-    return jnp.concatenate([w, (-0.5 * (shrunk**2).sum(1) - w @ context.model.centre)[:, None]], 1)
-
-
 def _scale(theta):
     return jnp.sqrt((theta[:, :-1] ** 2).sum(1).mean())
 
@@ -63,7 +56,7 @@ def bayesian_mix() -> Regressor:
     """θ̂ = (1 − α) θ + α r, r the Bayesian row at the scale of θ, one α a level, and a bias."""
 
     def move(params, theta, level, shots, context):
-        rows = _bayesian_rows(context, shots)
+        rows = bayesian_rows(context.model, context.means, shots)
         rows = rows * (_scale(theta) / _scale(rows))
         share = params["share"][level, None]
         return ((1.0 - share) * theta + share * rows).at[:, -1].add(params["bias"][level])
@@ -81,7 +74,7 @@ def neighbour_attention(sharpness: float = 10.0) -> Regressor:
     """θ̂_c = θ_c + γ (Σ_j a_cj θ_j − θ_c), attention a over the other classes by the cosine of Bayesian rows and by their counts."""
 
     def move(params, theta, level, shots, context):
-        similarity, usable = _similarity(_bayesian_rows(context, shots), context.head)
+        similarity, usable = _similarity(bayesian_rows(context.model, context.means, shots), context.head)
         trust = params["trust"] * jnp.log(shots.astype(theta.dtype))
         attention = jax.nn.softmax(sharpness * jnp.exp(params["sharpness"]) * similarity + trust, axis=1, where=usable)
         return theta + params["pull"][level, None] * (attention @ theta - theta)

@@ -28,7 +28,7 @@ from mmn_jax.data import glyphs, longtail, manifest
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.keys import stream
 from mmn_jax.methods import Method, linear_logits
-from mmn_jax.regressor import Context, Regressor, RegressorSpec, make_context
+from mmn_jax.regressor import Context, Regressor, RegressorSpec
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Bank, Examples, FeatureSet, LongTail
@@ -305,7 +305,7 @@ def chain(run: Run, part: Fold, all_banks: list[Bank]) -> Trained:
     ladder = tuple(bank.shots for bank in all_banks)
     regressor = residual_chain(ladder, settings.width)
     candidates = _candidates(settings)
-    context = make_context(train)._replace(means=None)
+    context = Context(None, jnp.zeros(len(counts), jnp.int32))
     unit = stagewise.row_unit(all_banks)
     held = stagewise.held_out_classes(counts, settings.held_out)
     rungs = [stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, train, counts, held, unit) for bank in all_banks]

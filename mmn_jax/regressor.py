@@ -29,11 +29,11 @@ class Context(NamedTuple):
     """What of the problem a regressor may look at beside the rows.
 
     model: the Gaussian model of the classes (`classes.py`). head: [C] which head a row belongs to; training packs
-    the rows of several heads into one call. means: [C, d] mean of the examples that each row was fitted to; None in
-    the paper's training, whose banks don't keep them.
+    the rows of several heads into one call. means: [C, d] mean of the examples that each row was fitted to. model and
+    means are None in the paper's training, whose chain looks at neither.
     """
 
-    model: ClassModel
+    model: ClassModel | None
     head: jax.Array
     means: jax.Array | None = None
 
@@ -75,7 +75,7 @@ def average(regressors: Sequence[Regressor]) -> Regressor:
     def init(key, spec):
         every = [one.init(jax.random.fold_in(key, i), spec) for i, one in enumerate(regressors)]
         kinds = {kind for variables in every for kind in variables}
-        return {kind: {str(i): variables.get(kind, {}) for i, variables in enumerate(every)} for kind in kinds | {"params"}}
+        return {kind: {str(i): variables.get(kind, {}) for i, variables in enumerate(every)} for kind in kinds}
 
     def apply(variables, theta, shots, context, train):
         moved, states = [], []

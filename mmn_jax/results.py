@@ -208,8 +208,13 @@ def as_markdown(table: Table) -> str:
     body = [
         [f"**{cell}**" if i in bold and cell and not cell.endswith("tie") else cell for i, cell in enumerate(line)] for line in lines[1:]
     ]
+    return markdown([lines[0], *body])
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """A header and rows of cells as a Markdown table, numbers to the right."""
     bars = ["---"] + ["---:"] * (len(lines[0]) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], bars, *body])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], bars, *lines[1:]])
 
 
 FIELDS = (

@@ -48,17 +48,17 @@ def normalisation(x: np.ndarray) -> Normalisation:
     return Normalisation(mean.astype(np.float32), np.float32(1 / np.sqrt(square)))
 
 
-Scaling = Callable[[Examples], np.ndarray]  # normalised examples → the metric, [d] or [d, d], that features have under the ridge
+Scaling = Callable[["Task"], np.ndarray]  # the metric, [d] or [d, d], that a task's features have under the ridge
 
 
-def unscaled(train: Examples) -> np.ndarray:
+def unscaled(task: "Task") -> np.ndarray:
     """[d] ones."""
-    return np.ones(train.x.shape[1], np.float32)
+    return np.ones(task.train.x.shape[1], np.float32)
 
 
-def standardised(train: Examples) -> np.ndarray:
+def standardised(task: "Task") -> np.ndarray:
     """[d] factors that give every dimension the same variance, at unit mean square norm; constant ones keep 1."""
-    spread = train.x.std(0)
+    spread = task.train.x.std(0)
     usable = spread > 1e-6 * spread.max()
     return np.where(usable, 1 / (np.where(usable, spread, 1.0) * np.sqrt(usable.sum())), 1.0).astype(np.float32)
 
@@ -68,9 +68,9 @@ class RowPrior(NamedTuple):
 
     shrinkage: Shrinkage
 
-    def __call__(self, train: Examples) -> np.ndarray:
-        metric = row_prior_metric(class_model(train, self.shrinkage))
-        square = (((train.x - train.x.mean(0)) @ metric) ** 2).sum(1).mean()
+    def __call__(self, task: "Task") -> np.ndarray:
+        metric, x = row_prior_metric(task.model(self.shrinkage)), task.train.x
+        square = (((x - x.mean(0)) @ metric) ** 2).sum(1).mean()
         return (metric / np.sqrt(square)).astype(np.float32)
 
 
@@ -136,7 +136,7 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     classes = int(train.y.max()) + 1
     counts = np.bincount(train.y, minlength=classes)
     model = functools.cache(functools.partial(class_model, train))
-    metric = functools.cache(lambda scaling: scaling(train))
+    metric = functools.cache(lambda scaling: scaling(task))
     zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
     solved = {}
 
@@ -159,7 +159,8 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
             solved[name, l2, scaling] = Head(theta, float(info.gradient_norm))
         return solved[name, l2, scaling]
 
-    return Task(train, counts, key, model, metric, head)
+    task = Task(train, counts, key, model, metric, head)
+    return task
 
 
 class Axis(NamedTuple):

@@ -7,6 +7,7 @@ from conftest import blobs
 
 from mmn_jax import episodes, maps, stagewise
 from mmn_jax.classes import class_means
+from mmn_jax.heads import HeadProblem, fit_one
 from mmn_jax.regressor import RegressorSpec, identity, make_context
 from mmn_jax.types import Examples
 
@@ -36,10 +37,10 @@ def test_every_class_plays_one_of_the_training_set_and_keeps_half_of_its_example
 
 def test_rows_are_those_of_the_logit_adjusted_head_of_the_subset():
     used = BANK.used[2]
-    problem = episodes.HeadProblem(
+    problem = HeadProblem(
         BANK.pool.x[used], BANK.pool.y[used], np.ones(used.sum(), np.float32), np.log(BANK.shots[2] / used.sum()).astype(np.float32), 1e-3
     )
-    theta, _ = episodes.fit_one(problem, np.zeros((20, 7), np.float32), 1e-5)
+    theta, _ = fit_one(problem, np.zeros((20, 7), np.float32), 1e-5)
     np.testing.assert_allclose(BANK.theta[2], theta - theta.mean(0), atol=0.03)
 
 

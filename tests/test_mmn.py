@@ -38,7 +38,7 @@ def test_mixed_all_the_way_it_decides_as_the_bayesian_rows():
 def test_its_head_is_stationary_under_the_row_prior():
     scaling = RowPrior(Shrinkage(0.5, 0.5))
     theta = TASK.head("plain", rivals.weighting.plain, 1e-2, scaling).theta.astype(float)
-    metric = scaling(TASK.train).astype(float)
+    metric = TASK.metric(scaling).astype(float)
     residual = softmax(predict_logits(theta, X), axis=1) - np.eye(6)[Y]
     prior = theta[:, :-1] @ np.linalg.inv(metric @ metric.T)
     np.testing.assert_allclose(residual.T @ X / len(Y) + 1e-2 * prior, 0, atol=1e-4)

@@ -33,7 +33,7 @@ def test_a_single_point_cannot_be_normalised():
 
 def test_standardising_is_folded_back_into_the_rows():
     stretched = X * np.array([1, 10, 0.1, 1, 0], np.float32)
-    metric = tuning.standardised(Examples(stretched, Y))
+    metric = tuning.standardised(tuning.make_task(Examples(stretched, Y), jax.random.key(0), 1e-3))
     assert np.isfinite(metric).all()
     folded, _ = tuning.fit_weighted(Examples(stretched, Y), UNIFORM, 1e-3, ZEROS, 1e-6, metric)
     direct, _ = tuning.fit_weighted(Examples(stretched * metric, Y), UNIFORM, 1e-3, ZEROS, 1e-6, ONES)
