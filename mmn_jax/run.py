@@ -1,0 +1,90 @@
+"""What the stages of a run share: the run itself, its data, a method's model and the record of how it was chosen."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmn_jax import artifacts, tuning
+from mmn_jax.evaluate import best_temperature
+from mmn_jax.tuning import Fold
+from mmn_jax.types import FeatureSet, LongTail
+
+ARTIFACT_SCHEMA = 3  # part of every hash: artefacts of another layout are made anew
+
+
+class Terminal(NamedTuple):
+    """What a run shows: say(line), and track(iterable, name) for a progress bar."""
+
+    say: Callable[[str], None]
+    track: Callable[[Iterable, str], Iterable]
+
+
+class Run(NamedTuple):
+    """One seed of a run: its data, where its artefacts go, and the hash they all depend on."""
+
+    config: ConfigDict
+    seed: int
+    workdir: Path
+    features: FeatureSet
+    fingerprint: str
+    terminal: Terminal
+
+    def path(self, name: str, *dependencies: Any) -> Path:
+        return self.workdir / f"seed-{self.seed}" / f"{name}-{artifacts.digest(ARTIFACT_SCHEMA, *dependencies)}"
+
+
+class Data(NamedTuple):
+    """A LongTail with normalised features, the normalisation, and how knobs are chosen on it.
+
+    whole: the training set, and beside it the validation set or None. folds: what settings are
+    fitted and judged on; just `whole` where it has a validation set.
+    """
+
+    tail: LongTail
+    normalise: tuning.Normalisation
+    whole: Fold
+    folds: tuple[Fold, ...]
+
+
+class Model(NamedTuple):
+    """A method's classifier of one seed, and how it came about.
+
+    arrays, logits: logits(arrays, x) scores normalised features. temperature: what logits are divided by to be
+    calibrated. tuned: the chosen setting. trials: all settings tried, in order.
+    """
+
+    kind: str
+    arrays: dict[str, np.ndarray]
+    logits: Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
+    val_accuracy: float
+    temperature: float
+    tuned: dict[str, Any]
+    trials: list[dict[str, Any]]
+    seconds: float
+
+
+def warn_unless_solved(run: Run, what: str, norm: float, tol: float, setting: str) -> None:
+    """Says so where a head stopped above the gradient norm `tol` that `setting` asks for."""
+    if not norm <= tol:
+        run.terminal.say(f"  warning: {what} stopped at gradient norm {norm:.1e}, above {setting}")
+
+
+def choose(trials: list[tuning.Trial], logits: Callable[[tuning.Setting], list[np.ndarray]], folds: Iterable[Fold]) -> dict[str, Any]:
+    """What a record keeps of a choice: the best trial, the temperature of its logits on validation examples, and all trials."""
+    chosen = tuning.best(trials)
+    y = np.concatenate([fold.val.y for fold in folds])
+    return {
+        "setting": chosen.setting,
+        "val_accuracy": chosen.accuracy,
+        "temperature": best_temperature(np.concatenate(logits(chosen.setting)), y),
+        "trials": [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials],
+    }
+
+
+def make_model(kind: str, arrays: dict, logits: Callable, record: dict[str, Any], seconds: float, **tuned: Any) -> Model:
+    """The Model of a record that `choose` began, gradient_norm added; tuned: what else to show of it."""
+    tuned = {**record["setting"], "settings_tried": len(record["trials"]), "gradient_norm": record["gradient_norm"], **tuned}
+    return Model(kind, arrays, logits, record["val_accuracy"], record["temperature"], tuned, record["trials"], seconds)
