@@ -1,87 +1,94 @@
-"""What the movement of rows looks like on a data set: tables of row norms and cosines to θ* by shot count, and who moves alike.
+"""What the movement of rows looks like on a data set: norms and likeness to θ* by shot count, which heads `mmn` mixes, who moves alike.
 
 python benchmarks/dynamics.py [--features=FILE.npz --imbalance=96 --largest=480] [--seed=0]
 
-Heads are fitted to mixed-shot subsets of the training set (`mmn_jax/episodes.py`), once under the plain ridge (before) and once
-as `mmn` does, under the row prior and mixed with their Bayesian rows (after), both logit-adjusted. θ* is
-the head of all examples under the same ridge.
+Before are the logit-adjusted rows of the long-tailed head, after those of `mmn`, θ* the logit-adjusted rows of the head
+of all examples that the file has, under the same ridge. Norms are shares of the mean norm of a head. How alike two rows are is the
+correlation of their logits over test examples: rows of small norm in directions that features hardly use say nothing.
 """
 
 import numpy as np
 from absl import app, flags
 from scipy.stats import spearmanr
 
-from mmn_jax import episodes, maps, mmn
-from mmn_jax.classes import Shrinkage, bayesian_rows, class_means
+from mmn_jax import maps, mmn, weighting
+from mmn_jax.classes import class_means
+from mmn_jax.config import default
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
+from mmn_jax.methods import logit_adjusted
 from mmn_jax.results import markdown
-from mmn_jax.tuning import RowPrior, make_task, normalisation
+from mmn_jax.tuning import Fold, make_task, normalisation, unscaled
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("features", "", "npz file; the glyphs by default.")
 flags.DEFINE_float("imbalance", 100.0, "Of the long tail that is made.")
 flags.DEFINE_integer("largest", 200, "Examples of its largest class.")
-flags.DEFINE_integer("seed", 0, "Of the split and the subsets.")
-flags.DEFINE_float("l2", 1e-5, "Ridge of the heads.")
-flags.DEFINE_float("shrinkage", 0.6, "Of the model of classes.")
-flags.DEFINE_float("alpha", 0.2, "Share of the Bayesian row.")
+flags.DEFINE_integer("seed", 0, "Of the split.")
+flags.DEFINE_float("l2", 1e-5, "Ridge of the rows before and of θ*.")
 
 
 def _cosine(a, b):
     return (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-12)
 
 
-def _by_level(shots):
-    """The shot counts' rungs and a label for each."""
-    level = np.searchsorted(maps.LEVELS, shots, side="right") - 1
+def _correlation(w, other, x):
+    """[C] correlation of the logits that rows w and other [C, d] give to x [n, d]."""
+    a, b = (x @ rows.T for rows in (w, other))
+    return _cosine((a - a.mean(0)).T, (b - b.mean(0)).T)
+
+
+def _levels(counts):
+    """The shot levels that classes are in, as (label, mask)."""
+    level = np.searchsorted(maps.LEVELS, counts, side="right") - 1
     labels = [f"{a}–{b - 1}" if b - a > 1 else f"{a}" for a, b in zip(maps.LEVELS, (*maps.LEVELS[1:], 10**6), strict=True)]
-    return level, [*labels[:-1], f"{maps.LEVELS[-1]}+"]
+    labels[-1] = f"{maps.LEVELS[-1]}+"
+    return [(labels[i], level == i) for i in np.unique(level)]
+
+
+def _adjusted_rows(task):
+    """The weights [C, d] of the logit-adjusted plain head, centred over classes, and its rows [C, d+1]."""
+    theta = logit_adjusted(task.head("plain", weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
+    return theta[:, :-1] - theta[:, :-1].mean(0), theta
 
 
 def main(_):
     source = feature_files.load_npz(FLAGS.features) if FLAGS.features else glyphs.load()
     part = longtail.long_tail_split(source, FLAGS.seed, imbalance=FLAGS.imbalance, max_per_class=FLAGS.largest)
-    tail = longtail.take(source, part)
+    tail, heads = longtail.take(source, part), default().heads
     normalise = normalisation(tail.train.x)
-    train, test = (Examples(normalise(one.x), one.y) for one in (tail.train, tail.test))
-    shrinkage = Shrinkage(FLAGS.shrinkage, FLAGS.shrinkage)
-    task = make_task(train, stream(FLAGS.seed, "weighting"), 1e-4)
-    model = task.model(shrinkage)
-    plan = episodes.MixedPlan(16, FLAGS.l2, 1e-4)
-    bank = episodes.fit_mixed_bank(stream(FLAGS.seed, "mixed"), train, plan)
-    prior = episodes.fit_mixed_bank(stream(FLAGS.seed, "mixed"), train, plan, task.metric(RowPrior(shrinkage)))
-    mixed = np.stack(
-        [
-            mmn.mix_rows(theta, bayesian_rows(model, means, shots), FLAGS.alpha)
-            for theta, means, shots in zip(prior.theta, prior.means, prior.shots, strict=True)
-        ]
-    )
-    before, after, target = bank.theta[..., :-1], mixed[..., :-1], bank.target[:, :-1]
-    level, labels = _by_level(bank.shots)
-    lines = [["examples of the class", "rows", "norm before", "after", "cosine to θ* before", "after"]]
-    stars = [np.broadcast_to(one.target[:, :-1], before.shape) for one in (bank, prior)]
-    for i in np.unique(level):
-        inside = level == i
-        norms = [np.linalg.norm(rows[inside], axis=-1).mean() for rows in (before, after)]
-        cosines = [_cosine(rows[inside], star[inside]).mean() for rows, star in zip((before, after), stars, strict=True)]
-        lines.append([labels[i], str(inside.sum()), *(f"{value:.2f}" for value in (*norms, *cosines))])
+    train, val, test = (Examples(normalise(one.x), one.y) for one in (tail.train, tail.val, tail.test))
+    key = stream(FLAGS.seed, "weighting")
+    task = make_task(train, key, heads.tol)
+    members = mmn.members(heads.l2)
+    method = mmn.method(members)
+    moved = method.tune(method, [task], [Fold("whole", train, val)], task, len(members)).arrays
+    (before, plain), after = _adjusted_rows(task), moved["theta"][:, :-1] - moved["theta"][:, :-1].mean(0)
+    target, _ = _adjusted_rows(make_task(Examples(normalise(source.train.x), source.train.y), key, heads.tol))
+
+    kinds = {"plain": [], "row prior": [], "Bayesian": []}
+    for weights, member in zip(moved["weights"], members, strict=True):
+        kinds["Bayesian" if "l2" not in member else "plain" if member["within"] == 1 else "row prior"].append(weights)
+    kinds = {kind: np.sum(weights, 0) / moved["weights"].sum(0) for kind, weights in kinds.items()}
+    lines = [["examples of the class", "classes", "norm before", "after", "θ*", "correlation with θ* before", "after", *kinds]]
+    for label, inside in _levels(tail.counts):
+        norms = [np.linalg.norm(w[inside], axis=1).mean() / np.linalg.norm(w, axis=1).mean() for w in (before, after, target)]
+        alike = [_correlation(w[inside], target[inside], test.x).mean() for w in (before, after)]
+        shares = [share[inside].mean() for share in kinds.values()]
+        lines.append([label, str(inside.sum()), *(f"{value:.2f}" for value in (*norms, *alike, *shares))])
     print(markdown(lines))
-    movement = np.where((level <= 3)[..., None], target - before, 0.0).sum(0)
-    means = class_means(bank.pool.x, bank.pool.y, len(bank.classes)) - model.centre
-    pairs = np.triu_indices(len(means), 1)
-    alike = [_cosine(one[:, None], one[None])[pairs] for one in (means, movement)]
-    print(f"\nrank correlation over pairs of classes, cosine of their means against cosine of their movements: {spearmanr(*alike)[0]:.2f}")
-    inside = np.isin(test.y, bank.classes)
-    y = np.searchsorted(bank.classes, test.y[inside])
-    moved, stayed = (per_class_accuracy(predict_logits(rows, test.x[inside]), y) for rows in (mixed[0], bank.theta[0]))
-    gain = moved - stayed
-    shots, names = bank.shots[0], [source.class_names[c] for c in bank.classes]
+
+    rare = np.flatnonzero(tail.counts < 16)
+    means = class_means(*train, len(tail.counts))
+    pairs = np.triu_indices(len(rare), 1)
+    alike = [_cosine(one[rare, None], one[None, rare])[pairs] for one in (means - means.mean(0), target - before)]
+    print(f"\nrank correlation over pairs of classes, cosine of their means against cosine of θ* − θ: {spearmanr(*alike)[0]:.2f}")
+    gain = np.subtract(*(per_class_accuracy(predict_logits(rows, test.x), test.y) for rows in (moved["theta"], plain)))
     for title, order in (("largest gains", np.argsort(-gain)), ("largest losses", np.argsort(gain))):
-        print(f"{title}, one head: " + ", ".join(f"{names[c]} ({shots[c]}) {gain[c]:+.0f}" for c in order[:6]))
+        print(f"{title}: " + ", ".join(f"{source.class_names[c]} ({tail.counts[c]}) {gain[c]:+.0f}" for c in order[:6]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from mmn_jax import artifacts, episodes, maps, pipeline, stagewise, tuning, weighting
+from mmn_jax import artifacts, episodes, maps, mmn, pipeline, stagewise, tuning, weighting
 from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
@@ -35,7 +35,7 @@ from mmn_jax.evaluate import (
     terciles,
 )
 from mmn_jax.keys import stream
-from mmn_jax.methods import logit_adjusted
+from mmn_jax.methods import Method, logit_adjusted
 from mmn_jax.regressor import Regressor, average, make_context
 from mmn_jax.results import markdown
 from mmn_jax.transfer import transfer_rows
@@ -49,6 +49,7 @@ flags.DEFINE_list("seeds", ["0", "1"], "Seeds of every problem.")
 flags.DEFINE_list("regressors", [], "Regressors to train; 'every' for all.")
 flags.DEFINE_list("rivals", ["logit_adjustment", "tau_norm"], "Rivals to hold against, or all.")
 flags.DEFINE_bool("paper", False, "Run metamodelnet, too.")
+flags.DEFINE_bool("ablations", False, "Run mmn with fewer kinds of members, too.")
 flags.DEFINE_integer("cuts", 0, "Predict the gain of mmn on logit adjustment from so many cuts of the training set, too.")
 flags.DEFINE_enum(
     "input", "adjusted", ["adjusted", "plain", "prior"], "Rows that regressors move: logit-adjusted, plain, or under the row prior."
@@ -92,6 +93,14 @@ def regressors() -> dict[str, Regressor]:
     }
 
 
+def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
+    """mmn of plain heads alone, at every ridge; without Bayesian rows; and of these and Bayesian rows without a row prior."""
+    plain = [{"l2": l2, "within": 1.0, "between": 1.0} for l2 in grid]
+    heads, bayesian = ([member for member in mmn.members(grid) if ("l2" in member) is solved] for solved in (True, False))
+    kinds = {"mmn_of_plain_heads": plain, "mmn_of_heads": heads, "mmn_of_plain_and_bayesian": plain + bayesian}
+    return {name: mmn.method(members) for name, members in kinds.items()}
+
+
 @functools.cache
 def _source(name):
     return glyphs.load() if name == "glyphs" else feature_files.load_npz(Path(FLAGS.features) / f"{name}.npz")
@@ -125,10 +134,9 @@ def start(name: str, seed: int) -> pipeline.Run:
 def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
     """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
     train, val, counts = data.whole.train, data.whole.val, data.tail.counts
-    adjusted, prior = FLAGS.input != "plain", FLAGS.input == "prior"
-    tuned = models["mmn" if prior else "logit_adjustment"].tuned
-    scaling = tuning.RowPrior(Shrinkage(tuned["shrinkage"], tuned["shrinkage"])) if prior else tuning.unscaled
-    l2, task = tuned["l2"], tasks(data.whole.name)[1]
+    adjusted = FLAGS.input != "plain"
+    scaling = tuning.RowPrior(Shrinkage(0.6, 0.6)) if FLAGS.input == "prior" else tuning.unscaled
+    l2, task = models["logit_adjustment"].tuned["l2"], tasks(data.whole.name)[1]
     plan = episodes.MixedPlan(16, l2, 1e-4, adjusted)
     bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, plan, task.metric(scaling))
     held = stagewise.held_out_classes(counts, run.config.meta.held_out)
@@ -183,7 +191,8 @@ def evaluate(name: str, seed: int) -> Outcome:
     if FLAGS.rivals != ["all"]:
         paper = {"plain": paper["plain"]}
         rivals = {rival: rivals[rival] for rival in FLAGS.rivals}
-    models = pipeline.heads(run, data, tasks, {**paper, **rivals, **pipeline.methods_of(run.config, "ours")})
+    ours = pipeline.methods_of(run.config, "ours") | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
+    models = pipeline.heads(run, data, tasks, {**paper, **rivals, **ours})
     if FLAGS.paper:
         models["metamodelnet"] = pipeline.meta(run, data, tasks, models["plain"])
     rows = {method: model.arrays for method, model in models.items()}

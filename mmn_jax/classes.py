@@ -96,10 +96,15 @@ def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
     return ClassModel(basis, basis.T @ within, np.maximum(spread[::-1], 0.0), centre)
 
 
+def posterior_means(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """[C, d] whitened v: what the means [C, d] of `counts` [C] examples say of m_c − μ; of numpy or of JAX arrays."""
+    noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
+    return (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
+
+
 def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """[C, d+1] rows of classes whose `counts` [C] examples have these means [C, d]; of numpy or of JAX arrays."""
-    noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
-    shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
+    shrunk = posterior_means(model, means, counts)
     w = shrunk @ model.basis.T
     return means.__array_namespace__().concat([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], axis=1)
 
@@ -108,9 +113,3 @@ def row_prior_metric(model: ClassModel) -> np.ndarray:
     """[d, d] M = (A⁻¹BA⁻¹)^½ up to scale: a ridge on the rows of a head of features x M is the row prior."""
     values, vectors = np.linalg.eigh((model.basis * model.spread) @ model.basis.T)
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-
-
-def row_scale(theta: np.ndarray) -> float:
-    """Root mean square norm of the weights of rows [C, d+1], centred over classes."""
-    w = theta[:, :-1] - theta[:, :-1].mean(0)
-    return float(np.sqrt((w**2).sum(1).mean()))

@@ -39,11 +39,8 @@ class Diagnosis(NamedTuple):
 
 
 def _tuned_accuracy(method: Method, task: tuning.Task, val: Examples, test: Examples, budget: int) -> float:
-    def accuracy(setting, examples):
-        return mean_class_accuracy(method.logits(method.fit(task, setting).arrays, examples.x), examples.y)
-
-    chosen = tuning.best(tuning.search(lambda setting: accuracy(setting, val), method.axes, budget))
-    return accuracy(chosen.setting, test)
+    arrays = method.tune(method, [task], [tuning.Fold("cut", task.train, val)], task, budget).arrays
+    return mean_class_accuracy(method.logits(arrays, test.x), test.y)
 
 
 def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, Examples, Examples]:
@@ -70,7 +67,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
     if len(classes) < 3:
         raise BadInput(f"train_y: {len(classes)} classes have {LEAST} examples or more; at least 3 must, to be cut and judged")
     pool = class_pool(train, classes)
-    pair = mmn.method(settings.heads.l2), rivals.methods(settings.heads.l2)["logit_adjustment"]
+    pair = mmn.method(mmn.members(settings.heads.l2)), rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
     for i in range(cuts):
         key = stream(seed, "diagnose", i)

@@ -20,9 +20,9 @@ from mmn_jax import artifacts, kshot, stagewise, tuning, weighting
 from mmn_jax.chain import block_movement, residual_chain
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.keys import stream
-from mmn_jax.methods import linear_logits
+from mmn_jax.methods import chosen_record, linear_logits
 from mmn_jax.regressor import Context, Regressor, RegressorSpec
-from mmn_jax.run import Data, Model, Run, choose, make_model, warn_unless_solved
+from mmn_jax.run import Data, Model, Run, make_model, warn_unless_solved
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.tuning import Fold
 from mmn_jax.types import Bank
@@ -199,9 +199,10 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> Model:
         return [predict_logits(part.theta[number], fold.val.x) for part, fold in zip(parts, data.folds, strict=True)]
 
     trials = [tuning.Trial(setting, tuning.held_accuracy(logits(setting), data.folds)) for setting in whole.settings]
-    record = {**choose(trials, logits, data.folds), "gradient_norm": whole.record["gradient_norm"]}
-    number = whole.settings.index(record["setting"])
-    movement = whole.record["movement"][_candidates(run.config.meta).index(_hyper(record["setting"]))]
+    setting = tuning.best(trials).setting
+    record = {**chosen_record(setting, logits(setting), data.folds, trials), "gradient_norm": whole.record["gradient_norm"]}
+    number = whole.settings.index(setting)
+    movement = whole.record["movement"][_candidates(run.config.meta).index(_hyper(setting))]
     tuned = {"movement": movement, "ladder": whole.record["ladder"], "split": run.config.meta.split}
     seconds = sum(part.seconds for part in every)
     return make_model("paper", {"theta": whole.theta[number]}, linear_logits, record, seconds, **tuned)

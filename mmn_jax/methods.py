@@ -1,16 +1,16 @@
 """The contract of a method: what it learns from a training set, and the knobs that validation examples choose.
 
-A `Method` is a pair of pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x)
-scores normalised features. Nearly all of them are one linear head {"theta": [C, d+1]}.
+A `Method` is a few pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x) scores normalised
+features, tune makes one classifier of what its settings give. Nearly all of them are one linear head {"theta": [C, d+1]}.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmn_jax.evaluate import predict_logits
-from mmn_jax.tuning import Axis, Head, Scaling, Setting, Task, standardised, unscaled
+from mmn_jax.evaluate import best_temperature, mean_class_accuracy, predict_logits
+from mmn_jax.tuning import Axis, Fold, Head, Scaling, Setting, Task, Trial, at_edge, best, held_accuracy, search, standardised, unscaled
 from mmn_jax.weighting import log_prior
 
 Arrays = dict[str, Any]
@@ -33,13 +33,47 @@ def linear_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return predict_logits(arrays["theta"], x)
 
 
+class Tuned(NamedTuple):
+    """A method's arrays for all training examples, and the record of how they were chosen: `chosen_record` and gradient_norm."""
+
+    arrays: Arrays
+    record: dict[str, Any]
+
+
+def chosen_record(setting: Setting, logits: Sequence[np.ndarray], folds: Sequence[Fold], trials: Sequence[Trial]) -> dict[str, Any]:
+    """What a record keeps of a choice: the setting, its accuracy and temperature on validation examples, and all trials."""
+    scores, y = np.concatenate(logits), np.concatenate([fold.val.y for fold in folds])
+    return {
+        "setting": setting,
+        "val_accuracy": mean_class_accuracy(scores, y),
+        "temperature": best_temperature(scores, y),
+        "trials": [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials],
+        "at_edge": [],
+    }
+
+
+def by_search(method: "Method", tasks: Sequence[Task], folds: Sequence[Fold], final: Task, budget: int) -> Tuned:
+    """The setting that `search` finds along the method's axes, fitted to everything."""
+
+    def logits(setting):
+        return [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(tasks, folds, strict=True)]
+
+    trials = search(lambda setting: held_accuracy(logits(setting), folds), method.axes, budget)
+    setting = best(trials).setting
+    whole = method.fit(final, setting)
+    record = chosen_record(setting, logits(setting), folds, trials)
+    return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm, "at_edge": at_edge(setting, method.axes)})
+
+
 class Method(NamedTuple):
-    """kind: "paper" (its baselines), "rival" or "ours". axes: the knobs, in the order they are searched."""
+    """kind: "paper" (its baselines), "rival" or "ours". axes: the knobs, in the order they are searched. tune(method, tasks, folds,
+    final, budget): fits to the tasks, looks at what the folds hold out, and ends with the classifier of the final task."""
 
     kind: str
     axes: tuple[Axis, ...]
     fit: Callable[[Task, Setting], Fitted]
     logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
+    tune: Callable[["Method", Sequence[Task], Sequence[Fold], Task, int], Tuned] = by_search
 
 
 def logit_adjusted(theta: np.ndarray, tau: float, counts: np.ndarray) -> np.ndarray:

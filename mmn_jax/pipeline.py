@@ -24,7 +24,7 @@ from mmn_jax.data import glyphs, longtail, manifest
 from mmn_jax.keys import stream
 from mmn_jax.metamodelnet import banks, meta
 from mmn_jax.methods import Method
-from mmn_jax.run import Data, Model, Run, Terminal, choose, make_model, warn_unless_solved
+from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 
@@ -114,18 +114,6 @@ def describe_choice(data: Data) -> str:
     return line
 
 
-def _tune(method, folds, rough, final, budget):
-    """One method: its setting chosen on the folds, then fitted to everything."""
-
-    def logits(setting):
-        return [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(rough, folds, strict=True)]
-
-    trials = tuning.search(lambda setting: tuning.held_accuracy(logits(setting), folds), method.axes, budget)
-    choice = choose(trials, logits, folds)
-    whole = method.fit(final, choice["setting"])
-    return whole.arrays, {**choice, "gradient_norm": whole.gradient_norm, "at_edge": tuning.at_edge(choice["setting"], method.axes)}
-
-
 def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.Task]]:
     """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
     parts = {part.name: part for part in (*data.folds, data.whole)}
@@ -140,7 +128,7 @@ def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.T
 
 def methods_of(config: ConfigDict, kind: str) -> dict[str, Method]:
     """Every method of a kind by its name: "paper" (its baselines), "rival" or "ours"."""
-    every = {**rivals.methods(config.heads.l2), "mmn": mmn.method(config.heads.l2)}
+    every = {**rivals.methods(config.heads.l2), "mmn": mmn.method(mmn.members(config.heads.l2))}
     return {name: method for name, method in every.items() if method.kind == kind}
 
 
@@ -149,7 +137,7 @@ def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> d
     settings, budget, models = run.config.heads, run.config.tuning.budget, {}
 
     def make(method):
-        return _tune(method, data.folds, [tasks(fold.name)[0] for fold in data.folds], tasks(data.whole.name)[1], budget)
+        return method.tune(method, [tasks(fold.name)[0] for fold in data.folds], data.folds, tasks(data.whole.name)[1], budget)
 
     for name, method in run.terminal.track(chosen.items(), "heads"):
         path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)

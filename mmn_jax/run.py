@@ -8,11 +8,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, tuning
-from mmn_jax.evaluate import best_temperature
 from mmn_jax.tuning import Fold
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 3  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 4  # part of every hash: artefacts of another layout are made anew
 
 
 class Terminal(NamedTuple):
@@ -72,19 +71,7 @@ def warn_unless_solved(run: Run, what: str, norm: float, tol: float, setting: st
         run.terminal.say(f"  warning: {what} stopped at gradient norm {norm:.1e}, above {setting}")
 
 
-def choose(trials: list[tuning.Trial], logits: Callable[[tuning.Setting], list[np.ndarray]], folds: Iterable[Fold]) -> dict[str, Any]:
-    """What a record keeps of a choice: the best trial, the temperature of its logits on validation examples, and all trials."""
-    chosen = tuning.best(trials)
-    y = np.concatenate([fold.val.y for fold in folds])
-    return {
-        "setting": chosen.setting,
-        "val_accuracy": chosen.accuracy,
-        "temperature": best_temperature(np.concatenate(logits(chosen.setting)), y),
-        "trials": [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials],
-    }
-
-
 def make_model(kind: str, arrays: dict, logits: Callable, record: dict[str, Any], seconds: float, **tuned: Any) -> Model:
-    """The Model of a record that `choose` began, gradient_norm added; tuned: what else to show of it."""
+    """The Model of a `Tuned` record; tuned: what else to show of it."""
     tuned = {**record["setting"], "settings_tried": len(record["trials"]), "gradient_norm": record["gradient_norm"], **tuned}
     return Model(kind, arrays, logits, record["val_accuracy"], record["temperature"], tuned, record["trials"], seconds)
