@@ -18,7 +18,7 @@ from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
-from mmn_jax.methods import logit_adjusted
+from mmn_jax.methods import logit_adjusted, tune
 from mmn_jax.results import markdown
 from mmn_jax.tuning import Fold, make_task, normalisation, unscaled
 from mmn_jax.types import Examples
@@ -64,8 +64,7 @@ def main(_):
     key = stream(FLAGS.seed, "weighting")
     task = make_task(train, key, heads.tol)
     members = mmn.members(heads.l2)
-    method = mmn.method(members)
-    moved = method.tune(method, [task], [Fold("whole", train, val)], task, len(members)).arrays
+    moved = tune(mmn.method(members, heads.l2), [task], [Fold("whole", train, val)], task, default().tuning.budget).arrays
     (before, plain), after = _adjusted_rows(task), moved["theta"][:, :-1] - moved["theta"][:, :-1].mean(0)
     target, _ = _adjusted_rows(make_task(Examples(normalise(source.train.x), source.train.y), key, heads.tol))
 

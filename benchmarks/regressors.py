@@ -98,7 +98,7 @@ def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
     plain = [{"l2": l2, "within": 1.0, "between": 1.0} for l2 in grid]
     heads, bayesian = ([member for member in mmn.members(grid) if ("l2" in member) is solved] for solved in (True, False))
     kinds = {"mmn_of_plain_heads": plain, "mmn_of_heads": heads, "mmn_of_plain_and_bayesian": plain + bayesian}
-    return {name: mmn.method(members) for name, members in kinds.items()}
+    return {name: mmn.method(members, grid) for name, members in kinds.items()}
 
 
 @functools.cache

@@ -15,13 +15,14 @@ import jax
 import numpy as np
 
 from mmn_jax import config, mmn, rivals, tuning
+from mmn_jax.cuts import draw_shots
 from mmn_jax.data.features import load_training
 from mmn_jax.data.longtail import random_ranks
-from mmn_jax.episodes import draw_shots, draw_used
+from mmn_jax.episodes import draw_used
 from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import stream
 from mmn_jax.kshot import class_pool
-from mmn_jax.methods import Method
+from mmn_jax.methods import Method, tune
 from mmn_jax.types import BadInput, Examples
 
 LEAST = 8  # examples that a class needs: at least 2 to choose by and 2 to judge by are left
@@ -39,7 +40,7 @@ class Diagnosis(NamedTuple):
 
 
 def _tuned_accuracy(method: Method, task: tuning.Task, val: Examples, test: Examples, budget: int) -> float:
-    arrays = method.tune(method, [task], [tuning.Fold("cut", task.train, val)], task, budget).arrays
+    arrays = tune(method, [task], [tuning.Fold("cut", task.train, val)], task, budget).arrays
     return mean_class_accuracy(method.logits(arrays, test.x), test.y)
 
 
@@ -67,7 +68,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
     if len(classes) < 3:
         raise BadInput(f"train_y: {len(classes)} classes have {LEAST} examples or more; at least 3 must, to be cut and judged")
     pool = class_pool(train, classes)
-    pair = mmn.method(mmn.members(settings.heads.l2)), rivals.methods(settings.heads.l2)["logit_adjustment"]
+    pair = mmn.method(mmn.members(settings.heads.l2), settings.heads.l2), rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
     for i in range(cuts):
         key = stream(seed, "diagnose", i)

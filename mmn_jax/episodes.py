@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.classes import class_means
+from mmn_jax.cuts import LEAST, draw_shots
 from mmn_jax.kshot import class_pool
 from mmn_jax.methods import logit_adjusted
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
@@ -26,8 +27,6 @@ from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relativ
 from mmn_jax.tuning import fit_weighted
 from mmn_jax.types import Examples, MixedBank
 from mmn_jax.weighting import Weighting
-
-LEAST = 4  # examples that a class needs to play a rarer one
 
 
 class MixedPlan(NamedTuple):
@@ -37,11 +36,6 @@ class MixedPlan(NamedTuple):
     l2: float
     tol: float
     adjusted: bool = True
-
-
-def draw_shots(rng: np.random.Generator, counts: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """[H] shot counts for classes with `own` [H] examples: those of random classes among all `counts`, at most half of one's own."""
-    return np.clip(rng.choice(counts, len(own)), 1, own // 2)
 
 
 def draw_used(rng, y, shots):

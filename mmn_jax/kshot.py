@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.heads import HeadInfo, HeadProblem, fit_head, fit_one, pad_examples
+from mmn_jax.heads import HeadInfo, HeadProblem, fit_head, fit_one, lbfgs
 from mmn_jax.types import Bank, Examples
 
 
@@ -46,21 +46,6 @@ def draw_subset(key: jax.Array, y: jax.Array, start: jax.Array, shots: int) -> j
     return order[start[:, None] + jnp.arange(shots)]
 
 
-def _fit_subset(x, y, start, shots, l2, tol, key):
-    index = draw_subset(key, y, start, shots).ravel()
-    labels = jnp.repeat(jnp.arange(len(start)), shots)
-    problem = HeadProblem(x[index], labels, jnp.ones(len(index)), jnp.zeros(len(start)), l2)
-    return fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, blocks=False)
-
-
-@partial(jax.jit, static_argnames="shots")
-def _fit_chunk(key, subsets, x, y, start, shots, l2, tol):
-    def one(s):
-        return _fit_subset(x, y, start, shots, l2, tol, jax.random.fold_in(key, s))
-
-    return jax.vmap(one)(subsets)
-
-
 def head_bytes(examples: int, dim: int, classes: int, pool: int) -> int:
     """A forecast of the working memory of one head: its draw from the pool, features, their curvature, and the arrays of logits."""
     rank = min(examples, dim) + 1
@@ -87,6 +72,61 @@ class BankInfo(NamedTuple):
     target: HeadInfo
 
 
+class Pool(NamedTuple):
+    """What subsets are drawn from: examples of the class set sorted by label, padded with label C; class c begins at start[c]."""
+
+    x: jax.Array
+    y: jax.Array
+    start: jax.Array
+    classes: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Examples, padding included, dimensions and classes."""
+        return (*self.x.shape, len(self.start))
+
+
+def bank_pool(train: Examples, counts: np.ndarray, shots: int) -> Pool:
+    """The Pool of H_2k, on the device."""
+    classes = shot_classes(counts, shots)
+    pool = class_pool(train, classes)
+    spare = -len(pool.y) % 512
+    x, y = np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
+    return Pool(*jax.device_put((x, y, np.cumsum(counts[classes]) - counts[classes])), classes)
+
+
+def chunk_size(pool: Pool, plan: BankPlan) -> int:
+    """How many heads the plan's memory holds at once."""
+    examples, dim, classes = pool.shape
+    return int(np.clip(plan.memory // head_bytes(plan.shots * classes, dim, classes, examples), 1, plan.subsets))
+
+
+def fit_chunk(key: jax.Array, subsets: jax.Array, pool: Pool, plan: BankPlan) -> tuple[jax.Array, HeadInfo]:
+    """Rows [s, C, d+1] and infos of the heads with these indices [s]; subset i uses fold_in(key, i)."""
+    ridge = jnp.float32(plan.ridge / (plan.shots * len(pool.start)))
+    return _fit_chunk(key, subsets, pool.x, pool.y, pool.start, plan.shots, ridge, plan.tol)
+
+
+@partial(jax.jit, static_argnames="shots")
+def _fit_chunk(key, subsets, x, y, start, shots, l2, tol):
+    labels = jnp.repeat(jnp.arange(len(start)), shots)
+
+    def one(s):
+        index = draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel()
+        problem = HeadProblem(x[index], labels, jnp.ones(len(index)), jnp.zeros(len(start)), l2)
+        return fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=lbfgs)
+
+    return jax.vmap(one)(subsets)
+
+
+def _fit_target(pool, plan):
+    """θ*: the head of the whole pool."""
+    held = (pool.y < len(pool.start)).astype(jnp.float32)
+    labels = jnp.minimum(pool.y, len(pool.start) - 1)
+    problem = HeadProblem(pool.x, labels, held, jnp.zeros(len(pool.start)), jnp.float32(plan.ridge) / held.sum())
+    return fit_one(problem, jnp.zeros((len(pool.start), pool.x.shape[1] + 1)), plan.target_tol)
+
+
 def fit_bank(
     key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan, track: Callable[[Iterable], Iterable] = lambda chunks: chunks
 ) -> tuple[Bank, BankInfo]:
@@ -97,22 +137,15 @@ def fit_bank(
       train: normalised examples. counts: [C] of them by class.
       track: wraps the iterable of chunks, for a progress bar.
     """
-    shots, subsets = plan.shots, plan.subsets
-    classes = shot_classes(counts, shots)
-    pool = class_pool(train, classes)
-    start = jnp.asarray(np.cumsum(counts[classes]) - counts[classes])
-    n = shots * len(classes)
-    weight, no_offset = np.ones(len(pool.y), np.float32), np.zeros(len(classes), np.float32)
-    padded = pad_examples(HeadProblem(pool.x, pool.y, weight, no_offset, plan.ridge / len(pool.y)))
-    chunk = int(np.clip(plan.memory // head_bytes(n, pool.x.shape[1], len(classes), len(padded.y)), 1, subsets))
-    x, y = padded.x, jnp.where(padded.weight > 0, padded.y, len(classes))  # padding sorts last, no draw reaches it
+    pool = bank_pool(train, counts, plan.shots)
+    chunk = chunk_size(pool, plan)
     rows, infos = [], []
-    for first in track(range(0, subsets, chunk)):
-        index = jnp.minimum(jnp.arange(first, first + chunk), subsets - 1)  # the last chunk is filled up, then cut
-        theta, info = _fit_chunk(key, index, x, y, start, shots, jnp.float32(plan.ridge / n), plan.tol)
-        keep = min(chunk, subsets - first)
-        rows.append(np.asarray(theta[:keep]))
-        infos.append(jax.tree.map(lambda field, keep=keep: np.asarray(field[:keep]), info))
-    target, target_info = fit_one(padded, jnp.zeros((len(classes), x.shape[1] + 1)), plan.target_tol)
-    info = BankInfo(jax.tree.map(lambda *parts: np.concatenate(parts), *infos), jax.device_get(target_info))
-    return Bank(shots, classes, np.concatenate(rows), np.asarray(target)), info
+    for first in track(range(0, plan.subsets, chunk)):
+        index = jnp.minimum(jnp.arange(first, first + chunk), plan.subsets - 1)  # the last chunk is filled up, then cut
+        theta, info = jax.device_get(fit_chunk(key, index, pool, plan))
+        keep = min(chunk, plan.subsets - first)
+        rows.append(theta[:keep])
+        infos.append(jax.tree.map(lambda field, keep=keep: field[:keep], info))
+    target, target_info = jax.device_get(_fit_target(pool, plan))
+    info = BankInfo(jax.tree.map(lambda *parts: np.concatenate(parts), *infos), target_info)
+    return Bank(plan.shots, pool.classes, np.concatenate(rows), target), info

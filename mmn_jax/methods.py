@@ -1,7 +1,7 @@
 """The contract of a method: what it learns from a training set, and the knobs that validation examples choose.
 
-A `Method` is a few pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x) scores normalised
-features, tune makes one classifier of what its settings give. Nearly all of them are one linear head {"theta": [C, d+1]}.
+A `Method` is a pair of pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x) scores normalised
+features. Nearly all of them are one linear head {"theta": [C, d+1]}.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,8 +52,17 @@ def chosen_record(setting: Setting, logits: Sequence[np.ndarray], folds: Sequenc
     }
 
 
-def by_search(method: "Method", tasks: Sequence[Task], folds: Sequence[Fold], final: Task, budget: int) -> Tuned:
-    """The setting that `search` finds along the method's axes, fitted to everything."""
+class Method(NamedTuple):
+    """kind: "paper" (its baselines), "rival" or "ours". axes: the knobs, in the order they are searched."""
+
+    kind: str
+    axes: tuple[Axis, ...]
+    fit: Callable[[Task, Setting], Fitted]
+    logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
+
+
+def tune(method: Method, tasks: Sequence[Task], folds: Sequence[Fold], final: Task, budget: int) -> Tuned:
+    """The setting that `search` finds along the method's axes by what the folds hold out of the tasks, fitted to the final task."""
 
     def logits(setting):
         return [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(tasks, folds, strict=True)]
@@ -63,17 +72,6 @@ def by_search(method: "Method", tasks: Sequence[Task], folds: Sequence[Fold], fi
     whole = method.fit(final, setting)
     record = chosen_record(setting, logits(setting), folds, trials)
     return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm, "at_edge": at_edge(setting, method.axes)})
-
-
-class Method(NamedTuple):
-    """kind: "paper" (its baselines), "rival" or "ours". axes: the knobs, in the order they are searched. tune(method, tasks, folds,
-    final, budget): fits to the tasks, looks at what the folds hold out, and ends with the classifier of the final task."""
-
-    kind: str
-    axes: tuple[Axis, ...]
-    fit: Callable[[Task, Setting], Fitted]
-    logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
-    tune: Callable[["Method", Sequence[Task], Sequence[Fold], Task, int], Tuned] = by_search
 
 
 def logit_adjusted(theta: np.ndarray, tau: float, counts: np.ndarray) -> np.ndarray:

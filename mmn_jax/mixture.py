@@ -19,7 +19,6 @@ from scipy.optimize import minimize
 
 from mmn_jax.types import Examples
 
-STRENGTH = 8.0  # κ: before any held-out example, a weight is within about a third of 1/H
 TOL = 1e-5  # gradient norm; what float32 still resolves
 CHUNK_FLOATS = 2**24  # of one array that holds every number's part in every logit of a chunk of examples
 
@@ -32,11 +31,11 @@ class Mixture(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Heads fitted to one training set, theta [H, C, d+1], its classes' traits [Q, C], and examples that it didn't see (None: none)."""
+    """Heads fitted to one training set, theta [H, C, d+1], its classes' traits [Q, C], and examples that it didn't see."""
 
     theta: np.ndarray
     traits: np.ndarray
-    held: Examples | None
+    held: Examples
 
 
 def _with_one(traits):
@@ -86,14 +85,16 @@ def _chunks(part, weight, size):
         yield [np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) for array in chunk]
 
 
-def fit_mixture(parts: Sequence[Part], strength: float = STRENGTH) -> Mixture:
-    """The weights that the held-out examples of all parts choose, each class counting the same."""
+def fit_mixture(parts: Sequence[Part], strength: float) -> Mixture:
+    """The weights that the held-out examples of all parts choose, each class counting the same; without any, 1/H each."""
     heads, classes = parts[0].theta.shape[:2]
     traits = len(parts[0].traits)
-    every = np.concatenate([part.held.y for part in parts])
-    counts = np.bincount(every, minlength=classes)
     share = np.zeros((heads, 1 + traits))
     share[:, 0] = 1 / heads
+    every = np.concatenate([part.held.y for part in parts])
+    if len(every) == 0:
+        return Mixture(share, np.zeros(traits + 1))
+    counts = np.bincount(every, minlength=classes)
     centre = np.concatenate([share.ravel(), np.zeros(traits + 1)])
     ridge = strength / len(every)
     size = min(-(-len(every) // len(parts)), max(1, CHUNK_FLOATS // (classes * len(centre))))

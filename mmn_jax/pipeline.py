@@ -23,7 +23,7 @@ from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail, manifest
 from mmn_jax.keys import stream
 from mmn_jax.metamodelnet import banks, meta
-from mmn_jax.methods import Method
+from mmn_jax.methods import Method, tune
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
@@ -128,7 +128,7 @@ def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.T
 
 def methods_of(config: ConfigDict, kind: str) -> dict[str, Method]:
     """Every method of a kind by its name: "paper" (its baselines), "rival" or "ours"."""
-    every = {**rivals.methods(config.heads.l2), "mmn": mmn.method(mmn.members(config.heads.l2))}
+    every = {**rivals.methods(config.heads.l2), "mmn": mmn.method(mmn.members(config.heads.l2), config.heads.l2)}
     return {name: method for name, method in every.items() if method.kind == kind}
 
 
@@ -137,7 +137,7 @@ def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> d
     settings, budget, models = run.config.heads, run.config.tuning.budget, {}
 
     def make(method):
-        return method.tune(method, [tasks(fold.name)[0] for fold in data.folds], data.folds, tasks(data.whole.name)[1], budget)
+        return tune(method, [tasks(fold.name)[0] for fold in data.folds], data.folds, tasks(data.whole.name)[1], budget)
 
     for name, method in run.terminal.track(chosen.items(), "heads"):
         path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)

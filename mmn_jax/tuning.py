@@ -6,7 +6,6 @@ by the mean per-class accuracy of what it predicts for examples that it was not 
 validation set, or every training example by the fold that left it out.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable
@@ -108,9 +107,9 @@ class Head(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a method learns from: normalised examples, their counts [C] by class, a key, and three things made when they are first
-    asked for: model(shrinkage) of the classes, metric(scaling) of the features, and head(name, rule, l2, scaling), a weighted head,
-    remembered by its name (any hashable)."""
+    """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked
+    for: model(shrinkage) of the classes, metric(scaling) of the features, head(name, rule, l2, scaling), a weighted head remembered
+    by its name (any hashable), and once(name, make), anything that doesn't depend on how far heads are solved."""
 
     train: Examples
     counts: np.ndarray
@@ -118,12 +117,24 @@ class Task(NamedTuple):
     model: Callable[[Shrinkage], ClassModel]
     metric: Callable[[Scaling], np.ndarray]
     head: Callable[[Hashable, Rule, float, Scaling], Head]
+    once: Callable[[Hashable, Callable[[], Any]], Any]
 
 
 def _stronger(l2):
     """The next power of ten above l2, None from 1e-2 on."""
     exponent = math.floor(math.log10(l2) + 1e-9) + 1
     return float(f"1e{exponent}") if exponent <= -2 else None
+
+
+def _memory():
+    made = {}
+
+    def once(name, make):
+        if name not in made:
+            made[name] = make()
+        return made[name]
+
+    return once
 
 
 def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = None) -> Task:
@@ -135,8 +146,7 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     """
     classes = int(train.y.max()) + 1
     counts = np.bincount(train.y, minlength=classes)
-    model = functools.cache(functools.partial(class_model, train))
-    metric = functools.cache(lambda scaling: scaling(task))
+    once = _memory() if rough is None else rough.once
     zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
     solved = {}
 
@@ -159,7 +169,13 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
             solved[name, l2, scaling] = Head(theta, float(info.gradient_norm))
         return solved[name, l2, scaling]
 
-    task = Task(train, counts, key, model, metric, head)
+    def model(shrinkage):
+        return once(shrinkage, lambda: class_model(train, shrinkage))
+
+    def metric(scaling):
+        return once(scaling, lambda: scaling(task))
+
+    task = Task(train, counts, key, model, metric, head, once)
     return task
 
 
@@ -232,6 +248,7 @@ def best(trials: Iterable[Trial]) -> Trial:
 def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
     """The knobs with an ordered grid whose chosen value is its first or last: a wider grid might have given another."""
     ordered = [axis for axis in axes if len(axis.values) > 2]
+    ordered = [axis for axis in ordered if setting[axis.name] is not None]
     return [axis.name for axis in ordered if setting[axis.name] in (axis.values[0], axis.values[-1])]
 
 
