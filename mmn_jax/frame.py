@@ -1,8 +1,8 @@
 """A head problem in the coordinates that solvers work in.
 
-b is free, so features are centred without changing the problem; they are then rotated into the eigenbasis of their own
-covariance, which has min(n, d) coordinates that matter: with fewer examples than dimensions all the work happens in sample
-space. Solvers go from one `Point` to the next by `line_search`.
+b is free, so features are centred without changing the problem. With fewer examples than dimensions they span a space of only n
+dimensions, and all the work happens there. `eigenframe` rotates them into the eigenbasis of their covariance, which a
+diagonal preconditioner needs; `spanframe` does no more than it has to. Solvers go from one `Point` to the next by `line_search`.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SETTLED = 0.3  # share of the slope along a step at which it is long enough
 HIGHEST = lax.Precision.HIGHEST  # the optimum must not depend on bf16 or TF32
 
 
@@ -31,15 +30,14 @@ class HeadProblem(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """The problem in the eigenbasis: z = [(x - mean) basis, 1] [n, r+1], weights summing to 1. variance: [r+1] of z's
-    columns, 1 for the last."""
+    """The problem in a basis: z = [(x - mean) basis, 1] [n, r+1], basis [d, r] with orthonormal columns (None: x's own),
+    weights summing to 1, the ridge of each coordinate."""
 
     z: jax.Array
     mean: jax.Array
-    basis: jax.Array
+    basis: jax.Array | None
     weight: jax.Array
     ridge: jax.Array
-    variance: jax.Array
 
 
 class Point(NamedTuple):
@@ -56,42 +54,67 @@ def mm(a, b):
 
 
 def _eigenbasis(x, weight):
-    """Orthonormal eigenvectors [d, r] of the weighted covariance of centred x [n, d], r = min(n, d), and their eigenvalues [r]."""
+    """Orthonormal [d, r] eigenvectors of the weighted covariance of centred x [n, d], r = min(n, d)."""
     n, d = x.shape
     scaled = x * jnp.sqrt(weight)[:, None]
     if n >= d:
-        values, vectors = jnp.linalg.eigh(mm(scaled.T, scaled))
-        return vectors, values
+        return jnp.linalg.eigh(mm(scaled.T, scaled))[1]
     values, vectors = jnp.linalg.eigh(mm(scaled, scaled.T))
     keep = values > values[-1] * 1e-6  # directions the examples do not span get no column
     basis = jnp.where(keep, mm(scaled.T, vectors) / jnp.sqrt(jnp.where(keep, values, 1.0)), 0.0)
     for _ in range(2):  # Newton–Schulz: float32 leaves columns of small eigenvalues up to 6% from orthonormal
         basis = 1.5 * basis - 0.5 * mm(basis, mm(basis.T, basis))
-    return basis, jnp.where(keep, values, 0.0)
+    return basis
 
 
-def make_frame(problem: HeadProblem) -> Frame:
-    """The eigenbasis of one problem."""
+def _spanning_basis(x, weight):
+    """[d, n] basis of the span of centred x [n, d], n < d, by the Cholesky factor of their Gram matrix. Directions in which x has
+    hardly more than 1e-6 of its mean square get columns shorter than 1, which is a stronger ridge where there is nothing to tell."""
+    gram = mm(x, x.T)
+    level = jnp.trace(gram) / len(x)
+    unseen = jnp.outer(weight, weight) / (weight**2).sum()  # x is centred: xᵀ weight = 0
+    factor = jnp.linalg.cholesky(gram + level * (unseen + 1e-6 * jnp.eye(len(x), dtype=x.dtype)))
+    return lax.linalg.triangular_solve(factor, x, left_side=True, lower=True).T
+
+
+def _frame(problem, find_basis):
     weight = problem.weight / problem.weight.sum()
     mean = mm(weight, problem.x)
     centred = problem.x - mean
-    basis, variance = _eigenbasis(centred, weight)
-    ones = jnp.ones((len(centred), 1), centred.dtype)
-    ridge = jnp.full(basis.shape[1] + 1, problem.l2, centred.dtype).at[-1].set(0.0)
-    variance = jnp.append(jnp.maximum(variance, 0.0), 1.0).astype(centred.dtype)
-    return Frame(jnp.concatenate([mm(centred, basis), ones], 1), mean, basis, weight, ridge, variance)
+    basis = find_basis(centred, weight)
+    z = centred if basis is None else mm(centred, basis)
+    ridge = jnp.full(z.shape[1] + 1, problem.l2, centred.dtype).at[-1].set(0.0)
+    return Frame(jnp.concatenate([z, jnp.ones((len(z), 1), z.dtype)], 1), mean, basis, weight, ridge)
+
+
+def eigenframe(problem: HeadProblem) -> Frame:
+    """The eigenbasis of the features' covariance, r = min(n, d)."""
+    return _frame(problem, _eigenbasis)
+
+
+def spanframe(problem: HeadProblem) -> Frame:
+    """The features as they are; with fewer examples than dimensions, a basis of what they span."""
+    n, d = problem.x.shape
+    return _frame(problem, _spanning_basis if n < d else lambda x, weight: None)
 
 
 def into_frame(theta: jax.Array, frame: Frame) -> jax.Array:
     """Rows [C, d+1] as coefficients [C, r+1]."""
-    return jnp.concatenate([mm(theta[:, :-1], frame.basis), (theta[:, -1] + mm(theta[:, :-1], frame.mean))[:, None]], 1)
+    w, bias = theta[:, :-1], theta[:, -1] + mm(theta[:, :-1], frame.mean)
+    return jnp.concatenate([w if frame.basis is None else mm(w, frame.basis), bias[:, None]], 1)
 
 
 def out_of_frame(v: jax.Array, frame: Frame) -> jax.Array:
     """Coefficients [C, r+1] as rows [C, d+1], biases centred."""
-    w = mm(v[:, :-1], frame.basis.T)
+    w = v[:, :-1] if frame.basis is None else mm(v[:, :-1], frame.basis.T)
     bias = v[:, -1] - mm(w, frame.mean)
     return jnp.concatenate([w, (bias - bias.mean())[:, None]], 1)
+
+
+def some(flag: jax.Array, axis: str | None) -> jax.Array:
+    """Whether the flag is set in any problem of the vmapped axis (None: this one's own). A loop that goes on for all of a batch
+    needn't copy the state of those that are done in every step; they have to stand still on their own."""
+    return flag if axis is None else lax.pmax(flag.astype(jnp.int32), axis) > 0
 
 
 def point_at(problem: HeadProblem, frame: Frame, v: jax.Array, logits: jax.Array) -> Point:
@@ -99,21 +122,28 @@ def point_at(problem: HeadProblem, frame: Frame, v: jax.Array, logits: jax.Array
     return _with_gradient(problem, frame, v, logits, jax.nn.softmax(logits + problem.offset, axis=1))
 
 
+def _labels(problem, logits):
+    """[n, C] whether a logit is that of the example's own class; a comparison is fused with what uses it, an index isn't."""
+    return problem.y[:, None] == jnp.arange(logits.shape[1], dtype=problem.y.dtype)
+
+
 def _with_gradient(problem, frame, v, logits, probs):
-    residual = probs.at[jnp.arange(len(probs)), problem.y].add(-1.0)
+    residual = jnp.where(_labels(problem, probs), probs - 1.0, probs)
     gradient = mm((residual * frame.weight[:, None]).T, frame.z) + v * frame.ridge
     return Point(v, logits, probs, gradient)
 
 
-def line_search(problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, limit: int) -> Point:
-    """The Point near the minimum along s, after at most `limit` looks: where the slope is down to a third of its start.
+def line_search(
+    problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, settled: float, limit: int, axis: str | None = None
+) -> Point:
+    """The Point near the minimum along s, after at most `limit` looks: where the slope is down to the share `settled` of its start.
 
     It goes by the slope along s alone, which float32 still resolves where the objective has gone flat, and by logits alone: only
     the one product with s and that of the new gradient are of the size of the data.
     """
     u = mm(frame.z, s.T)
     linear, quadratic = (s * frame.ridge * point.v).sum(), (s * frame.ridge * s).sum()
-    own = (u[jnp.arange(len(u)), problem.y] * frame.weight).sum()
+    own = (jnp.where(_labels(problem, u), u, 0.0).sum(1) * frame.weight).sum()
 
     def slope(t):
         probs = jax.nn.softmax(point.logits + t * u + problem.offset, axis=1)
@@ -122,22 +152,23 @@ def line_search(problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, 
     start = (point.gradient * s).sum()
     zero, one = jnp.zeros_like(start), jnp.ones_like(start)
 
-    def unsettled(state):
+    def unsettled(value):
+        return jnp.abs(value) > settled * jnp.abs(start)
+
+    def go_on(state):
         *_, value, _, k = state
-        return (jnp.abs(value) > SETTLED * jnp.abs(start)) & (k < limit)
+        return some(unsettled(value), axis) & (k < limit)
 
     def look(state):
         (low, below), (high, above), t, value, _, k = state
         ahead = value < 0  # the minimum lies further on
         further = t + (t - low) * jnp.clip(value / (below - value), 0.0, 3.0)
-        lower, upper = (
-            (jnp.where(ahead, t, low), jnp.where(ahead, value, below)),
-            (jnp.where(ahead, high, t), jnp.where(ahead, above, value)),
-        )
-        between = lower[0] + (upper[0] - lower[0]) * jnp.clip(lower[1] / (lower[1] - upper[1]), 0.1, 0.9)
-        t = jnp.where(jnp.isinf(upper[0]), further, between)
-        return lower, upper, t, *slope(t), k + 1
+        low, below = jnp.where(ahead, t, low), jnp.where(ahead, value, below)
+        high, above = jnp.where(ahead, high, t), jnp.where(ahead, above, value)
+        between = low + (high - low) * jnp.clip(below / (below - above), 0.1, 0.9)
+        t = jnp.where(unsettled(value), jnp.where(jnp.isinf(high), further, between), t)
+        return (low, below), (high, above), t, *slope(t), k + 1
 
     state = (zero, start), (jnp.inf * one, one), one, *slope(one), 1
-    _, _, t, _, probs, _ = lax.while_loop(unsettled, look, state)
+    _, _, t, _, probs, _ = lax.while_loop(go_on, look, state)
     return _with_gradient(problem, frame, point.v + t * s, point.logits + t * u, probs)

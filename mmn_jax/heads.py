@@ -4,21 +4,34 @@
 
 Every way of training a head in this project is this problem with other weights ω and offsets a (`weighting.py`). `fit_head`
 solves one problem; callers vmap it. It works in the eigenbasis of the features (`frame.py`), by truncated Newton (`newton.py`)
-or, in a batch, by L-BFGS (`lbfgs.py`).
+or, in a batch, by BFGS (`bfgs.py`).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.frame import HeadProblem, into_frame, make_frame, mm, out_of_frame, point_at
-from mmn_jax.lbfgs import lbfgs
+from mmn_jax.bfgs import bfgs
+from mmn_jax.frame import HeadProblem, eigenframe, into_frame, mm, out_of_frame, point_at, spanframe
 from mmn_jax.newton import newton
 
-__all__ = ["HeadInfo", "HeadProblem", "fit_head", "fit_one", "head_flops", "lbfgs", "newton", "pad_examples"]
+
+class Solver(NamedTuple):
+    """The Frame of a problem, and descend(problem, frame, point, tol) → the Point where the gradient norm is down to tol, the steps
+    and the Hessian products that it took."""
+
+    frame: Callable
+    descend: Callable
+
+
+BATCH = "heads"
+NEWTON = Solver(eigenframe, newton)
+BFGS = Solver(spanframe, bfgs)
+BFGS_BATCH = Solver(spanframe, partial(bfgs, axis=BATCH))
 
 
 def pad_examples(problem: HeadProblem, multiple: int = 512) -> HeadProblem:
@@ -42,22 +55,23 @@ class HeadInfo(NamedTuple):
     products: jax.Array
 
 
-def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solver: Callable = newton) -> tuple[jax.Array, HeadInfo]:
+def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solver: Solver = NEWTON) -> tuple[jax.Array, HeadInfo]:
     """Fits one head, starting from theta.
 
     Args:
       problem: the data of one `HeadProblem`.
       theta: [C, d+1] rows [W b] to start from; zeros will do.
       tol: the gradient norm, over [W b] and for the mean loss, to stop at.
-      solver: newton suits one large problem, lbfgs a vmapped batch of small ones; both end after a number of steps, too.
+      solver: NEWTON suits one large problem, BFGS small ones, BFGS_BATCH many of them vmapped under the axis name `BATCH`.
+        All end after a number of steps, too.
 
     Returns:
       theta [C, d+1] with biases centred over classes (W is centred by ℓ > 0), and a
       `HeadInfo`, whose gradient_norm tells whether tol was reached.
     """
-    frame = make_frame(problem)
+    frame = solver.frame(problem)
     v = into_frame(theta, frame)
-    point, steps, products = solver(problem, frame, point_at(problem, frame, v, mm(frame.z, v.T)), tol)
+    point, steps, products = solver.descend(problem, frame, point_at(problem, frame, v, mm(frame.z, v.T)), tol)
     log_probs = jax.nn.log_softmax(point.logits + problem.offset, axis=1)
     loss = -(frame.weight * log_probs[jnp.arange(len(log_probs)), problem.y]).sum()
     objective = loss + 0.5 * (frame.ridge * point.v**2).sum()

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.heads import HeadInfo, HeadProblem, fit_head, fit_one, lbfgs
+from mmn_jax.heads import BATCH, BFGS_BATCH, HeadInfo, HeadProblem, fit_head, fit_one
 from mmn_jax.types import Bank, Examples
 
 
@@ -114,9 +114,9 @@ def _fit_chunk(key, subsets, x, y, start, shots, l2, tol):
     def one(s):
         index = draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel()
         problem = HeadProblem(x[index], labels, jnp.ones(len(index)), jnp.zeros(len(start)), l2)
-        return fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=lbfgs)
+        return fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=BFGS_BATCH)
 
-    return jax.vmap(one)(subsets)
+    return jax.vmap(one, axis_name=BATCH)(subsets)
 
 
 def _fit_target(pool, plan):

@@ -2,7 +2,7 @@
 
     θ̂_c = Σ_h (s_h · [1, φ_c]) θ_c^h + [0, t · [φ_c, φ_c1²]]
 
-    minimise over s, t:  mean_c mean_{j∈c} CE(θ̂ x_j, y_j) + (κ/2n) (Σ_h ‖s_h − [1/H, 0]‖² + ‖t‖²)
+    minimise over s, t:  mean_c mean_{j∈c} CE(θ̂ x_j, y_j) + (κ/2) (Σ_h ‖s_h − [1/H, 0]‖² + ‖t‖²)
 
 φ_c are traits of class c, such as the logarithm of its examples. No class has a weight of its own: what is learned is a
 few dozen numbers, by a convex problem (stacked generalisation, Wolpert 1992), from any classes that have held-out examples.
@@ -96,7 +96,6 @@ def fit_mixture(parts: Sequence[Part], strength: float) -> Mixture:
         return Mixture(share, np.zeros(traits + 1))
     counts = np.bincount(every, minlength=classes)
     centre = np.concatenate([share.ravel(), np.zeros(traits + 1)])
-    ridge = strength / len(every)
     size = min(-(-len(every) // len(parts)), max(1, CHUNK_FLOATS // (classes * len(centre))))
     work = []
     for part in parts:
@@ -110,7 +109,7 @@ def fit_mixture(parts: Sequence[Part], strength: float) -> Mixture:
         sums = [_derivatives(jnp.asarray(numbers, jnp.float32), *chunk) for chunk in work]
         value, slope, hessian = (np.sum([np.asarray(each, np.float64) for each in one], axis=0) for one in zip(*sums, strict=True))
         away = numbers - centre
-        return value + 0.5 * ridge * away @ away, slope + ridge * away, hessian + ridge * np.eye(len(centre))
+        return value + 0.5 * strength * away @ away, slope + strength * away, hessian + strength * np.eye(len(centre))
 
     solved = minimize(
         lambda p: at(p.tobytes())[:2],

@@ -100,6 +100,6 @@ def fit(settings: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
 
 def method(settings: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
-    strength = Axis("strength", (30.0, 120.0, 500.0), 120.0)
+    strength = Axis("strength", (3.0, 1.0, 0.3, 0.1), 0.3)
     alone = Axis("alone", (None, *_ridges(grid)), None)
-    return Method("ours", (strength, alone, tau_axis(-0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, settings))
+    return Method("ours", (strength, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, settings))

@@ -25,7 +25,7 @@ def problem(x, y, classes, weight=None, offset=None, l2=1e-3):
     return HeadProblem(jnp.asarray(x), jnp.asarray(y), *(jnp.asarray(v, jnp.float32) for v in (weight, offset, l2)))
 
 
-def solve(p, classes, tol=1e-6, solver=heads.newton):
+def solve(p, classes, tol=1e-6, solver=heads.NEWTON):
     theta, info = fit(p, jnp.zeros((classes, p.x.shape[1] + 1)), tol, solver=solver)
     assert info.gradient_norm <= tol
     return np.asarray(theta), info
@@ -62,7 +62,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("solver", [heads.newton, heads.lbfgs])
+@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
 @pytest.mark.parametrize("l2", [1e-2, 1e-4])
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_scikit_learn(case, l2, solver):
@@ -107,16 +107,17 @@ def test_reported_norm_is_the_true_gradient_norm(counts, dim):
 def test_with_fewer_examples_than_dimensions_the_basis_is_orthonormal():
     x, _ = blobs(2, [20, 20], 64)
     x = x * np.logspace(0, -3.5, 64, dtype=np.float32)  # small eigenvalues, which float32 resolves badly
-    basis = np.asarray(frame._eigenbasis(jnp.asarray(x - x.mean(0)), jnp.full(40, 1 / 40))[0])
+    basis = np.asarray(frame._eigenbasis(jnp.asarray(x - x.mean(0)), jnp.full(40, 1 / 40)))
     kept = np.abs(basis).max(0) > 0
     np.testing.assert_allclose(basis[:, kept].T @ basis[:, kept], np.eye(kept.sum()), atol=2e-3)
     assert kept.sum() > 10
 
 
-@pytest.mark.parametrize("solver", [heads.newton, heads.lbfgs])
+@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
 def test_an_iteration_cap_shows_in_the_reported_norm(solver):
     x, y = blobs(2, [50, 20, 10], 8)
-    _, info = jax.jit(lambda p, t: fit_head(p, t, 1e-7, solver=partial(solver, max_steps=1)))(problem(x, y, 3, l2=1e-6), jnp.zeros((3, 9)))
+    capped = solver._replace(descend=partial(solver.descend, max_steps=1))
+    _, info = jax.jit(partial(fit_head, tol=1e-7, solver=capped))(problem(x, y, 3, l2=1e-6), jnp.zeros((3, 9)))
     assert info.gradient_norm > 1e-7 and info.steps == 1
 
 
@@ -127,6 +128,21 @@ def test_vmapped_problems_are_the_single_ones():
     for i, l2 in enumerate(strengths):
         single, _ = solve(problem(x, y, 3, l2=l2), 3)
         np.testing.assert_allclose(batch[0][i], single, atol=2e-2 * np.abs(single).max())
+
+
+def test_a_batch_solves_each_problem_as_if_it_were_alone():
+    x, y = blobs(3, [6, 5, 4], 30)
+    strengths = jnp.array([1e-1, 1e-5, 1e-3])
+
+    def fit_batch(values):
+        one = lambda l2: fit_head(problem(x, y, 3)._replace(l2=l2), jnp.zeros((3, 31)), 1e-5, solver=heads.BFGS_BATCH)  # noqa: E731
+        return jax.vmap(one, axis_name=heads.BATCH)(values)
+
+    theta, info = fit_batch(strengths)
+    for i in range(3):
+        alone, its = fit_batch(strengths[i : i + 1])
+        np.testing.assert_allclose(theta[i], alone[0], atol=1e-4 * np.abs(alone).max())
+        assert info.steps[i] == its.steps[0] and info.gradient_norm[i] <= 1e-5
 
 
 @settings(max_examples=10, deadline=None)
@@ -161,7 +177,7 @@ def test_rows_are_centred_over_classes():
     np.testing.assert_allclose(theta.sum(0), 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("solver", [heads.newton, heads.lbfgs])
+@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
 def test_separable_data_constant_and_duplicate_features_stay_finite(solver):
     x, y = blobs(5, [5] * 4, 6, spread=0.01)
     x = np.concatenate([x, x[:, :2], np.zeros((len(x), 1), np.float32)], 1)
