@@ -4,7 +4,7 @@
 
 Coordinates are scaled by (a λ)^−½, so that a step of length 1 is about right from the start on: a = (1 − 1/C)/C is the curvature of
 the softmax where nothing is known yet, λ the variance of the features where classes differ, 1 for the bias. With that, a longer memory
-and an exacter line search save next to no steps.
+saves next to no steps.
 """
 
 import jax
@@ -13,7 +13,7 @@ from jax import lax
 
 from mmn_jax.frame import Frame, HeadProblem, Point, line_search, mm, some
 
-SETTLED = 0.9  # a step is cut or lengthened only where the slope at its end is more than this share of the one at its start
+SETTLED = 0.3  # share of the slope along a step at which it is long enough
 LINE_LIMIT = 3  # looks along one step
 
 
@@ -22,7 +22,7 @@ def _scale(frame, point):
     classes, slopes = point.v.shape[0], point.gradient[:, :-1]
     along = mm(frame.z[:, :-1], slopes.T)
     spread = (frame.weight @ along**2).sum() / jnp.maximum((slopes**2).sum(), 1e-30)
-    variance = jnp.ones_like(frame.ridge).at[:-1].set(jnp.maximum(spread, 1e-12))
+    variance = jnp.ones_like(frame.ridge).at[:-1].set(jnp.maximum(2 * spread, 1e-12))  # the largest are well above this mean
     return ((1 - 1 / classes) / classes * variance + frame.ridge) ** -0.5
 
 
