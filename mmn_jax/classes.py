@@ -96,15 +96,10 @@ def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
     return ClassModel(basis, basis.T @ within, np.maximum(spread[::-1], 0.0), centre)
 
 
-def posterior_means(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """[C, d] whitened v: what the means [C, d] of `counts` [C] examples say of m_c − μ; of numpy or of JAX arrays."""
-    noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
-    return (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
-
-
 def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """[C, d+1] rows of classes whose `counts` [C] examples have these means [C, d]; of numpy or of JAX arrays."""
-    shrunk = posterior_means(model, means, counts)
+    noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
+    shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
     w = shrunk @ model.basis.T
     return means.__array_namespace__().concat([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], axis=1)
 

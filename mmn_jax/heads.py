@@ -3,8 +3,8 @@
     minimise over W, b:  Σ_j ω_j · CE(W x_j + b + a_j, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
 
 Every way of training a head in this project is this problem with other weights ω and offsets a (`weighting.py`). `fit_head`
-solves one problem; callers vmap it. It works in the eigenbasis of the features (`frame.py`), by truncated Newton (`newton.py`)
-or, in a batch, by BFGS (`bfgs.py`).
+solves one problem; callers vmap it. A large one is solved in the eigenbasis of its features (`frame.py`) by truncated Newton
+(`newton.py`), a batch of small ones by BFGS (`bfgs.py`).
 """
 
 from collections.abc import Callable

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.heads import BATCH, BFGS_BATCH, HeadInfo, HeadProblem, fit_head, fit_one
+from mmn_jax.heads import BATCH, BFGS_BATCH, HeadInfo, HeadProblem, fit_head, fit_one, pad_examples
 from mmn_jax.types import Bank, Examples
 
 
@@ -90,9 +90,10 @@ def bank_pool(train: Examples, counts: np.ndarray, shots: int) -> Pool:
     """The Pool of H_2k, on the device."""
     classes = shot_classes(counts, shots)
     pool = class_pool(train, classes)
-    spare = -len(pool.y) % 512
-    x, y = np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
-    return Pool(*jax.device_put((x, y, np.cumsum(counts[classes]) - counts[classes])), classes)
+    weight, no_offset = np.ones(len(pool.y), np.float32), np.zeros(len(classes), np.float32)
+    padded = pad_examples(HeadProblem(pool.x, pool.y, weight, no_offset, 0.0))
+    labels = jnp.where(padded.weight > 0, padded.y, len(classes))
+    return Pool(padded.x, labels, jnp.asarray(np.cumsum(counts[classes]) - counts[classes]), classes)
 
 
 def chunk_size(pool: Pool, plan: BankPlan) -> int:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mmn_jax.frame import HIGHEST, Frame, HeadProblem, Point, line_search, mm
+from mmn_jax.frame import HIGHEST, Frame, HeadProblem, Point, line_search, mm, point_at
 
 SETTLED = 0.3  # share of the slope along a step at which it is long enough
 LINE_LIMIT = 30  # looks along one step
@@ -15,8 +15,6 @@ BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it th
 BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block whole; the rest by their diagonal
 STALE = 20  # Hessian products in one Newton step that call for fresh blocks
 PATIENCE = 3 * STALE  # products that a step may take while diagonals are all there is
-
-
 MAX_PRODUCTS = 500  # in one Newton step
 
 
@@ -107,8 +105,8 @@ def _newton_direction(frame, point, preconditioner, tolerance, limit):
 
 def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_steps: int = 100) -> tuple[Point, jax.Array, jax.Array]:
     """The Point where the gradient norm is down to tol, the Newton steps and the Hessian products that it took."""
-    cold = jnp.full_like(point.probs, 1 / point.probs.shape[1]).at[jnp.arange(len(point.probs)), problem.y].add(-1.0)
-    scale = jnp.linalg.norm(mm((cold * frame.weight[:, None]).T, frame.z))  # of the gradient at no weights at all
+    cold = point_at(problem, frame, jnp.zeros_like(point.v), jnp.zeros_like(point.logits))
+    scale = jnp.linalg.norm(cold.gradient)
 
     def unfinished(state):
         point, _, steps, _, _ = state

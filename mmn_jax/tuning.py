@@ -148,7 +148,7 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     counts = np.bincount(train.y, minlength=classes)
     once = _memory() if rough is None else rough.once
     zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
-    solved = {}
+    solved = _memory()
 
     def start(name, rule, drawn, l2, scaling):
         if rough is not None:
@@ -163,11 +163,12 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
         return theta
 
     def head(name, rule, l2, scaling):
-        if (name, l2, scaling) not in solved:
+        def solve():
             drawn = rule(key, train.y, counts)
             theta, info = fit_weighted(train, drawn, l2, start(name, rule, drawn, l2, scaling), tol, metric(scaling))
-            solved[name, l2, scaling] = Head(theta, float(info.gradient_norm))
-        return solved[name, l2, scaling]
+            return Head(theta, float(info.gradient_norm))
+
+        return solved((name, l2, scaling), solve)
 
     def model(shrinkage):
         return once(shrinkage, lambda: class_model(train, shrinkage))
@@ -247,8 +248,7 @@ def best(trials: Iterable[Trial]) -> Trial:
 
 def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
     """The knobs with an ordered grid whose chosen value is its first or last: a wider grid might have given another."""
-    ordered = [axis for axis in axes if len(axis.values) > 2]
-    ordered = [axis for axis in ordered if setting[axis.name] is not None]
+    ordered = [axis for axis in axes if len(axis.values) > 2 and setting[axis.name] is not None]
     return [axis.name for axis in ordered if setting[axis.name] in (axis.values[0], axis.values[-1])]
 
 

@@ -134,9 +134,10 @@ def test_a_batch_solves_each_problem_as_if_it_were_alone():
     x, y = blobs(3, [6, 5, 4], 30)
     strengths = jnp.array([1e-1, 1e-5, 1e-3])
 
-    def fit_batch(values):
-        one = lambda l2: fit_head(problem(x, y, 3)._replace(l2=l2), jnp.zeros((3, 31)), 1e-5, solver=heads.BFGS_BATCH)  # noqa: E731
-        return jax.vmap(one, axis_name=heads.BATCH)(values)
+    def fit_ridge(l2):
+        return fit_head(problem(x, y, 3)._replace(l2=l2), jnp.zeros((3, 31)), 1e-5, solver=heads.BFGS_BATCH)
+
+    fit_batch = jax.vmap(fit_ridge, axis_name=heads.BATCH)
 
     theta, info = fit_batch(strengths)
     for i in range(3):
