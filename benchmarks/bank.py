@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, flags
 from scipy.special import softmax
 
-from mmn_jax import kshot
+from mmn_jax import kshot, mesh
 from mmn_jax.heads import head_flops
 from mmn_jax.results import markdown
 from mmn_jax.tuning import normalisation
@@ -39,7 +39,7 @@ flags.DEFINE_list("classes", ["100", "397"], "C")
 flags.DEFINE_float("ridge", 0.01, "ρ of the summed loss.")
 flags.DEFINE_float("tol", 1e-4, "Gradient norm of the mean loss.")
 flags.DEFINE_float("seconds", 10.0, "That a bank is timed for, at least.")
-flags.DEFINE_integer("memory_mb", 512, "Of the heads solved at once.")
+flags.DEFINE_integer("memory_mb", 24, "Of the heads solved at once.")
 flags.DEFINE_bool("rival", True, "Time scikit-learn, too.")
 
 SOLVERS = ("lbfgs", "newton-cg")
@@ -88,12 +88,13 @@ class Timed(NamedTuple):
 def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
     """The bank's heads, compiled beforehand."""
     plan = kshot.BankPlan(case.k, 1, FLAGS.ridge, FLAGS.tol, FLAGS.tol, FLAGS.memory_mb << 20)
-    pool = kshot.bank_pool(train, counts, case.k)
-    size = kshot.chunk_size(pool, plan._replace(subsets=10**6))
+    devices = mesh.all_devices()
+    pool = kshot.bank_pool(train, counts, case.k, devices)
+    size = kshot.chunk_size(pool.shape, plan._replace(subsets=10**6), devices.size)
     key, norm, flops, heads, spent = jax.random.key(0), 0.0, 0.0, 0, 0.0
     for first in itertools.count(0, size):
         began = time.perf_counter()
-        _, info = jax.block_until_ready(kshot.fit_chunk(key, first + jnp.arange(size), pool, plan))
+        _, info = jax.block_until_ready(kshot.fit_chunk(key, first + np.arange(size), pool, plan, devices))
         if first == 0:  # compiled now
             continue
         spent += time.perf_counter() - began

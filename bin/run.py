@@ -1,22 +1,23 @@
 """Flags to pipeline: python bin/run.py --stage=meta [--config=configs/NAME.py] [--workdir=DIR]."""
 
-import os
 import signal
 import sys
 from pathlib import Path
 
-import jax
 from absl import flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
-from mmn_jax import artifacts, pipeline, report, results
+from mmn_jax import artifacts, mesh, pipeline, report, results
+from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("help", False, "This text.")
 flags.DEFINE_enum("stage", "meta", pipeline.STAGES, "What to run, after what it needs; meta also prints the table.")
+flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0 of several that run together; auto: JAX finds it out (TPU pods, Slurm).")
+flags.DEFINE_integer("processes", None, "How many there are.")
+flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 flags.DEFINE_string("workdir", "", "Where artefacts and results go (default: runs/NAME of the config).")
 
 
@@ -42,24 +43,22 @@ def parse(argv):
 
 def show(config, stage, workdir):
     """Runs the stage and prints what it gave."""
-    workdir = artifacts.writable_directory(workdir)
-    terminal = pipeline.Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None))
+    if FLAGS.coordinator:
+        mesh.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+    workdir, terminal = artifacts.writable_directory(workdir), make_terminal(mesh.first_process())
     seeds = pipeline.run_seeds(config, workdir, terminal, stage)
     if seeds:
         table = results.collect(seeds, config)
         results.write(workdir, table, seeds)
-        print(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
-    print(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
+        terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
+    terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
     if stage in ("report", "all"):
-        print(f"report: {report.write(workdir)}")
+        terminal.say(f"report: {report.write(workdir)}")
 
 
 def main(argv):
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
-    if jax.config.jax_compilation_cache_dir is None:  # compiled programs are kept between runs
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmn_jax"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    mesh.keep_programs()
     try:
         if {"-h", "-help", "--help", "--help=true"} & set(argv):
             print(f"{__doc__}\n{FLAGS.main_module_help()}")

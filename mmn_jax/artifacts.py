@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mmn_jax.mesh import agreed, first_process
 from mmn_jax.types import BadInput
 
 Arrays = dict[str, Any]
@@ -59,7 +60,7 @@ def digest(*parts: Any) -> str:
 
 def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[Arrays, Record]:
     """The artefact at `directory`, made and saved first where it is missing; its record gains the seconds that took."""
-    if not directory.exists():
+    if not agreed(directory.exists()):
         start = time.perf_counter()
         arrays, record = make()
         save(directory, arrays, {**record, "seconds": round(time.perf_counter() - start, 2)})
@@ -79,13 +80,17 @@ def writable_directory(path: str | Path) -> Path:
         raise BadInput(f"--workdir={path}: cannot be made ({error.strerror})") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise BadInput(f"--workdir={path}: cannot be written to")
-    for leftover in path.glob("seed-*/*.orbax-checkpoint-tmp*"):
+    if not first_process():
+        return path
+    for leftover in path.glob("seed-*/**/*.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
     return path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all; the first process does."""
+    if not first_process():
+        return
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     part.replace(path)

@@ -15,7 +15,7 @@ def default() -> ConfigDict:
     c.seeds = ()  # several seeds to run and aggregate, e.g. (0, 1, 2); empty: just `seed`
 
     c.data = ConfigDict()
-    c.data.source = "glyphs"  # glyphs: the embedded default; npz: a file of features at data.path
+    c.data.source = "glyphs"  # glyphs: the embedded default; npz: a file of features at data.path; synthetic: made-up ones
     c.data.path = ""
     c.data.validation = "set"  # what knobs are chosen on; set: the file's or one taken from train; train: folds of the tail itself
     c.data.val_per_class = 20  # taken from train where the file has no validation set
@@ -24,6 +24,12 @@ def default() -> ConfigDict:
     c.data.longtail = ConfigDict()
     c.data.longtail.imbalance = placeholder(float)  # n_max / n_min; unset: the file's own counts stand
     c.data.longtail.max_per_class = placeholder(int)  # n_max; unset: the largest class's count
+    c.data.synthetic = ConfigDict()  # the shape of made-up features, that of SUN-397-LT
+    c.data.synthetic.classes = 397
+    c.data.synthetic.dim = 2048
+    c.data.synthetic.largest = 1132  # examples of the largest class
+    c.data.synthetic.median = 47
+    c.data.synthetic.test_per_class = 40
 
     c.tuning = ConfigDict()
     c.tuning.budget = 18  # settings that every method may try
@@ -39,7 +45,7 @@ def default() -> ConfigDict:
     c.kshot.subsets = (32, 16, 8)  # S at k = 1, 2, and 4 and above; the paper: 1000, 500, 200
     c.kshot.l2 = 1e-6  # ridge of the bank for the mean loss of the whole training set
     c.kshot.tol = 1e-4  # gradient norm of every head
-    c.kshot.memory_mb = 512  # of the heads solved at once
+    c.kshot.memory_mb = 0  # of the heads that a device solves at once; 0: what is fast there, 24 on a CPU, 4096 elsewhere
 
     c.meta = ConfigDict()
     c.meta.split = "recursive"  # the paper's; fixed: one block on one k, its ablation
@@ -51,6 +57,7 @@ def default() -> ConfigDict:
     c.meta.strength = (0.5, 0.75, 1.0)  # how much of the movement is applied, candidates; 1 is the paper's
     c.meta.held_out = 0.2  # share of the classes that decide when a stage stops
     c.meta.batch = 256  # examples in the task loss
+    c.meta.memory_mb = 1024  # of the heads that training draws from; a larger bank is read from the disk as training goes on
     c.meta.steps = 200  # at most, in a stage
     c.meta.every = 10  # steps between looks at the held-out classes
     c.meta.patience = 3  # looks without a better one that end a stage
@@ -84,7 +91,8 @@ _RULES = {
         lambda seeds: len(set(seeds)) == len(seeds) and all(isinstance(v, int) and 0 <= v < 2**31 for v in seeds),
         "must list different integers from 0 to 2^31 - 1",
     ),
-    "data.source": (lambda v: v in ("glyphs", "npz"), "must be glyphs or npz"),
+    **{f"data.synthetic.{name}": _AT_LEAST_1 for name in ("classes", "dim", "largest", "median", "test_per_class")},
+    "data.source": (lambda v: v in ("glyphs", "npz", "synthetic"), "must be glyphs, npz or synthetic"),
     "data.validation": (lambda v: v in ("set", "train"), "must be set or train"),
     "data.folds": (_one(lambda v: v >= 2), "must be at least 2"),
     "tuning.budget": _AT_LEAST_1,
@@ -96,7 +104,7 @@ _RULES = {
     "kshot.subsets": (lambda v: len(v) > 0 and all(isinstance(s, int) and s >= 1 for s in v), "must list integers from 1 up"),
     "kshot.l2": _POSITIVE,
     "kshot.tol": _POSITIVE,
-    "kshot.memory_mb": _AT_LEAST_1,
+    "kshot.memory_mb": (_one(lambda v: v >= 0), "must be from 0 up"),
     "meta.split": (lambda v: v in ("recursive", "fixed"), "must be recursive or fixed"),
     "meta.fixed_shots": _AT_LEAST_1,
     "meta.width": _AT_LEAST_1,
@@ -106,6 +114,7 @@ _RULES = {
     "meta.strength": _NOT_NEGATIVES,
     "meta.held_out": (_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5"),
     "meta.batch": _AT_LEAST_1,
+    "meta.memory_mb": _AT_LEAST_1,
     "meta.steps": _AT_LEAST_1,
     "meta.every": _AT_LEAST_1,
     "meta.patience": _AT_LEAST_1,

@@ -169,7 +169,7 @@ def held_out_score(regressor: Regressor, variables: Variables, context: Context,
 
 def compile_programs(regressor: Regressor, batch: int) -> Programs:
     """Those of a regressor on mixed-shot episodes, for `stagewise.train_stage`."""
-    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor))
+    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor), jax.device_put)
 
 
 def fit_regressor(
@@ -190,4 +190,4 @@ def fit_regressor(
     compiled = compile_programs(regressor, batch)
     start = jax.jit(regressor.init, static_argnums=1)(begin, RegressorSpec(data.theta.shape[2], 0))
     schedule = {"steps": 400, "every": 20, "patience": 3} | schedule
-    return [train_stage(compiled, start, hyper, draws, context, data, **schedule)[0] for hyper in candidates]
+    return [train_stage(compiled, start, hyper, draws, context, lambda _: data, **schedule)[0] for hyper in candidates]

@@ -29,13 +29,14 @@ class Solver(NamedTuple):
 
 
 BATCH = "heads"
+PAD = 512  # examples are filled up to a multiple, so that similar sizes share one compiled program
 NEWTON = Solver(eigenframe, newton)
 BFGS = Solver(spanframe, bfgs)
 BFGS_BATCH = Solver(spanframe, partial(bfgs, axis=BATCH))
 
 
-def pad_examples(problem: HeadProblem, multiple: int = 512) -> HeadProblem:
-    """The same problem with examples of weight 0 added up to a multiple, so that similar sizes share one compiled program."""
+def pad_examples(problem: HeadProblem, multiple: int = PAD) -> HeadProblem:
+    """The same problem with examples of weight 0 added up to a multiple."""
     n = len(problem.y)
     extra = -n % multiple
 

@@ -8,15 +8,16 @@ its examples and the ridge doesn't depend on how many other examples the head sa
 A draw depends on (seed, k, s) alone, whatever the chunking.
 """
 
-from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from mmn_jax.heads import BATCH, BFGS_BATCH, HeadInfo, HeadProblem, fit_head, fit_one, pad_examples
+from mmn_jax.heads import BATCH, BFGS_BATCH, PAD, HeadInfo, HeadProblem, fit_head, fit_one
+from mmn_jax.mesh import EACH, SAME, gathered, replicated
 from mmn_jax.types import Bank, Examples
 
 
@@ -47,10 +48,10 @@ def draw_subset(key: jax.Array, y: jax.Array, start: jax.Array, shots: int) -> j
 
 
 def head_bytes(examples: int, dim: int, classes: int, pool: int) -> int:
-    """A forecast of the working memory of one head: its draw from the pool, features, their curvature, and the arrays of logits."""
+    """A forecast of the working memory of one head: its draw from the pool, features in and out of the frame, logits, coefficients."""
     rank = min(examples, dim) + 1
-    solve = 2 * examples * dim + 2 * examples * rank + 10 * examples * classes + 10 * classes * rank + 3 * rank * rank
-    return 4 * (6 * pool + solve)
+    span = 3 * rank * rank if examples < dim else 0
+    return 4 * (6 * pool + 3 * examples * dim + 4 * examples * classes + 4 * classes * rank + classes * dim + span)
 
 
 class BankPlan(NamedTuple):
@@ -86,67 +87,81 @@ class Pool(NamedTuple):
         return (*self.x.shape, len(self.start))
 
 
-def bank_pool(train: Examples, counts: np.ndarray, shots: int) -> Pool:
-    """The Pool of H_2k, on the device."""
+def pool_size(examples: int) -> int:
+    """How many rows the Pool of so many examples has."""
+    return int(examples + -examples % PAD)
+
+
+def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Pool:
+    """The Pool of H_2k, on every device."""
     classes = shot_classes(counts, shots)
     pool = class_pool(train, classes)
-    weight, no_offset = np.ones(len(pool.y), np.float32), np.zeros(len(classes), np.float32)
-    padded = pad_examples(HeadProblem(pool.x, pool.y, weight, no_offset, 0.0))
-    labels = jnp.where(padded.weight > 0, padded.y, len(classes))
-    return Pool(padded.x, labels, jnp.asarray(np.cumsum(counts[classes]) - counts[classes]), classes)
+    spare = pool_size(len(pool.y)) - len(pool.y)
+    x, y = np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
+    start = (np.cumsum(counts[classes]) - counts[classes]).astype(np.int32)
+    return Pool(*replicated(mesh, (x, y, start)), classes)
 
 
-def chunk_size(pool: Pool, plan: BankPlan) -> int:
-    """How many heads the plan's memory holds at once."""
-    examples, dim, classes = pool.shape
-    return int(np.clip(plan.memory // head_bytes(plan.shots * classes, dim, classes, examples), 1, plan.subsets))
+def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int:
+    """How many heads the plan's memory of every device holds at once, drawn from a Pool of this shape."""
+    examples, dim, classes = shape
+    each = plan.memory // head_bytes(plan.shots * classes, dim, classes, examples)
+    return devices * int(np.clip(each, 1, -(-plan.subsets // devices)))
 
 
-def fit_chunk(key: jax.Array, subsets: jax.Array, pool: Pool, plan: BankPlan) -> tuple[jax.Array, HeadInfo]:
-    """Rows [s, C, d+1] and infos of the heads with these indices [s]; subset i uses fold_in(key, i)."""
-    ridge = jnp.float32(plan.ridge / (plan.shots * len(pool.start)))
-    return _fit_chunk(key, subsets, pool.x, pool.y, pool.start, plan.shots, ridge, plan.tol)
+def fit_chunk(key: jax.Array, subsets: np.ndarray, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[jax.Array, HeadInfo]:
+    """Rows [s, C, d+1] and infos of the heads with these indices [s], shared out over the mesh; subset i uses fold_in(key, i)."""
+    ridge = np.float32(plan.ridge / (plan.shots * len(pool.start)))
+    return _fit_chunk(key, subsets, pool.x, pool.y, pool.start, ridge, np.float32(plan.tol), plan.shots, mesh)
 
 
-@partial(jax.jit, static_argnames="shots")
-def _fit_chunk(key, subsets, x, y, start, shots, l2, tol):
-    labels = jnp.repeat(jnp.arange(len(start)), shots)
+@partial(jax.jit, static_argnames=("shots", "mesh"))
+def _fit_chunk(key, subsets, x, y, start, l2, tol, shots, mesh):
+    def heads(subsets, key, x, y, start, l2, tol):
+        labels = jnp.repeat(jnp.arange(len(start)), shots)
 
-    def one(s):
-        index = draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel()
-        problem = HeadProblem(x[index], labels, jnp.ones(len(index)), jnp.zeros(len(start)), l2)
-        return fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=BFGS_BATCH)
+        def one(s):
+            index = draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel()
+            problem = HeadProblem(x[index], labels, jnp.ones(len(index)), jnp.zeros(len(start)), l2)
+            return fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=BFGS_BATCH)
 
-    return jax.vmap(one, axis_name=BATCH)(subsets)
+        return jax.vmap(one, axis_name=BATCH)(subsets)
 
-
-def _fit_target(pool, plan):
-    """θ*: the head of the whole pool."""
-    held = (pool.y < len(pool.start)).astype(jnp.float32)
-    labels = jnp.minimum(pool.y, len(pool.start) - 1)
-    problem = HeadProblem(pool.x, labels, held, jnp.zeros(len(pool.start)), jnp.float32(plan.ridge) / held.sum())
-    return fit_one(problem, jnp.zeros((len(pool.start), pool.x.shape[1] + 1)), plan.target_tol)
+    # a device goes on until its own heads are done: nothing is exchanged, and `some` asks only those
+    shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 6), out_specs=EACH, check_vma=False)
+    return shared(subsets, key, x, y, start, l2, tol)
 
 
-def fit_bank(
-    key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan, track: Callable[[Iterable], Iterable] = lambda chunks: chunks
-) -> tuple[Bank, BankInfo]:
-    """The bank of one k.
+def fit_target(pool: Pool, plan: BankPlan) -> tuple[np.ndarray, HeadInfo]:
+    """θ* [C, d+1], the rows of the head of the whole pool."""
+    x, y, start = jax.device_get((pool.x, pool.y, pool.start))
+    held = (y < len(start)).astype(np.float32)
+    problem = HeadProblem(x, np.minimum(y, len(start) - 1), held, np.zeros(len(start), np.float32), np.float32(plan.ridge / held.sum()))
+    return jax.device_get(fit_one(problem, np.zeros((len(start), x.shape[1] + 1), np.float32), plan.target_tol))
+
+
+def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[np.ndarray, HeadInfo]:
+    """As many heads from `first` on as the plan's memory holds at once, on the host. key: the stream of this k."""
+    size = chunk_size(pool.shape, plan, mesh.size)
+    index = np.minimum(np.arange(first, first + size), plan.subsets - 1)  # the last are filled up, then cut
+    solved = gathered(fit_chunk(key, index, pool, plan, mesh))
+    return jax.tree.map(lambda field: field[: plan.subsets - first], solved)
+
+
+def fit_bank(key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan, mesh: Mesh) -> tuple[Bank, BankInfo]:
+    """The bank of one k, all of it in memory.
 
     Args:
       key: the stream of this k; subset s uses fold_in(key, s).
       train: normalised examples. counts: [C] of them by class.
-      track: wraps the iterable of chunks, for a progress bar.
     """
-    pool = bank_pool(train, counts, plan.shots)
-    chunk = chunk_size(pool, plan)
-    rows, infos = [], []
-    for first in track(range(0, plan.subsets, chunk)):
-        index = jnp.minimum(jnp.arange(first, first + chunk), plan.subsets - 1)  # the last chunk is filled up, then cut
-        theta, info = jax.device_get(fit_chunk(key, index, pool, plan))
-        keep = min(chunk, plan.subsets - first)
-        rows.append(theta[:keep])
-        infos.append(jax.tree.map(lambda field, keep=keep: field[:keep], info))
-    target, target_info = jax.device_get(_fit_target(pool, plan))
-    info = BankInfo(jax.tree.map(lambda *parts: np.concatenate(parts), *infos), target_info)
-    return Bank(plan.shots, pool.classes, np.concatenate(rows), target), info
+    pool = bank_pool(train, counts, plan.shots, mesh)
+    chunks = [fit_heads(key, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
+    theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    target, target_info = fit_target(pool, plan)
+    return in_memory(plan.shots, pool.classes, theta, target), BankInfo(info, target_info)
+
+
+def in_memory(shots: int, classes: np.ndarray, theta: np.ndarray, target: np.ndarray) -> Bank:
+    """The Bank of heads theta [S, C_k, d+1]."""
+    return Bank(shots, classes, len(theta), lambda first, stop: theta[first:stop], target)

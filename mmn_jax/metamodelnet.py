@@ -14,60 +14,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
+from jax.sharding import Mesh
 
-from mmn_jax import artifacts, kshot, stagewise, tuning, weighting
+from mmn_jax import artifacts, stagewise, tuning, weighting
+from mmn_jax.banks import Banks, banks
 from mmn_jax.chain import block_movement, residual_chain
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.keys import stream
+from mmn_jax.mesh import all_devices
 from mmn_jax.methods import chosen_record, linear_logits
 from mmn_jax.regressor import Context, Regressor, RegressorSpec
 from mmn_jax.run import Data, Model, Run, make_model, warn_unless_solved
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.tuning import Fold
-from mmn_jax.types import Bank
-
-
-def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
-    """The ladder of k this run climbs; () where too few classes have examples enough."""
-    enough = max(5, min(config.kshot.min_classes, len(counts) // 4))
-    if config.meta.split == "recursive":
-        return kshot.shot_ladder(counts, enough, config.kshot.top)
-    k = config.meta.fixed_shots
-    return (k,) if len(kshot.shot_classes(counts, k)) >= enough else ()
-
-
-def _bank_plan(run, part, shots):
-    """The plan of a bank and the artefact that holds it."""
-    settings = run.config.kshot
-    subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
-    plan = kshot.BankPlan(
-        shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, settings.memory_mb << 20
-    )
-    return plan, run.path(f"bank-{shots}", part.name, plan._replace(memory=0))
-
-
-def banks(run: Run, part: Fold) -> list[Bank]:
-    """The bank of every k of the ladder."""
-    tol, counts = run.config.kshot.tol, np.bincount(part.train.y)
-    made = []
-    for shots in shots_used(run.config, counts):
-        plan, path = _bank_plan(run, part, shots)
-        classes = kshot.shot_classes(counts, shots)
-        run.terminal.say(f"  k = {shots}: {plan.subsets} heads of the {len(classes)} classes with {2 * shots} examples or more")
-
-        def make(plan=plan):
-            key = stream(run.seed, "kshot", plan.shots)
-            bank, info = kshot.fit_bank(key, part.train, counts, plan, lambda chunks: run.terminal.track(chunks, f"kshot k={plan.shots}"))
-            norms = {"gradient_norm": float(info.heads.gradient_norm.max()), "target_gradient_norm": float(info.target.gradient_norm)}
-            arrays = {"classes": bank.classes, "theta": bank.theta, "target": bank.target}
-            return arrays, {**norms, "products": float(info.heads.products.mean())}
-
-        arrays, record = artifacts.cached(path, make)
-        warn_unless_solved(run, f"a head of k = {shots}", record["gradient_norm"], tol, "kshot.tol")
-        warn_unless_solved(run, f"θ* of k = {shots}", record["target_gradient_norm"], plan.target_tol, "heads.final_tol")
-        made.append(Bank(shots, **arrays))
-    return made
 
 
 class Trained(NamedTuple):
@@ -86,23 +45,27 @@ def _candidates(settings):
     return [stagewise.Hyper(*map(float, point)) for point in itertools.product(settings.task_weight, settings.rate, settings.decay)]
 
 
-def chain(run: Run, part: Fold, all_banks: list[Bank]) -> Trained:
+def chain(run: Run, part: Fold, made: Banks, mesh: Mesh) -> Trained:
     """The residual chain of every candidate, trained back to front; each saved after each stage."""
     settings, train, counts = run.config.meta, part.train, np.bincount(part.train.y)
+    all_banks = made.every
     ladder = tuple(bank.shots for bank in all_banks)
     regressor = residual_chain(ladder, settings.width)
     candidates = _candidates(settings)
     context = Context(None, jnp.zeros(len(counts), jnp.int32))
     unit = stagewise.row_unit(all_banks)
     held = stagewise.held_out_classes(counts, settings.held_out)
-    rungs = [stagewise.make_rung(stream(run.seed, "held out", bank.shots), bank, train, counts, held, unit) for bank in all_banks]
-    programs = stagewise.compile_programs(regressor, settings.batch)
-    bank_plans = [_bank_plan(run, part, k)[1] for k in ladder]
+    window = _window(all_banks, settings.memory_mb << 20)
+    programs = stagewise.compile_programs(regressor, settings.batch, mesh)
     used = {name: settings[name] for name in ("width", "held_out", "batch", "steps", "every", "patience")}
 
     @functools.cache
     def fresh(i):
         return jax.jit(regressor.init, static_argnums=1)(stream(run.seed, "chain", i), RegressorSpec(train.x.shape[1] + 1, i))
+
+    @functools.lru_cache(maxsize=1)  # candidates of a stage share them
+    def lessons(i):
+        return stagewise.make_lessons(stream(run.seed, "held out"), all_banks[i:], train, counts, held, unit, mesh, window)
 
     def train_one(i, hyper, trained):
         variables, report = stagewise.train_stage(
@@ -111,25 +74,31 @@ def chain(run: Run, part: Fold, all_banks: list[Bank]) -> Trained:
             hyper,
             stream(run.seed, "episodes", i),
             context,
-            tuple(rungs[i:]),
+            lessons(i),
             steps=settings.steps,
             every=settings.every,
             patience=settings.patience,
             track=lambda steps: run.terminal.track(steps, f"meta stage {i}, λ = {hyper.task_weight:g}"),
         )
-        return variables, {"best_step": report.best_step, "held_out": report.curve.tolist()}
+        return jax.device_get(variables), {"best_step": report.best_step, "held_out": report.curve.tolist()}
 
-    trained, names = [None] * len(candidates), []
-    seconds = sum(artifacts.restore_record(path)["seconds"] for path in bank_plans)
+    trained, names, seconds = [None] * len(candidates), [], made.seconds
     for i in reversed(range(len(ladder))):
         seen = int((~held[all_banks[i].classes]).sum())
         run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(all_banks[i].classes) - seen} held out")
-        paths = [run.path(f"chain-{i}", [path.name for path in bank_plans], used, hyper) for hyper in candidates]
+        paths = [run.path(f"chain-{i}", made.names, used, hyper) for hyper in candidates]
         work = zip(paths, candidates, trained, strict=True)
         saved = [artifacts.cached(path, partial(train_one, i, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
         seconds += sum(record["seconds"] for _, record in saved)
     return Trained(regressor, candidates, trained, names, unit, context, seconds)
+
+
+def _window(all_banks, memory):
+    """How many heads of every bank the memory holds at once, None for all."""
+    if sum(bank.subsets * bank.target.nbytes for bank in all_banks) <= memory:
+        return None
+    return max(1, memory // sum(bank.target.nbytes for bank in all_banks))
 
 
 class Moved(NamedTuple):
@@ -161,13 +130,14 @@ def move(run: Run, part: Fold, task: Callable[[], tuning.Task]) -> Moved:
     """MetaModelNet on one training set: banks, chain, and the plain head of the bank's own ridge, whose rows it moves: they
     differ from the bank's in their shots, not in their regularisation."""
     run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
-    all_banks = banks(run, part)
-    ladder = tuple(bank.shots for bank in all_banks)
+    mesh = all_devices()
+    made = banks(run, part, mesh)
+    ladder = tuple(bank.shots for bank in made.every)
     counts = np.bincount(part.train.y)
     options = itertools.product(_candidates(run.config.meta), (True, False), run.config.meta.strength)
     settings = [{**hyper._asdict(), "many_shot_keep": keep, "strength": float(strength)} for hyper, keep, strength in options]
     run.terminal.say(f"seed {run.seed}: meta")
-    trained = chain(run, part, all_banks) if ladder else None
+    trained = chain(run, part, made, mesh) if ladder else None
 
     def make():
         theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, tuning.unscaled)

@@ -33,7 +33,10 @@ def fit_member(task: Task, member: Setting) -> Fitted:
     row prior; with both 1 that is the plain ridge."""
     shrinkage = Shrinkage(member["within"], member["between"])
     if "l2" not in member:
-        return linear(bayesian_rows(task.model(shrinkage), class_means(*task.train, len(task.counts)), task.counts))
+        made = task.once(
+            ("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), class_means(*task.train, len(task.counts)), task.counts)
+        )
+        return linear(made)
     scaling = unscaled if shrinkage == (1, 1) else RowPrior(shrinkage)
     head = task.head("plain", weighting.plain, member["l2"], scaling)
     return linear(logit_adjusted(head.theta, 1.0, task.counts), head)
@@ -100,6 +103,6 @@ def fit(settings: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
 
 def method(settings: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
-    strength = Axis("strength", (3.0, 1.0, 0.3, 0.1), 0.3)
+    strength = Axis("strength", (10.0, 3.0, 1.0, 0.3), 1.0)
     alone = Axis("alone", (None, *_ridges(grid)), None)
     return Method("ours", (strength, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, settings))

@@ -18,11 +18,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, mmn, rivals, tuning
+from mmn_jax.banks import banks
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
-from mmn_jax.data import glyphs, longtail, manifest
+from mmn_jax.data import glyphs, longtail, manifest, synthetic
 from mmn_jax.keys import stream
-from mmn_jax.metamodelnet import banks, meta
+from mmn_jax.mesh import all_devices
+from mmn_jax.metamodelnet import meta
 from mmn_jax.methods import Method, tune
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
 from mmn_jax.tuning import Fold
@@ -33,10 +35,10 @@ STAGES = ("split", "heads", "kshot", "meta", "eval", "report", "all")
 
 def load_features(config: ConfigDict) -> FeatureSet:
     """The FeatureSet that config.data names."""
-    if config.data.source == "glyphs":
+    if config.data.source != "npz":
         if config.data.path:
             raise BadInput(f"--config.data.path={config.data.path}: this recipe has its own features; use --config=configs/own_features.py")
-        return glyphs.load()
+        return glyphs.load() if config.data.source == "glyphs" else synthetic.make("synthetic", **config.data.synthetic)
     if not config.data.path:
         raise BadInput("--config.data.path: give the npz file with your features")
     return feature_files.load_npz(config.data.path)
@@ -175,7 +177,7 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
     models = heads(run, data, tasks, methods_of(run.config, "paper"))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
-        banks(run, data.whole)
+        banks(run, data.whole, all_devices())
     if upto < STAGES.index("meta"):
         return None
     models["metamodelnet"] = meta(run, data, tasks, models["plain"])

@@ -1,5 +1,6 @@
 """From results.json to a page: the table in Markdown and a figure of accuracy against training count."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def accuracy_by_count(table: dict[str, Any], shown: tuple[str, ...] = ("plain", 
 def write(workdir: Path) -> Path:
     """Writes report.md and accuracy_by_count.png beside results.json, and returns the page."""
     table = results.read(workdir)
-    accuracy_by_count(table).savefig(workdir / "accuracy_by_count.png", dpi=150)
+    picture = io.BytesIO()
+    accuracy_by_count(table).savefig(picture, dpi=150)
+    artifacts.write_bytes(workdir / "accuracy_by_count.png", picture.getvalue())
     page = workdir / "report.md"
     seeds = ", ".join(map(str, table["seeds"]))
     text = (

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from mmn_jax import artifacts, tuning
 from mmn_jax.tuning import Fold
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 4  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 5  # part of every hash: artefacts of another layout are made anew
 
 
 class Terminal(NamedTuple):
@@ -19,6 +20,13 @@ class Terminal(NamedTuple):
 
     say: Callable[[str], None]
     track: Callable[[Iterable, str], Iterable]
+
+
+def make_terminal(shown: bool) -> Terminal:
+    """One that prints to the standard output, with progress bars where that is a terminal; or shows nothing."""
+    if not shown:
+        return Terminal(lambda line: None, lambda items, name: items)
+    return Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None))
 
 
 class Run(NamedTuple):

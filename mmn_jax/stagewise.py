@@ -8,7 +8,7 @@ one random subset of every k and a fresh minibatch of examples a step. Some clas
 of all of it: their rows decide when a stage stops.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
+from mmn_jax.heads import PAD
 from mmn_jax.kshot import class_pool
+from mmn_jax.mesh import replicated, shared_rows
 from mmn_jax.regressor import Context, Regressor, Variables
 from mmn_jax.types import Bank, Examples
 
-PAD = 512  # rungs hold multiples of so many examples
 WARM = 10  # episodes whose rows a stage's running statistics see before its first look
 
 
@@ -34,23 +36,30 @@ class Hyper(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """What one k brings to training, rows divided by `unit`; classes that train come first, those held out last.
+    """What one k brings to training; classes that train come first, those held out last, each by falling counts.
 
-    shots: [C_k] all k. theta: [S, seen, d+1]. target: [C_k, d+1]. x, y: the `examples` of the
-    classes that train, then padding, so that seeds share compiled programs. held_theta: [heads, C_k, d+1],
-    held_x, held_y: what held-out classes are judged by. Labels are positions among the C_k classes.
+    shots: [C_k] all k. theta: [S, seen, d+1] heads to draw from. target: [C_k, d+1]. examples: how many of the shared examples
+    are of its classes. held_theta: [heads, C_k, d+1], held_x, held_y: what held-out classes are judged by. Labels are positions among
+    the C_k classes.
     """
 
-    unit: jax.Array
     shots: jax.Array
     theta: jax.Array
     target: jax.Array
-    x: jax.Array
-    y: jax.Array
     examples: jax.Array
     held_theta: jax.Array
     held_x: jax.Array
     held_y: jax.Array
+
+
+class Lessons(NamedTuple):
+    """What a stage trains on: its rungs, rows divided by `unit`, and the examples x [n, d], y [n] of the classes that train.
+    These lie by falling counts of their classes, so that those of every rung come first, then padding, so that seeds share programs."""
+
+    unit: jax.Array
+    x: jax.Array
+    y: jax.Array
+    rungs: tuple[Rung, ...]
 
 
 class State(NamedTuple):
@@ -82,32 +91,67 @@ def row_unit(banks: Iterable[Bank]) -> float:
     return float(np.sqrt(np.mean([np.mean(np.square(bank.target)) for bank in banks])))
 
 
-def make_rung(
-    key: jax.Array, bank: Bank, train: Examples, counts: np.ndarray, held: np.ndarray, unit: float, queries: int = 512, heads: int = 8
-) -> Rung:
-    """A bank as a Rung; held-out classes are judged by `heads` heads and `queries` examples."""
-    order = np.argsort(held[bank.classes], kind="stable")
-    classes = bank.classes[order]
+def make_lessons(
+    key: jax.Array,
+    banks: Sequence[Bank],
+    train: Examples,
+    counts: np.ndarray,
+    held: np.ndarray,
+    unit: float,
+    mesh: Mesh,
+    window: int | None = None,
+) -> Callable[[int], Lessons]:
+    """What a stage learns from the banks of its rungs, on every device: window number → Lessons with the next `window` heads of
+    every bank, all of one shape. Without a window they are the same all along, with all heads."""
+    order = np.lexsort((-counts, held))
+    pool = class_pool(train, order[~held[order] & np.isin(order, banks[0].classes)])
+    spare = -len(pool.y) % PAD
+    rungs = tuple(_rung(jax.random.fold_in(key, bank.shots), bank, train, order, held, unit) for bank in banks)
+    shared = Lessons(np.float32(unit), np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare)), rungs)
+    shared = replicated(mesh, shared)
+
+    def theta(bank, number):
+        size = bank.subsets if window is None else min(window, bank.subsets)
+        begin = number * size % bank.subsets
+        after = bank.heads(0, max(0, begin + size - bank.subsets))  # past the last one comes the first
+        place = _places(bank, order)
+        rows = np.concatenate([bank.heads(begin, min(begin + size, bank.subsets)), after])
+        return rows[:, place[~held[bank.classes[place]]]] / np.float32(unit)
+
+    def lessons(number):
+        thetas = replicated(mesh, [theta(bank, number) for bank in banks])
+        return shared._replace(rungs=tuple(rung._replace(theta=rows) for rung, rows in zip(shared.rungs, thetas, strict=True)))
+
+    if window is not None:
+        return lessons
+    every = lessons(0)
+    return lambda number: every
+
+
+def _places(bank, order):
+    """Where the bank has its classes, in the order of all classes."""
+    place = np.full(len(order), -1)
+    place[bank.classes] = np.arange(len(bank.classes))
+    return place[order][place[order] >= 0]
+
+
+def _rung(key, bank, train, order, held, unit, queries=512, heads=8):
+    """The Rung of a bank without its heads; held-out classes are judged by `heads` heads and `queries` examples."""
+    place = _places(bank, order)
+    classes = bank.classes[place]
     seen = int((~held[classes]).sum())
-    pool = class_pool(train, classes)
-    inside = pool.y < seen
-    outside = np.flatnonzero(~inside)
-    chosen = np.resize(outside[np.asarray(jax.random.permutation(key, len(outside)))], queries)  # cycles where there are fewer
-    extra = -int(inside.sum()) % PAD
-    theta = np.asarray(bank.theta)[:, order] / np.float32(unit)
-    rung = Rung(
-        np.float32(unit),
+    outside = class_pool(train, classes[seen:])
+    chosen = np.resize(np.asarray(jax.random.permutation(key, len(outside.y))), queries)  # cycles where there are fewer
+    judging = bank.heads(0, min(heads, bank.subsets))[:, place] / np.float32(unit)
+    return Rung(
         np.full(len(classes), bank.shots, np.int32),
-        theta[:, :seen],
-        np.asarray(bank.target)[order] / np.float32(unit),
-        np.pad(pool.x[inside], ((0, extra), (0, 0))),
-        np.pad(pool.y[inside], (0, extra)),
-        np.int32(inside.sum()),
-        theta[np.arange(heads) % len(theta)],
-        pool.x[chosen],
-        pool.y[chosen],
+        judging[:, :seen],
+        np.asarray(bank.target)[place] / np.float32(unit),
+        np.int32(np.isin(train.y, classes[:seen]).sum()),
+        judging[np.arange(heads) % len(judging)],
+        outside.x[chosen],
+        outside.y[chosen] + np.int32(seen),
     )
-    return jax.tree.map(jnp.asarray, rung)
 
 
 def task_loss(theta: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -147,8 +191,9 @@ def draw_episode(key: jax.Array, rungs: tuple[Rung, ...], batch: int) -> tuple[j
     return jax.random.randint(subset, subsets.shape, 0, subsets), jax.random.randint(query, (len(rungs), batch), 0, pools[:, None])
 
 
-def _objective(regressor, batch, params, state, hyper, key, context, rungs):
+def _objective(regressor, batch, params, state, hyper, key, context, lessons):
     """The paper's loss on one episode, and the variables after it."""
+    unit, x, y, rungs = lessons
     episode = draw_episode(key, rungs, batch)
     thetas = [rung.theta[s] for rung, s in zip(rungs, episode[0], strict=True)]
     shots = [rung.shots[: len(theta)] for rung, theta in zip(rungs, thetas, strict=True)]
@@ -156,7 +201,7 @@ def _objective(regressor, batch, params, state, hyper, key, context, rungs):
     total = 0.0
     for rung, moved, index in zip(rungs, heads, episode[1], strict=True):
         total += relative_row_loss(moved, rung.target[: len(moved)])
-        total += hyper.task_weight * mean_task_loss(rung.unit * moved, rung.x[index], rung.y[index])
+        total += hyper.task_weight * mean_task_loss(unit * moved, x[index], y[index])
     return total / len(rungs), variables
 
 
@@ -176,21 +221,22 @@ def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, 
     return State({**variables, "params": optax.apply_updates(params, update)}, optimiser)
 
 
-def held_out_score(regressor: Regressor, variables: Variables, context: Context, rungs: tuple[Rung, ...]) -> jax.Array:
+def held_out_score(regressor: Regressor, variables: Variables, context: Context, lessons: Lessons) -> jax.Array:
     """[2] mean row loss and task loss of held-out classes: their regressed rows among the θ* of the classes that train."""
+    rungs = lessons.rungs
 
     def one(thetas):
         heads, _ = _pack(regressor, variables, thetas, [rung.shots for rung in rungs], context, False)
-        return jnp.stack([_held_out_losses(rung, moved) for rung, moved in zip(rungs, heads, strict=True)])
+        return jnp.stack([_held_out_losses(rung, moved, lessons.unit) for rung, moved in zip(rungs, heads, strict=True)])
 
     return jax.vmap(one)([rung.held_theta for rung in rungs]).mean((0, 1))
 
 
-def _held_out_losses(rung, moved):
+def _held_out_losses(rung, moved, unit):
     seen = rung.theta.shape[1]
     mixed = jnp.concatenate([rung.target[:seen], moved[seen:]])
     rows = relative_row_loss(moved[seen:], rung.target[seen:])
-    return jnp.stack([rows, mean_task_loss(rung.unit * mixed, rung.held_x, rung.held_y)])
+    return jnp.stack([rows, mean_task_loss(unit * mixed, rung.held_x, rung.held_y)])
 
 
 def _overlay(fresh, trained):
@@ -207,20 +253,23 @@ def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
 
 class Programs(NamedTuple):
     """The two compiled functions of a stage, shared by all candidates: step(state, hyper, key, context, data) → State, and
-    score(variables, context, data) → [2] the row loss and task loss of held-out classes."""
+    score(variables, context, data) → [2] the row loss and task loss of held-out classes; place(arrays) puts them where data are."""
 
     step: Callable
     score: Callable
+    place: Callable
 
 
-def compile_programs(regressor: Regressor, batch: int) -> Programs:
-    """Those of a regressor in the paper's training."""
-    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor))
+def compile_programs(regressor: Regressor, batch: int, mesh: Mesh) -> Programs:
+    """Those of a regressor in the paper's training, its rows shared out over the mesh."""
+    regressor = shared_rows(regressor, mesh)
+    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor), partial(replicated, mesh))
 
 
-def programs(objective: Callable, score: Callable) -> Programs:
+def programs(objective: Callable, score: Callable, place: Callable) -> Programs:
     """The compiled step on an objective, and the compiled score."""
-    return Programs(jax.jit(partial(train_step, objective)), jax.jit(score))
+    step = partial(train_step, objective)
+    return Programs(jax.jit(lambda *args: place(step(*args))), jax.jit(score), place)
 
 
 def train_stage(
@@ -229,7 +278,7 @@ def train_stage(
     hyper: Hyper,
     key: jax.Array,
     context: Context,
-    data: Any,
+    data: Callable[[int], Any],
     *,
     steps: int,
     every: int,
@@ -237,21 +286,22 @@ def train_stage(
     track: Callable[[Iterable], Iterable] = lambda steps: steps,
 ) -> tuple[Variables, StageReport]:
     """One stage: at most `steps`, held-out classes looked at every `every` and after the last, the best
-    variables kept; over when none of the last `patience` looks was better."""
+    variables kept; over when none of the last `patience` looks was better. data(i) is what the steps before look i + 1 learn from."""
+    current, context = data(0), programs.place(context)
 
     def look(variables):
-        rows, task = np.asarray(programs.score(variables, context, data))
+        rows, task = np.asarray(programs.score(variables, context, current))
         score = float(rows + hyper.task_weight * task)
         return score if np.isfinite(score) else np.inf
 
-    state = State(variables, _optimiser(hyper).init(variables["params"]))
+    state = programs.place(State(variables, _optimiser(hyper).init(variables["params"])))
     warm = state
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
-        warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, data)
+        warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
     state = state._replace(variables=warm.variables)
     best, best_step, curve = state.variables, 0, [look(state.variables)]
     for i in track(range(1, steps + 1)):
-        state = programs.step(state, hyper, jax.random.fold_in(key, i), context, data)
+        state = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
         if i % every and i < steps:
             continue
         curve.append(look(state.variables))
@@ -259,4 +309,5 @@ def train_stage(
             best, best_step = state.variables, i
         if i - best_step >= patience * every:
             break
+        current = data(i // every)
     return best, StageReport(best_step, np.array(curve))

@@ -3,9 +3,9 @@
 source → FeatureSet → LongTail → heads θ → Bank → Regressor variables → transferred θ̂ → scores
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 
@@ -58,14 +58,15 @@ class MixedBank(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """All k-shot heads of one k.
+    """All k-shot heads of one k; they may lie on a disk.
 
-    shots: k. classes: [C_k] the class set H_2k. theta: [S, C_k, d+1] rows of S heads, each
-    fitted to k examples of every class. target: [C_k, d+1] rows θ* of the head fitted to
-    everything these classes have.
+    shots: k. classes: [C_k] the class set H_2k. subsets: S. heads: heads(first, stop) → [stop − first, C_k, d+1] rows of these
+    of the S heads, each fitted to k examples of every class. target: [C_k, d+1] rows θ* of the head fitted to everything these
+    classes have.
     """
 
     shots: int
     classes: np.ndarray
-    theta: jax.Array
-    target: jax.Array
+    subsets: int
+    heads: Callable[[int, int], np.ndarray]
+    target: np.ndarray

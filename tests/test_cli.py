@@ -24,9 +24,13 @@ def command(*flags):
     return [sys.executable, str(ROOT / "bin" / "run.py"), *flags]
 
 
+def environment():
+    """That of a user: without the strict settings of the tests."""
+    return {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")}
+
+
 def run(*flags, cwd=None):
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")}
-    return subprocess.run(command(*flags), capture_output=True, text=True, cwd=cwd or ROOT, env=env)
+    return subprocess.run(command(*flags), capture_output=True, text=True, cwd=cwd or ROOT, env=environment())
 
 
 def own(feature_file, workdir, *flags):

@@ -71,7 +71,9 @@ def test_training_helps_the_classes_that_it_never_saw(make):
     start = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
     programs = episodes.compile_programs(regressor, 64)
     settings = {"steps": 150, "every": 10, "patience": 3}
-    trained, report = stagewise.train_stage(programs, start, stagewise.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, DATA, **settings)
+    trained, report = stagewise.train_stage(
+        programs, start, stagewise.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, **settings
+    )
     before, after = (episodes.held_out_score(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
     assert after < before and report.best_step > 0
     np.testing.assert_allclose(before, episodes.held_out_score(identity(), {"params": {}}, CONTEXT, DATA).sum(), rtol=1e-5)

@@ -10,8 +10,10 @@ from scipy.special import log_softmax
 
 from mmn_jax import stagewise
 from mmn_jax.chain import residual_chain
+from mmn_jax.kshot import in_memory
+from mmn_jax.mesh import all_devices
 from mmn_jax.regressor import Context, RegressorSpec
-from mmn_jax.types import Bank, Examples
+from mmn_jax.types import Examples
 
 LADDER, DIM, CLASSES = (1, 2), 6, 20
 COUNTS = np.full(CLASSES, 10)
@@ -24,7 +26,7 @@ def shifted_bank(shots, seed=0, subsets=6):
     """θ* = θ_k + 1 in every entry: a movement that is the same for all classes, so held-out ones can profit."""
     target = np.random.default_rng(seed).normal(size=(CLASSES, DIM + 1)).astype(np.float32)
     noise = 0.05 * np.random.default_rng(seed + 1).normal(size=(subsets, CLASSES, DIM + 1)).astype(np.float32)
-    return Bank(shots, np.arange(CLASSES), target - 1 + noise, target)
+    return in_memory(shots, np.arange(CLASSES), target - 1 + noise, target)
 
 
 @pytest.fixture(autouse=True)
@@ -35,22 +37,28 @@ def standard_promotion(request):
         yield
 
 
-def make_rungs(unit):
+def make_lessons(unit, window=None):
     rng = np.random.default_rng(0)
     train = Examples(rng.normal(size=(200, DIM)).astype(np.float32), np.repeat(np.arange(CLASSES), 10).astype(np.int32))
     held = stagewise.held_out_classes(COUNTS, 0.25)
-    return tuple(stagewise.make_rung(jax.random.key(1), shifted_bank(k), train, COUNTS, held, unit) for k in LADDER)
+    banks = [shifted_bank(k) for k in LADDER]
+    return stagewise.make_lessons(jax.random.key(1), banks, train, COUNTS, held, unit, all_devices(), window)
+
+
+def late(lessons):
+    """Those of the last rung alone."""
+    return lessons._replace(rungs=lessons.rungs[1:])
 
 
 @pytest.fixture(scope="module")
-def rungs():
-    return make_rungs(1.0)
+def lessons():
+    return make_lessons(1.0)(0)
 
 
-def train(variables, rungs, hyper, key=0, **settings):
-    programs = stagewise.compile_programs(CHAIN, 16)
+def train(variables, lessons, hyper, key=0, **settings):
+    programs = stagewise.compile_programs(CHAIN, 16, all_devices())
     settings = {"steps": 60, "every": 10, "patience": 3} | settings
-    return stagewise.train_stage(programs, variables, hyper, jax.random.key(key), CONTEXT, rungs, **settings)
+    return stagewise.train_stage(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: lessons, **settings)
 
 
 def begin(first, trained=None):
@@ -60,69 +68,69 @@ def begin(first, trained=None):
 ROWS_ONLY = stagewise.Hyper(0.0, 1e-2, 1e-4)
 
 
-def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(rungs):
-    _, report = train(begin(1), rungs[1:], ROWS_ONLY, steps=200)
+def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(lessons):
+    _, report = train(begin(1), late(lessons), ROWS_ONLY, steps=200)
     assert report.curve.min() < 0.3 * report.curve[0]
 
 
-def test_kept_variables_are_those_of_the_best_look(rungs):
-    variables, report = train(begin(1), rungs[1:], ROWS_ONLY)
-    score = stagewise.held_out_score(CHAIN, variables, CONTEXT, rungs[1:])
+def test_kept_variables_are_those_of_the_best_look(lessons):
+    variables, report = train(begin(1), late(lessons), ROWS_ONLY)
+    score = stagewise.held_out_score(CHAIN, variables, CONTEXT, late(lessons))
     np.testing.assert_allclose(score[0], report.curve.min(), rtol=1e-5)
     assert report.best_step == 10 * report.curve.argmin()
 
 
-def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(rungs):
+def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(lessons):
     start = begin(1)
-    variables, report = train(start, rungs[1:], stagewise.Hyper(0.0, 10.0, 0.0), patience=2)
+    variables, report = train(start, late(lessons), stagewise.Hyper(0.0, 10.0, 0.0), patience=2)
     assert report.best_step == 0 and len(report.curve) == 3
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
 
-def test_an_earlier_stage_starts_from_the_trained_later_blocks(rungs):
-    late, _ = train(begin(1), rungs[1:], ROWS_ONLY)
-    start = begin(0, late)
-    jax.tree.map(np.testing.assert_array_equal, start["params"]["block_1"], late["params"]["block_1"])
-    assert set(start["params"]) == {"block_0", "block_1"} and set(late["params"]) == {"block_1"}
-    fine_tuned, report = train(start, rungs, ROWS_ONLY)
+def test_an_earlier_stage_starts_from_the_trained_later_blocks(lessons):
+    trained, _ = train(begin(1), late(lessons), ROWS_ONLY)
+    start = begin(0, trained)
+    jax.tree.map(np.testing.assert_array_equal, start["params"]["block_1"], trained["params"]["block_1"])
+    assert set(start["params"]) == {"block_0", "block_1"} and set(trained["params"]) == {"block_1"}
+    fine_tuned, report = train(start, lessons, ROWS_ONLY)
     assert report.best_step > 0
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), fine_tuned["params"]["block_1"], late["params"]["block_1"])
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), fine_tuned["params"]["block_1"], trained["params"]["block_1"])
     assert max(jax.tree.leaves(moved)) > 0
 
 
-def test_the_same_key_gives_the_same_bits(rungs):
-    first, second = (train(begin(1), rungs[1:], stagewise.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
+def test_the_same_key_gives_the_same_bits(lessons):
+    first, second = (train(begin(1), late(lessons), stagewise.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-def test_held_out_classes_take_no_part_in_training(rungs):
-    rung = rungs[0]
+def test_held_out_classes_take_no_part_in_training(lessons):
+    rung = lessons.rungs[0]
     seen = rung.theta.shape[1]
-    assert int(rung.y.max()) < seen <= int(rung.held_y.min())
+    assert int(lessons.y.max()) < seen <= int(rung.held_y.min())
     scrambled = rung._replace(target=rung.target.at[seen:].set(99.0), held_x=rung.held_x * 0, held_theta=rung.held_theta * 0)
     state = stagewise.State(begin(0), stagewise._optimiser(ROWS_ONLY).init(begin(0)["params"]))
     step = jax.jit(lambda s, r: stagewise.train_step(OBJECTIVE, s, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
-    jax.tree.map(np.testing.assert_array_equal, step(state, (rung, rungs[1])), step(state, (scrambled, rungs[1])))
+    jax.tree.map(np.testing.assert_array_equal, step(state, lessons), step(state, lessons._replace(rungs=(scrambled, lessons.rungs[1]))))
 
 
-def test_the_unit_of_the_rows_changes_no_loss(rungs):
+def test_the_unit_of_the_rows_changes_no_loss(lessons):
     variables = begin(0)
     rest = {"batch_stats": variables["batch_stats"]}
     hyper, key = stagewise.Hyper(1.0, 0.0, 0.0), jax.random.key(0)
-    plain, scaled = (OBJECTIVE(variables["params"], rest, hyper, key, CONTEXT, r)[0] for r in (rungs, make_rungs(7.0)))
+    plain, scaled = (OBJECTIVE(variables["params"], rest, hyper, key, CONTEXT, r)[0] for r in (lessons, make_lessons(7.0)(0)))
     np.testing.assert_allclose(scaled, plain, rtol=1e-5)
-    scores = [stagewise.held_out_score(CHAIN, variables, CONTEXT, r) for r in (rungs, make_rungs(7.0))]
+    scores = [stagewise.held_out_score(CHAIN, variables, CONTEXT, r) for r in (lessons, make_lessons(7.0)(0))]
     np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
-def test_the_last_step_is_looked_at_too(rungs):
-    _, report = train(begin(1), rungs[1:], ROWS_ONLY, steps=7, every=100)
+def test_the_last_step_is_looked_at_too(lessons):
+    _, report = train(begin(1), late(lessons), ROWS_ONLY, steps=7, every=100)
     assert len(report.curve) == 2 and report.best_step == 7
 
 
-def test_a_stage_that_diverges_keeps_its_start(rungs):
+def test_a_stage_that_diverges_keeps_its_start(lessons):
     start = begin(1)
-    variables, report = train(start, rungs[1:], stagewise.Hyper(0.0, 1e30, 0.0), patience=2)
+    variables, report = train(start, late(lessons), stagewise.Hyper(0.0, 1e30, 0.0), patience=2)
     assert report.best_step == 0 and np.isinf(report.curve[1:]).all()
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
@@ -142,21 +150,21 @@ def test_held_out_classes_are_spread_over_the_counts():
 
 
 @pytest.mark.strict
-def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(rungs):
+def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(lessons):
     variables = begin(0)
     rest = {"batch_stats": variables["batch_stats"]}
-    episode = stagewise.draw_episode(jax.random.key(0), rungs, 16)
+    episode = stagewise.draw_episode(jax.random.key(0), lessons.rungs, 16)
 
     def loss(params, weight):
-        return OBJECTIVE(params, rest, stagewise.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, rungs)[0]
+        return OBJECTIVE(params, rest, stagewise.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, lessons)[0]
 
     losses = [jax.jit(loss)(variables["params"], weight) for weight in (0.0, 1.0)]
     rows, task = 0.0, 0.0
-    for rung, subset, index in zip(rungs, *episode, strict=True):
+    for rung, subset, index in zip(lessons.rungs, *episode, strict=True):
         theta, target = np.asarray(rung.theta[subset]), np.asarray(rung.target)[: rung.theta.shape[1]]
         rows += ((theta - target) ** 2).sum(1).mean() / (target**2).sum(1).mean() / 2
-        logits = np.asarray(rung.x[index]) @ theta[:, :-1].T + theta[:, -1]
-        task -= log_softmax(logits, axis=1)[np.arange(16), np.asarray(rung.y[index])].mean() / 2
+        logits = np.asarray(lessons.x[index]) @ theta[:, :-1].T + theta[:, -1]
+        task -= log_softmax(logits, axis=1)[np.arange(16), np.asarray(lessons.y[index])].mean() / 2
     np.testing.assert_allclose(losses, [rows, rows + task], rtol=1e-5)  # the untrained chain is the identity
     jax.jit(jax.grad(loss))(variables["params"], 1.0)
 

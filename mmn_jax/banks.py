@@ -1,0 +1,200 @@
+"""The banks of a run: forecast, made piece by piece, read back from the disk.
+
+The artefact of a bank is a folder that holds its `target` and its heads in pieces `heads-FIRST-STOP`. A run that was stopped goes on
+after the last piece, and a bank needn't fit into memory to be trained on.
+"""
+
+import functools
+import re
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mmn_jax import artifacts, kshot
+from mmn_jax.keys import stream
+from mmn_jax.kshot import BankPlan, Pool
+from mmn_jax.mesh import device_memory
+from mmn_jax.run import Run, warn_unless_solved
+from mmn_jax.tuning import Fold
+from mmn_jax.types import BadInput, Bank
+
+PIECE = 2**27  # bytes of rows that are saved at once
+BATCH_MB = {"cpu": 24}  # what stays in the caches of a core; elsewhere larger batches are faster
+LARGE_BATCH_MB = 4096
+
+
+def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
+    """The ladder of k this run climbs; () where too few classes have examples enough."""
+    enough = max(5, min(config.kshot.min_classes, len(counts) // 4))
+    if config.meta.split == "recursive":
+        return kshot.shot_ladder(counts, enough, config.kshot.top)
+    k = config.meta.fixed_shots
+    return (k,) if len(kshot.shot_classes(counts, k)) >= enough else ()
+
+
+class Stored(NamedTuple):
+    """A bank to be made at `path`: its plan, the key of its draws, its classes; pool() is what it is drawn from, of this shape."""
+
+    plan: BankPlan
+    path: Path
+    key: jax.Array
+    classes: np.ndarray
+    shape: tuple[int, int, int]
+    pool: Callable[[], Pool]
+
+    def piece_bytes(self, heads: int) -> int:
+        """What the rows of so many heads take."""
+        _, dim, classes = self.shape
+        return 4 * heads * classes * (dim + 1)
+
+
+def _stored(run, part, shots, mesh):
+    settings, counts = run.config.kshot, np.bincount(part.train.y)
+    subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
+    memory = settings.memory_mb or BATCH_MB.get(jax.default_backend(), LARGE_BATCH_MB)
+    plan = BankPlan(shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, memory << 20)
+    path = run.path(f"bank-{shots}", part.name, plan._replace(memory=0))
+    classes = kshot.shot_classes(counts, shots)
+    shape = (kshot.pool_size(counts[classes].sum()), part.train.x.shape[1], len(classes))
+    pool = partial(kshot.bank_pool, part.train, counts, shots, mesh)
+    return Stored(plan, path, stream(run.seed, "kshot", shots), classes, shape, pool)
+
+
+def _pieces(path):
+    """(first, stop, path) of the pieces that are there, without a gap from head 0 on."""
+    names = [re.fullmatch(r"heads-(\d+)-(\d+)", each.name) for each in path.glob("heads-*")]
+    found, end = [], 0
+    for first, stop in sorted((int(name[1]), int(name[2])) for name in names if name):
+        if first == end:
+            found.append((first, stop, path / f"heads-{first}-{stop}"))
+            end = stop
+    return found
+
+
+def _missing(stored):
+    """The first head that isn't there yet."""
+    return max((stop for _, stop, _ in _pieces(stored.path)), default=0)
+
+
+class Forecast(NamedTuple):
+    """What making banks will take: heads to solve, seconds, bytes on the disk, bytes of memory at once."""
+
+    heads: int
+    seconds: float
+    disk: int
+    memory: int
+
+
+def forecast(all_stored: list[Stored], mesh: Mesh) -> Forecast:
+    """From the second batch of every bank that is to be made; the first one compiles."""
+    heads, seconds, disk, memory = 0, 0.0, 0, 0
+    for stored in all_stored:
+        plan = stored.plan
+        left = plan.subsets - _missing(stored)
+        if not left:
+            continue
+        size = kshot.chunk_size(stored.shape, plan, mesh.size)
+        examples, dim, classes = stored.shape
+        batch = kshot.head_bytes(plan.shots * classes, dim, classes, examples) * size // mesh.size
+        memory = max(memory, batch + 4 * 4 * examples * dim)  # θ* works on copies of the pool
+        _check_memory(plan, memory)
+        pool = stored.pool()
+        for _ in range(2):
+            began = time.perf_counter()
+            kshot.fit_heads(stored.key, 0, pool, plan, mesh)
+            spent = time.perf_counter() - began
+        heads, seconds, disk = heads + left, seconds + spent * left / size, disk + stored.piece_bytes(left)
+    return Forecast(heads, seconds, disk, memory)
+
+
+def _check_memory(plan, memory):
+    if memory > device_memory():
+        have = f"a head of k = {plan.shots} takes {memory / 1e9:.1f} GB of memory, there are {device_memory() / 1e9:.1f}"
+        raise BadInput(f"--config.kshot.top: {have}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
+
+
+def check_disk(expected: Forecast, workdir: Path) -> None:
+    """Raises BadInput where the banks don't fit on the disk."""
+    free = shutil.disk_usage(workdir).free
+    if expected.disk > free:
+        have = f"the banks take {expected.disk / 1e9:.1f} GB, --workdir={workdir} has {free / 1e9:.1f} left"
+        raise BadInput(f"--config.kshot.subsets: {have}; lower it, or give another workdir")
+
+
+def _make(run, stored, mesh):
+    """Solves and saves what is missing of a bank."""
+    plan, pool = stored.plan, stored.pool()
+    size, held, began = kshot.chunk_size(stored.shape, plan, mesh.size), [], time.perf_counter()
+    first = _missing(stored)
+    for begin in run.terminal.track(range(first, plan.subsets, size), f"kshot k={plan.shots}"):
+        held.append(kshot.fit_heads(stored.key, begin, pool, plan, mesh))
+        stop = min(begin + size, plan.subsets)
+        if stored.piece_bytes(stop - first) >= PIECE or stop == plan.subsets:
+            theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *held)
+            record = {"gradient_norm": float(info.gradient_norm.max()), "steps": float(info.steps.mean())}
+            record |= {"seconds": round(time.perf_counter() - began, 2)}
+            artifacts.save(stored.path / f"heads-{first}-{stop}", {"theta": theta}, record)
+            first, held, began = stop, [], time.perf_counter()
+
+    def target():
+        theta, info = kshot.fit_target(pool, plan)
+        return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
+
+    return artifacts.cached(stored.path / "target", target)
+
+
+def read_bank(stored: Stored, target: np.ndarray) -> Bank:
+    """The Bank whose heads are read when they are asked for; the piece read last is kept."""
+    pieces = _pieces(stored.path)
+
+    @functools.lru_cache(maxsize=1)
+    def piece(path):
+        return artifacts.restore(path)[0]["theta"]
+
+    def heads(first, stop):
+        parts = [piece(path)[max(first - begin, 0) : stop - begin] for begin, end, path in pieces if begin < stop and first < end]
+        return np.concatenate([np.zeros((0, *target.shape), target.dtype), *parts])
+
+    return Bank(stored.plan.shots, stored.classes, stored.plan.subsets, heads, target)
+
+
+class Banks(NamedTuple):
+    """The bank of every k of the ladder, the names of their artefacts and the seconds that they took."""
+
+    every: list[Bank]
+    names: list[str]
+    seconds: float
+
+
+def banks(run: Run, part: Fold, mesh: Mesh) -> Banks:
+    """The bank of every k of the ladder, those that are missing made.
+
+    Raises:
+      BadInput: they fit neither into memory nor onto the disk.
+    """
+    say, counts = run.terminal.say, np.bincount(part.train.y)
+    all_stored = [_stored(run, part, shots, mesh) for shots in shots_used(run.config, counts)]
+    expected = forecast(all_stored, mesh)
+    if expected.heads:
+        sizes = f"{expected.disk / 1e6:.0f} MB on disk and {expected.memory / 1e6:.0f} MB of memory"
+        say(f"  {expected.heads} heads to solve on {mesh.size} device(s): about {expected.seconds:.0f} s, {sizes}")
+        check_disk(expected, run.workdir)
+    made, seconds = [], 0.0
+    for stored in all_stored:
+        plan = stored.plan
+        say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(stored.classes)} classes with {2 * plan.shots} examples or more")
+        target, record = _make(run, stored, mesh)
+        records = [artifacts.restore_record(path) for *_, path in _pieces(stored.path)]
+        warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
+        warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")
+        seconds += record["seconds"] + sum(one["seconds"] for one in records)
+        made.append(read_bank(stored, target["theta"]))
+    return Banks(made, [stored.path.name for stored in all_stored], seconds)

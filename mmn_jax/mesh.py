@@ -1,0 +1,80 @@
+"""All devices of all processes in one row: the heads of a bank and the rows of the chain are shared out over them."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mmn_jax.regressor import Regressor
+from mmn_jax.types import BadInput
+
+AXIS = "devices"
+EACH = PartitionSpec(AXIS)  # the first axis is shared out
+SAME = PartitionSpec()  # every device holds all of it
+
+
+def keep_programs() -> None:
+    """Compiled programs are kept between runs, in the user's cache folder unless JAX_COMPILATION_CACHE_DIR names another."""
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmn_jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def join(coordinator: str, processes: int | None, process: int | None) -> None:
+    """Joins the other processes of a run before JAX is used. coordinator: HOST:PORT of process 0, or auto where JAX can find out.
+
+    Raises:
+      BadInput: JAX can't find out, or the others can't be reached.
+    """
+    if coordinator != "auto" and not re.fullmatch(r"\S+:\d+", coordinator):
+        raise BadInput(f"--coordinator={coordinator}: must be HOST:PORT of process 0, or auto")
+    try:
+        jax.distributed.initialize(None if coordinator == "auto" else coordinator, processes, process)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise BadInput(f"--coordinator={coordinator}: {' '.join(str(error).split())}") from error
+
+
+def all_devices() -> Mesh:
+    """The mesh of every device there is."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh, tree: Any) -> Any:
+    """The arrays on every device of the mesh; all processes hold the same ones."""
+    return jax.device_put(tree, NamedSharding(mesh, SAME))
+
+
+def gathered(tree: Any) -> Any:
+    """The arrays as numpy, whole in every process, wherever their parts lie."""
+    return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
+
+
+def device_memory() -> int:
+    """Bytes of memory of one device; of this machine where devices are its processor."""
+    stats = jax.local_devices()[0].memory_stats()
+    return stats["bytes_limit"] if stats else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def first_process() -> bool:
+    """Whether this process is the one that prints and writes plain files."""
+    return jax.process_index() == 0
+
+
+def agreed(value: bool) -> bool:
+    """What the first process says, so that all of them go the same way."""
+    return bool(multihost_utils.broadcast_one_to_all(value)) if jax.process_count() > 1 else value
+
+
+def shared_rows(regressor: Regressor, mesh: Mesh) -> Regressor:
+    """The regressor, its rows shared out over the mesh."""
+
+    def apply(variables, theta, shots, context, train):
+        theta = jax.lax.with_sharding_constraint(theta, NamedSharding(mesh, EACH))
+        return regressor.apply(variables, theta, shots, context, train)
+
+    return regressor if mesh.size == 1 else regressor._replace(apply=apply)
