@@ -14,14 +14,13 @@ import multiprocessing
 import os
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from machine import peak
 from scipy.special import softmax
 
 from mmn_jax import kshot, mesh
@@ -61,20 +60,6 @@ def features(case: Case) -> tuple[Examples, np.ndarray]:
     y = np.repeat(np.arange(case.classes, dtype=np.int32), 2 * case.k)
     x = means[y] + 1.5 * rng.normal(size=(len(y), case.d)) * spectrum
     return Examples(normalisation(x)(x), y), np.bincount(y)
-
-
-def peak() -> float:
-    """FLOP/s of a large square float32 product on this machine's default device."""
-    size = 4096 if jax.default_backend() == "cpu" else 8192
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), jnp.float32)
-    product = jax.jit(partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
-    jax.block_until_ready(product(a, a))
-    rates = []
-    for _ in range(3):
-        began = time.perf_counter()
-        jax.block_until_ready(product(a, a))
-        rates.append(2 * size**3 / (time.perf_counter() - began))
-    return max(rates)
 
 
 class Timed(NamedTuple):

@@ -54,18 +54,19 @@ class RungNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """The residual f(θ; w_i) of one block, with a hidden layer of `width`."""
+    """The residual f(θ; w_i) of one block, with a hidden layer of `width`; its products are computed in `dtype`."""
 
     width: int
     rungs: int
+    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, rows, rung, active, train):
         hidden = RungNorm(self.rungs, name="norm_in")(rows, rung, active, train)
-        hidden = nn.Dense(self.width, name="hidden")(nn.leaky_relu(hidden, 0.01))
+        hidden = nn.Dense(self.width, name="hidden", dtype=self.dtype)(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
         hidden = RungNorm(self.rungs, name="norm_hidden")(hidden, rung, active, train)
-        out = nn.Dense(rows.shape[-1], kernel_init=nn.initializers.zeros, name="out")
-        return out(nn.leaky_relu(hidden, 0.01))
+        out = nn.Dense(rows.shape[-1], kernel_init=nn.initializers.zeros, name="out", dtype=self.dtype)
+        return out(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
 
 
 class Chain(nn.Module):
@@ -74,29 +75,31 @@ class Chain(nn.Module):
     ladder: tuple[int, ...]
     width: int
     first: int
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, theta, shots, train):
         rung = entry_rung(shots, self.ladder)
         for i in range(self.first, len(self.ladder)):
             active = rung <= i
-            residual = Block(self.width, len(self.ladder), name=f"block_{i}")(theta, rung, active, train)
+            residual = Block(self.width, len(self.ladder), self.dtype, name=f"block_{i}")(theta, rung, active, train)
             ratio = jnp.linalg.norm(residual, axis=1) / jnp.linalg.norm(theta, axis=1)
             self.sow("intermediates", f"movement_{i}", jnp.where(active, ratio, 0.0).sum() / active.sum().astype(ratio.dtype))
             theta = theta + jnp.where(active[:, None], residual, 0.0)
         return theta
 
 
-def residual_chain(ladder: tuple[int, ...], width: int) -> Regressor:
-    """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d)."""
+def residual_chain(ladder: tuple[int, ...], width: int, dtype: jnp.dtype = jnp.float32) -> Regressor:
+    """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d). Products are computed in
+    `dtype`, bfloat16 for mixed precision; parameters, statistics and rows stay in float32."""
 
     def init(key, spec):
         rows = jnp.zeros((2, spec.dim))
-        return Chain(ladder, width, spec.first).init(key, rows, jnp.full(2, ladder[spec.first]), False)
+        return Chain(ladder, width, spec.first, dtype).init(key, rows, jnp.full(2, ladder[spec.first]), False)
 
     def apply(variables, theta, shots, context, train):
         first = min(int(name.removeprefix("block_")) for name in variables["params"])
-        chain = Chain(ladder, width, first)
+        chain = Chain(ladder, width, first, dtype)
         if not train:
             return chain.apply(variables, theta, shots, False), variables
         moved, state = chain.apply(variables, theta, shots, True, mutable="batch_stats")

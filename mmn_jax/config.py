@@ -51,6 +51,7 @@ def default() -> ConfigDict:
     c.meta.split = "recursive"  # the paper's; fixed: one block on one k, its ablation
     c.meta.fixed_shots = 8  # k of the fixed split, whose head classes have 2k examples
     c.meta.width = 32  # hidden width of a block (the paper: d)
+    c.meta.precision = "float32"  # of the chain's products; bfloat16: mixed precision
     c.meta.task_weight = (0.1, 1.0)  # λ, candidates; 0 is the ablation without task loss
     c.meta.rate = (1e-3,)  # learning rate, candidates
     c.meta.decay = (1e-2,)  # weight decay, candidates
@@ -108,6 +109,7 @@ _RULES = {
     "meta.split": (lambda v: v in ("recursive", "fixed"), "must be recursive or fixed"),
     "meta.fixed_shots": _AT_LEAST_1,
     "meta.width": _AT_LEAST_1,
+    "meta.precision": (lambda v: v in ("float32", "bfloat16"), "must be float32 or bfloat16"),
     "meta.task_weight": _NOT_NEGATIVES,
     "meta.rate": _POSITIVES,
     "meta.decay": _NOT_NEGATIVES,

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ def keep_programs() -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmn_jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def compile_clock() -> Callable[[], float]:
+    """Starts a clock of the seconds that programs are compiled, or read from the kept ones."""
+    spent = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: spent.append(seconds) if name.startswith("/jax/core/compile/") else None
+    )
+    return lambda: sum(spent)
 
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:

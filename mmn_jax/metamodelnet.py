@@ -50,14 +50,14 @@ def chain(run: Run, part: Fold, made: Banks, mesh: Mesh) -> Trained:
     settings, train, counts = run.config.meta, part.train, np.bincount(part.train.y)
     all_banks = made.every
     ladder = tuple(bank.shots for bank in all_banks)
-    regressor = residual_chain(ladder, settings.width)
+    regressor = residual_chain(ladder, settings.width, jnp.dtype(settings.precision))
     candidates = _candidates(settings)
     context = Context(None, jnp.zeros(len(counts), jnp.int32))
     unit = stagewise.row_unit(all_banks)
     held = stagewise.held_out_classes(counts, settings.held_out)
     window = _window(all_banks, settings.memory_mb << 20)
     programs = stagewise.compile_programs(regressor, settings.batch, mesh)
-    used = {name: settings[name] for name in ("width", "held_out", "batch", "steps", "every", "patience")}
+    used = {name: settings[name] for name in ("width", "precision", "held_out", "batch", "steps", "every", "patience")}
 
     @functools.cache
     def fresh(i):

@@ -209,6 +209,11 @@ def _optimiser(hyper):
     return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(hyper.rate, weight_decay=hyper.decay)))
 
 
+def begin_training(variables: Variables, hyper: Hyper) -> State:
+    """The State before the first step."""
+    return State(variables, _optimiser(hyper).init(variables["params"]))
+
+
 def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, context: Context, data: Any) -> State:
     """One optimiser step on the episode that `key` draws from data.
 
@@ -294,7 +299,7 @@ def train_stage(
         score = float(rows + hyper.task_weight * task)
         return score if np.isfinite(score) else np.inf
 
-    state = programs.place(State(variables, _optimiser(hyper).init(variables["params"])))
+    state = programs.place(begin_training(variables, hyper))
     warm = state
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
         warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)

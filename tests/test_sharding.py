@@ -18,7 +18,7 @@ from mmn_jax.mesh import AXIS, all_devices
 from mmn_jax.regressor import Context, RegressorSpec
 from mmn_jax.types import Examples
 
-ONE = jax.make_mesh((1,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
+ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
 COUNTS = np.full(11, 8)
 
 

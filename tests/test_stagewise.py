@@ -177,3 +177,11 @@ def test_losses_are_their_formulas():
     logits = theta[:, :2] @ x + theta[:, 2]
     expected = np.log(np.exp(logits).sum()) - logits[1]
     np.testing.assert_allclose(stagewise.task_loss(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(1)), expected, rtol=1e-6)
+
+
+def test_windows_go_round_all_heads_in_one_shape():
+    every = make_lessons(1.0)(0).rungs[0].theta
+    window = make_lessons(1.0, window=4)
+    seen = [window(number).rungs[0].theta for number in range(3)]
+    np.testing.assert_array_equal(np.concatenate(seen), every[np.arange(12) % 6])
+    assert make_lessons(1.0, window=99)(3).rungs[0].theta.shape == every.shape

@@ -1,0 +1,83 @@
+"""How fast the chain trains: steps per second of the first stage, all blocks and rungs in it, and the share of the measured peak.
+
+python benchmarks/chain.py [--dims=128,512,2048] [--classes=100,397] [--precision=float32,bfloat16] [--json=FILE]
+
+Blocks are as wide as the features, as in the paper. FLOPs are counted for a step's dense products: rows through every block they pass,
+forwards and backwards, and the logits of the task loss.
+"""
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from machine import peak
+
+from mmn_jax import kshot, mesh, stagewise
+from mmn_jax.chain import residual_chain
+from mmn_jax.regressor import Context, RegressorSpec
+from mmn_jax.results import markdown
+from mmn_jax.types import Examples
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("dims", ["128", "512", "2048"], "Dimensions d of the features, and widths of the blocks.")
+flags.DEFINE_list("classes", ["100"], "Numbers of classes.")
+flags.DEFINE_list("precision", ["float32", "bfloat16"], "Of the chain's products.")
+flags.DEFINE_float("seconds", 10, "Seconds of every case.")
+flags.DEFINE_string("json", "", "A JSON file for the rows of the table.")
+
+LADDER, BATCH = (1, 2, 4, 8, 16, 32, 64), 256
+
+
+def flops(classes: int, dim: int) -> float:
+    """Of one step: two products [rows, d] × [d, d] a block, three times as much with the gradients; rows of rung i pass the blocks
+    from i on."""
+    passes = sum(classes * (len(LADDER) - i) for i in range(len(LADDER)))
+    return 3 * (passes * 2 * 2 * dim * dim + len(LADDER) * 2 * BATCH * classes * dim)
+
+
+def steps_per_second(classes: int, dim: int, precision: str) -> float:
+    """Of the compiled step, on rows and examples that are there already."""
+    rng = np.random.default_rng(0)
+    counts = np.full(classes, 2 * LADDER[-1])
+    y = np.repeat(np.arange(classes, dtype=np.int32), counts)
+    train = Examples(rng.standard_normal((len(y), dim), np.float32), y)
+    rows = rng.standard_normal((2, classes, dim + 1), np.float32)
+    banks = [kshot.in_memory(k, np.arange(classes), rows, rows[0]) for k in LADDER]
+    held, devices = stagewise.held_out_classes(counts, 0.05), mesh.all_devices()
+    data = stagewise.make_lessons(jax.random.key(0), banks, train, counts, held, 1.0, devices)(0)
+    chain = residual_chain(LADDER, dim, jnp.dtype(precision))
+    programs = stagewise.compile_programs(chain, BATCH, devices)
+    variables = jax.jit(chain.init, static_argnums=1)(jax.random.key(1), RegressorSpec(dim + 1, 0))
+    hyper, context = stagewise.Hyper(0.1, 1e-3, 1e-2), programs.place(Context(None, jnp.zeros(classes, jnp.int32)))
+    state = programs.place(stagewise.begin_training(variables, hyper))
+    for i in itertools.count():
+        if i == 2:  # compiled now
+            jax.block_until_ready(state)
+            began = time.perf_counter()
+        state = programs.step(state, hyper, jax.random.key(i), context, data)
+        if i > 2 and i % 4 == 0:
+            jax.block_until_ready(state)
+            if time.perf_counter() - began > FLAGS.seconds:
+                return (i - 1) / (time.perf_counter() - began)
+
+
+def main(_):
+    top, lines = peak(), []
+    print(f"{jax.devices()[0].device_kind}: {top / 1e9:.0f} GFLOP/s in a float32 product", flush=True)
+    for dim, classes, precision in itertools.product(map(int, FLAGS.dims), map(int, FLAGS.classes), FLAGS.precision):
+        rate = steps_per_second(classes, dim, precision)
+        share = rate * flops(classes, dim) / top
+        lines.append({"d": dim, "classes": classes, "precision": precision, "steps_per_second": rate, "peak_share": share})
+        print(lines[-1], flush=True)
+        if FLAGS.json:
+            Path(FLAGS.json).write_text(json.dumps(lines, indent=1))
+    print(markdown([list(lines[0]), *([f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values()] for line in lines)]))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,66 @@
+"""The banks of a run on the disk: made in pieces, gone on with, read back, refused where they can't fit."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from conftest import blobs
+
+from mmn_jax import banks, config
+from mmn_jax.mesh import AXIS
+from mmn_jax.run import Run, Terminal
+from mmn_jax.tuning import Fold
+from mmn_jax.types import BadInput, Examples
+
+ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
+COUNTS = np.array([12, 9, 8, 8, 6, 5])
+PART = Fold("split-x", Examples(*blobs(0, COUNTS, 4)), None)
+
+
+def make(workdir, monkeypatch, piece=2**27, says=None, **kshot):
+    workdir.mkdir(exist_ok=True)
+    monkeypatch.setattr(banks, "PIECE", piece)
+    settings = config.default()
+    settings.kshot.update({"subsets": (150, 90), "top": 1, "l2": 1e-3, "memory_mb": 1} | kshot)
+    terminal = Terminal(print if says is None else says.append, lambda items, name: items)
+    return banks.banks(Run(settings, 0, workdir, None, "", terminal), PART, ONE)
+
+
+def test_pieces_hold_what_one_whole_would(tmp_path, monkeypatch):
+    whole = make(tmp_path / "whole", monkeypatch).every
+    pieces = make(tmp_path / "pieces", monkeypatch, piece=1).every
+    for one, many in zip(whole, pieces, strict=True):
+        assert one.subsets == many.subsets and one.shots == many.shots
+        np.testing.assert_allclose(many.heads(0, many.subsets), one.heads(0, one.subsets), atol=1e-2)
+        np.testing.assert_array_equal(many.heads(3, 9), many.heads(0, many.subsets)[3:9])
+        assert many.heads(4, 4).shape == (0, *many.target.shape)
+
+
+def test_a_run_goes_on_after_the_last_piece(tmp_path, monkeypatch):
+    first = make(tmp_path, monkeypatch, piece=1).every[0]
+    rows, folder = first.heads(0, 150), next((tmp_path / "seed-0").glob("bank-1-*"))
+    pieces = sorted(folder.glob("heads-*"), key=lambda path: int(path.name.split("-")[1]))
+    assert len(pieces) > 1
+    shutil.rmtree(pieces[-1])
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("**/_METADATA")}
+    again = make(tmp_path, monkeypatch, piece=1).every[0]
+    assert kept.items() <= {path: path.stat().st_mtime_ns for path in folder.glob("**/_METADATA")}.items()
+    np.testing.assert_array_equal(again.heads(0, 150), rows)
+
+
+def test_what_banks_will_take_is_said_before_they_are_made_and_only_then(tmp_path, monkeypatch):
+    said = [], []
+    for lines in said:
+        make(tmp_path, monkeypatch, says=lines)
+    expected = sum(4 * subsets * len(COUNTS) * 5 for subsets in (150, 90)) / 1e6
+    assert "240 heads to solve on 1 device(s): about" in said[0][0] and f"{expected:.0f} MB on disk" in said[0][0]
+    assert not any("to solve" in line for line in said[1])
+
+
+def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tmp_path, monkeypatch):
+    with pytest.raises(BadInput, match=r"--config.kshot.subsets: the banks take 1000.0 GB.*lower it, or give another workdir"):
+        banks.check_disk(banks.Forecast(1, 1.0, 10**12, 1), tmp_path)
+    monkeypatch.setattr(banks, "device_memory", lambda: 1000)
+    with pytest.raises(BadInput, match=r"--config.kshot.top: a head of k = 1 takes 0.0 GB of memory"):
+        make(tmp_path, monkeypatch)
