@@ -129,8 +129,8 @@ def check_disk(expected: Forecast, workdir: Path) -> None:
         raise BadInput(f"--config.kshot.subsets: {have}; lower it, or give another workdir")
 
 
-def _make(run, stored, mesh):
-    """Solves and saves what is missing of a bank."""
+def _make(run, stored, mesh, before):
+    """Solves and saves what is missing of a bank. θ* starts from that of the rung before, which had more classes and differs little."""
     plan, pool = stored.plan, stored.pool()
     size, held, began = kshot.chunk_size(stored.shape, plan, mesh.size), [], time.perf_counter()
     first = _missing(stored)
@@ -145,7 +145,8 @@ def _make(run, stored, mesh):
             first, held, began = stop, [], time.perf_counter()
 
     def target():
-        theta, info = kshot.fit_target(pool, plan)
+        start = kshot.no_rows(pool) if before is None else before.target[np.isin(before.classes, stored.classes)]
+        theta, info = kshot.fit_target(pool, plan, start)
         return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
 
     return artifacts.cached(stored.path / "target", target)
@@ -191,7 +192,7 @@ def banks(run: Run, part: Fold, mesh: Mesh) -> Banks:
     for stored in all_stored:
         plan = stored.plan
         say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(stored.classes)} classes with {2 * plan.shots} examples or more")
-        target, record = _make(run, stored, mesh)
+        target, record = _make(run, stored, mesh, made[-1] if made else None)
         records = [artifacts.restore_record(path) for *_, path in _pieces(stored.path)]
         warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
         warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")

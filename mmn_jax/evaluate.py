@@ -5,9 +5,8 @@ terciles hold the third of the classes with most examples, the middle and the ra
 """
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, ndtri, softmax, stdtrit
 
 
 def predict_logits(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -96,7 +95,7 @@ def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.rando
 
 def _student_factor(seeds):
     """How much wider a 95% interval of a mean is for not knowing the spread of so few values."""
-    return stats.t.ppf(0.975, seeds - 1) / stats.norm.ppf(0.975) if seeds > 1 else 1.0
+    return stdtrit(seeds - 1, 0.975) / ndtri(0.975) if seeds > 1 else 1.0
 
 
 def _multiplicities(size, rng, draws):
@@ -108,7 +107,7 @@ def _multiplicities(size, rng, draws):
 def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high): Student's t interval of the mean of a few values, unbounded for a single one."""
     mean, count = float(np.mean(values)), len(values)
-    spread = stats.t.ppf((1 + level) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+    spread = stdtrit(count - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf
     return mean, float(mean - spread), float(mean + spread)
 
 

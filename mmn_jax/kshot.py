@@ -132,12 +132,19 @@ def _fit_chunk(key, subsets, x, y, start, l2, tol, shots, mesh):
     return shared(subsets, key, x, y, start, l2, tol)
 
 
-def fit_target(pool: Pool, plan: BankPlan) -> tuple[np.ndarray, HeadInfo]:
-    """θ* [C, d+1], the rows of the head of the whole pool."""
-    x, y, start = jax.device_get((pool.x, pool.y, pool.start))
-    held = (y < len(start)).astype(np.float32)
-    problem = HeadProblem(x, np.minimum(y, len(start) - 1), held, np.zeros(len(start), np.float32), np.float32(plan.ridge / held.sum()))
-    return jax.device_get(fit_one(problem, np.zeros((len(start), x.shape[1] + 1), np.float32), plan.target_tol))
+def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray) -> tuple[np.ndarray, HeadInfo]:
+    """θ* [C, d+1], the rows of the head of the whole pool, from where the solver starts."""
+    x, y, begin = jax.device_get((pool.x, pool.y, pool.start))
+    held = (y < len(begin)).astype(np.float32)
+    labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
+    problem = HeadProblem(x, labels, held, no_offset, np.float32(plan.ridge / held.sum()))
+    return jax.device_get(fit_one(problem, start, plan.target_tol))
+
+
+def no_rows(pool: Pool) -> np.ndarray:
+    """[C, d+1] zeros, where a solver may start."""
+    _, dim, classes = pool.shape
+    return np.zeros((classes, dim + 1), np.float32)
 
 
 def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[np.ndarray, HeadInfo]:
@@ -158,7 +165,7 @@ def fit_bank(key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan
     pool = bank_pool(train, counts, plan.shots, mesh)
     chunks = [fit_heads(key, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
     theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
-    target, target_info = fit_target(pool, plan)
+    target, target_info = fit_target(pool, plan, no_rows(pool))
     return in_memory(plan.shots, pool.classes, theta, target), BankInfo(info, target_info)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.metrics import f1_score
 
 from mmn_jax import __version__, artifacts
 from mmn_jax.evaluate import (
@@ -56,6 +55,8 @@ def _optional(value):
 
 def _scores(models, logits, y, priors, per_class, groups):
     """One method's entry of results.json, but for its intervals."""
+    from sklearn.metrics import f1_score  # slow to import
+
     accuracies = groups[:, 0].tolist()
     cooled = [one / model.temperature for one, model in zip(logits, models, strict=True)]
     return {

@@ -10,9 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import Ridge
-from sklearn.neighbors import KNeighborsClassifier
 
 from mmn_jax import weighting
 from mmn_jax.classes import class_means
@@ -136,6 +133,8 @@ def ncm(task: Task, setting: Setting) -> Fitted:
 
 def ridge(task: Task, setting: Setting) -> Fitted:
     """Ridge regression to one-hot targets, in closed form, an example of class c weighing n_c^−balance (Hoerl & Kennard 1970)."""
+    from sklearn.linear_model import Ridge  # slow to import
+
     metric, y = _metric(task, setting), task.train.y
     weight = task.counts[y] ** -setting["balance"]
     targets = np.eye(len(task.counts))[y]
@@ -148,6 +147,8 @@ def lda(task: Task, setting: Setting) -> Fitted:
 
     With one example a class there is no covariance: it is the nearest class mean.
     """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
+
     metric, classes = _metric(task, setting), len(task.counts)
     if len(task.train.y) <= classes:
         return ncm(task, setting | {"cosine": False})
@@ -177,6 +178,8 @@ def _unit(x):
 
 def knn_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
     """[n, C] log of the smoothed share of votes; a class without a vote has the smallest."""
+    from sklearn.neighbors import KNeighborsClassifier  # slow to import
+
     x = x * arrays["metric"]
     model = KNeighborsClassifier(int(arrays["neighbours"]), algorithm="brute").fit(arrays["x"], arrays["y"])
     votes = model.predict_proba(_unit(x) if arrays["cosine"] else x) * arrays["vote"]
