@@ -145,7 +145,7 @@ def _make(run, stored, mesh, before):
             first, held, began = stop, [], time.perf_counter()
 
     def target():
-        start = kshot.no_rows(pool) if before is None else before.target[np.isin(before.classes, stored.classes)]
+        start = None if before is None else before.target[np.isin(before.classes, stored.classes)]
         theta, info = kshot.fit_target(pool, plan, start)
         return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
 

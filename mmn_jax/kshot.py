@@ -20,6 +20,8 @@ from mmn_jax.heads import BATCH, BFGS_BATCH, PAD, HeadInfo, HeadProblem, fit_hea
 from mmn_jax.mesh import EACH, SAME, gathered, replicated
 from mmn_jax.types import Bank, Examples
 
+EASING = (100, 10, 1)  # times the ridge: a large head from zero takes half as many Hessian products this way
+
 
 def shot_ladder(counts: np.ndarray, min_classes: int, top: int = 6) -> tuple[int, ...]:
     """(1, 2, .., 2^N): N is the largest i ≤ top for which min_classes classes have 2^{i+1} examples; () if there is none."""
@@ -132,19 +134,16 @@ def _fit_chunk(key, subsets, x, y, start, l2, tol, shots, mesh):
     return shared(subsets, key, x, y, start, l2, tol)
 
 
-def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray) -> tuple[np.ndarray, HeadInfo]:
-    """θ* [C, d+1], the rows of the head of the whole pool, from where the solver starts."""
+def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray | None = None) -> tuple[np.ndarray, HeadInfo]:
+    """θ* [C, d+1], the rows of the head of the whole pool, from those that are near it, or by way of stronger ridges."""
     x, y, begin = jax.device_get((pool.x, pool.y, pool.start))
     held = (y < len(begin)).astype(np.float32)
     labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
-    problem = HeadProblem(x, labels, held, no_offset, np.float32(plan.ridge / held.sum()))
-    return jax.device_get(fit_one(problem, start, plan.target_tol))
-
-
-def no_rows(pool: Pool) -> np.ndarray:
-    """[C, d+1] zeros, where a solver may start."""
-    _, dim, classes = pool.shape
-    return np.zeros((classes, dim + 1), np.float32)
+    theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else start
+    for times in EASING if start is None else (1,):
+        problem = HeadProblem(x, labels, held, no_offset, np.float32(times * plan.ridge / held.sum()))
+        theta, info = jax.device_get(fit_one(problem, theta, plan.target_tol))
+    return theta, info
 
 
 def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[np.ndarray, HeadInfo]:
@@ -165,7 +164,7 @@ def fit_bank(key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan
     pool = bank_pool(train, counts, plan.shots, mesh)
     chunks = [fit_heads(key, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
     theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
-    target, target_info = fit_target(pool, plan, no_rows(pool))
+    target, target_info = fit_target(pool, plan)
     return in_memory(plan.shots, pool.classes, theta, target), BankInfo(info, target_info)
 
 
