@@ -15,8 +15,12 @@ def default() -> ConfigDict:
     c.seeds = ()  # several seeds to run and aggregate, e.g. (0, 1, 2); empty: just `seed`
 
     c.data = ConfigDict()
-    c.data.source = "glyphs"  # glyphs: the embedded default; npz: a file of features at data.path; synthetic: made-up ones
-    c.data.path = ""
+    c.data.source = "glyphs"  # glyphs: the embedded default; npz: features of your own at data.path; synthetic: made-up ones
+    c.data.path = ""  # an npz or Parquet file, or a folder of npy or Parquet files (docs/your_own_features.md)
+    c.data.columns = ConfigDict()  # what Parquet files call them
+    c.data.columns.features = "features"  # lists of numbers, all of one length
+    c.data.columns.label = "label"  # integers from 0, or names
+    c.data.columns.split = "split"  # train, validation or test; only in a file that holds all of them
     c.data.validation = "set"  # what knobs are chosen on; set: the file's or one taken from train; train: folds of the tail itself
     c.data.val_per_class = 20  # taken from train where the file has no validation set
     c.data.folds = 3  # of the training set, with data.validation=train
@@ -24,6 +28,8 @@ def default() -> ConfigDict:
     c.data.longtail = ConfigDict()
     c.data.longtail.imbalance = placeholder(float)  # n_max / n_min; unset: the file's own counts stand
     c.data.longtail.max_per_class = placeholder(int)  # n_max; unset: the largest class's count
+    c.data.longtail.profile = "exp"  # how counts fall from class to class: exp, pareto (as ImageNet-LT) or step
+    c.data.longtail.indices = ""  # a text file of the rows of train_x to train on, one a line, instead of a made tail
     c.data.synthetic = ConfigDict()  # the shape of made-up features, that of SUN-397-LT
     c.data.synthetic.classes = 397
     c.data.synthetic.dim = 2048
@@ -86,7 +92,9 @@ _NOT_NEGATIVES = (_all(lambda v: v >= 0), "must list numbers from 0 up")
 _ANY = (lambda v: True, "")  # checked where it is used, with the features at hand
 _RULES = {
     **dict.fromkeys(("data.path", "data.manifest", "data.val_per_class", "eval.prior"), _ANY),
-    **dict.fromkeys(("data.longtail.imbalance", "data.longtail.max_per_class"), _ANY),
+    **dict.fromkeys(("data.longtail.imbalance", "data.longtail.max_per_class", "data.longtail.indices"), _ANY),
+    **dict.fromkeys(("data.columns.features", "data.columns.label", "data.columns.split"), _ANY),
+    "data.longtail.profile": (lambda v: v in ("exp", "pareto", "step"), "must be exp, pareto or step"),
     "seed": (_one(lambda v: 0 <= v < 2**31), "must be from 0 to 2^31 - 1"),
     "seeds": (
         lambda seeds: len(set(seeds)) == len(seeds) and all(isinstance(v, int) and 0 <= v < 2**31 for v in seeds),

@@ -98,7 +98,9 @@ def describe(diagnosis: Diagnosis) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m mmn_jax.diagnose", description="Does mmn help my data? From training data alone.")
-    parser.add_argument("--features", required=True, help="npz file with train_x [n, d] and train_y [n]")
+    parser.add_argument(
+        "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
+    )
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)

@@ -22,6 +22,7 @@ from mmn_jax.banks import banks
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail, manifest, synthetic
+from mmn_jax.data.parquet import Columns
 from mmn_jax.keys import stream
 from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import meta
@@ -40,8 +41,8 @@ def load_features(config: ConfigDict) -> FeatureSet:
             raise BadInput(f"--config.data.path={config.data.path}: this recipe has its own features; use --config=configs/own_features.py")
         return glyphs.load() if config.data.source == "glyphs" else synthetic.make("synthetic", **config.data.synthetic)
     if not config.data.path:
-        raise BadInput("--config.data.path: give the npz file with your features")
-    return feature_files.load_npz(config.data.path)
+        raise BadInput("--config.data.path: give the file or folder with your features")
+    return feature_files.load(config.data.path, Columns(**config.data.columns))
 
 
 def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
@@ -63,21 +64,45 @@ def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
     return prior / prior.sum()
 
 
+def _repeated_split(run, path):
+    part = manifest.read(path, run.features)
+    return {"manifest": hashlib.sha256(part.tobytes()).hexdigest()}, lambda: part
+
+
+def _listed_split(run, path, val):
+    rows = longtail.read_indices(path, run.features)
+    rule = {"indices": hashlib.sha256(rows.tobytes()).hexdigest(), **val}
+    return rule, lambda: longtail.listed_split(run.features, run.seed, rows, **val)
+
+
+def _made_split(run, settings, val):
+    rule = {"imbalance": settings.imbalance, "max_per_class": settings.max_per_class, **val}
+    profile = longtail.PROFILES[settings.profile]
+    if settings.profile != "exp":  # not named where it is, so that the hashes of older artefacts stand
+        if settings.imbalance is None:
+            raise BadInput(f"--config.data.longtail.profile={settings.profile}: needs data.longtail.imbalance")
+        rule["profile"] = settings.profile
+    return rule, lambda: longtail.long_tail_split(run.features, run.seed, **{**rule, "profile": profile})
+
+
+def _choose_split(run):
+    """What the split follows from, for its hash and its manifest, and a function that makes it."""
+    settings = run.config.data
+    if settings.manifest:
+        return _repeated_split(run, settings.manifest)
+    own = run.features.val is not None
+    val = {} if own else {"val_per_class": settings.val_per_class if settings.validation == "set" else None}
+    if settings.longtail.indices:
+        return _listed_split(run, settings.longtail.indices, val)
+    return _made_split(run, settings.longtail, val)
+
+
 def split(run: Run) -> Data:
     """The long-tailed split of this seed, and its manifest beside the artefacts."""
-    settings, features = run.config.data, run.features
-    rule = settings.longtail.to_dict()
-    if features.val is None:
-        rule["val_per_class"] = settings.val_per_class if settings.validation == "set" else None
-    given = manifest.read(settings.manifest, features) if settings.manifest else None
-    if given is not None:
-        rule = {"manifest": hashlib.sha256(given.tobytes()).hexdigest()}
-
-    def make():
-        return {"part": longtail.long_tail_split(features, run.seed, **rule) if given is None else given}, {}
-
+    features = run.features
+    rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
-    part = artifacts.cached(path, make)[0]["part"]
+    part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
     document = json.dumps(manifest.describe(features, part, run.seed, rule))
     artifacts.write_bytes(path.with_name("split.json"), document.encode())
     return _normalised(run, longtail.take(features, part), path.name)

@@ -1,6 +1,7 @@
-"""Features from an npz file: own_features.npz → FeatureSet, every array checked before it is used.
+"""Features from files or arrays → FeatureSet, every array checked before it is used.
 
-Arrays: train_x [n, d] float, train_y [n] int, test_x, test_y, optionally val_x, val_y, class_names [C].
+Arrays: train_x [n, d] float, train_y [n] int, test_x, test_y, optionally val_x, val_y, class_names [C]. They come from an npz file,
+a folder with an npy file each, Parquet files (mmn_jax/data/parquet.py), or memory.
 """
 
 import hashlib
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmn_jax.data.parquet import Columns, read_parquet
 from mmn_jax.types import BadInput, Examples, FeatureSet
 
+NAMES = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "class_names")
 MAX_CLASSES = 2**20  # a larger label is an identifier, not a class index
 
 
@@ -38,6 +41,34 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def read_npy_folder(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a folder, train_x.npy and so on, mapped from the disk and not read; pickled ones are refused."""
+    arrays = {}
+    for name in NAMES:
+        file = Path(path) / f"{name}.npy"
+        if not file.is_file():
+            continue
+        try:
+            arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise BadInput(f"{file}: not an npy file of plain numbers or strings, or damaged; write it with numpy.save") from error
+    if not arrays:
+        raise BadInput(f"{path}: neither npy nor Parquet files in it; it must hold train_x.npy, train_y.npy, test_x.npy and test_y.npy")
+    return arrays
+
+
+def read_arrays(path: str | Path, columns: Columns = Columns()) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
+    """All arrays by name: of an npz file, a folder of npy files, a Parquet file or a folder of them; columns: what Parquet calls them."""
+    path = Path(path)
+    if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+        if not path.exists():
+            raise BadInput(f"{path}: no such file")
+        return read_parquet(path, columns)
+    if path.suffix == ".npy":
+        raise BadInput(f"{path}: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy")
+    return read_npy_folder(path) if path.is_dir() else read_npz(path)
+
+
 def _examples(arrays, part, path):
     x_name, y_name = f"{part}_x", f"{part}_y"
     for name in (x_name, y_name):
@@ -55,7 +86,7 @@ def _examples(arrays, part, path):
     if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
         raise BadInput(f"{path}: {x_name} must hold numbers, it holds {x.dtype}")
     with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
+        x = x.astype(np.float32, copy=False)  # an array mapped from the disk stays there
     if not np.isfinite(x).all():
         row = int(np.argmin(np.isfinite(x).all(1)))
         raise BadInput(f"{path}: {x_name} has a value that is NaN, infinite or beyond float32 in row {row}")
@@ -75,46 +106,91 @@ def _class_names(arrays, train, path):
     return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.tolist())
 
 
-def check(name: str, parts: dict[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> FeatureSet:
-    """A FeatureSet whose parts fit together: one d, labels within the classes, every class in train."""
+def check_labels(parts: dict[str, np.ndarray], class_names: tuple[str, ...], where: str | Path) -> None:
+    """Labels [n] of every part, train among them, lie within the classes, and every class is in train.
+
+    Raises:
+      BadInput: naming the place, the part and the label.
+    """
     classes = len(class_names)
-    dim = parts["train"].x.shape[1]
-    for part, examples in parts.items():
-        if examples is None:
-            continue
-        if examples.x.shape[1] != dim:
-            raise BadInput(f"{where}: train_x has {dim} dimensions, {part}_x {examples.x.shape[1]}")
-        if examples.y.max() >= classes:
-            raise BadInput(f"{where}: {part}_y has label {examples.y.max()}, but there are {classes} classes (0 to {classes - 1})")
+    for part, y in parts.items():
+        if y.max() >= classes:
+            raise BadInput(f"{where}: {part}_y has label {y.max()}, but there are {classes} classes (0 to {classes - 1})")
     if classes < 2:
         raise BadInput(f"{where}: only one class; a classifier needs at least two")
-    counts = np.bincount(parts["train"].y, minlength=classes)
+    counts = np.bincount(parts["train"], minlength=classes)
     if counts.min() == 0:
         empty = int(counts.argmin())
         raise BadInput(f"{where}: class {empty} ({class_names[empty]}) has no example in train_y")
+
+
+def check(name: str, parts: dict[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> FeatureSet:
+    """A FeatureSet whose parts fit together: one d, labels within the classes, every class in train."""
+    given = {part: examples for part, examples in parts.items() if examples is not None}
+    dim = parts["train"].x.shape[1]
+    for part, examples in given.items():
+        if examples.x.shape[1] != dim:
+            raise BadInput(f"{where}: train_x has {dim} dimensions, {part}_x {examples.x.shape[1]}")
+    check_labels({part: examples.y for part, examples in given.items()}, class_names, where)
     return FeatureSet(name, parts["train"], parts["val"], parts["test"], class_names)
 
 
+def assemble(arrays: dict[str, np.ndarray], name: str, where: str | Path) -> FeatureSet:
+    """A FeatureSet from arrays by name; where: what an error names as their place.
+
+    Raises:
+      BadInput: naming the place, the array and what is wrong with it.
+    """
+    parts = {part: _examples(arrays, part, where) for part in ("train", "test")}
+    has_val = "val_x" in arrays or "val_y" in arrays
+    parts["val"] = _examples(arrays, "val", where) if has_val else None
+    return check(name, parts, _class_names(arrays, parts["train"], where), where)
+
+
+def from_arrays(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    val_x: np.ndarray | None = None,
+    val_y: np.ndarray | None = None,
+    class_names: tuple[str, ...] | None = None,
+    name: str = "arrays",
+) -> FeatureSet:
+    """A FeatureSet from arrays in memory: x [n, d], y [n] integers from 0, class_names [C].
+
+    Raises:
+      BadInput: naming the array and what is wrong with it.
+    """
+    given = zip(NAMES, (train_x, train_y, val_x, val_y, test_x, test_y, class_names), strict=True)
+    return assemble({key: np.asarray(value) for key, value in given if value is not None}, name, name)
+
+
+def load(path: str | Path, columns: Columns = Columns()) -> FeatureSet:  # noqa: B008 - a NamedTuple cannot change
+    """A FeatureSet from whatever `read_arrays` reads.
+
+    Raises:
+      BadInput: naming the file, the array or column and what is wrong with it.
+    """
+    return assemble(read_arrays(path, columns), Path(path).absolute().stem, path)
+
+
 def load_training(path: str | Path) -> Examples:
-    """train_x and train_y alone of an npz file.
+    """train_x and train_y alone of whatever `read_arrays` reads.
 
     Raises:
       BadInput: naming the file, the array and what is wrong with it.
     """
-    return _examples(read_npz(path), "train", path)
+    return _examples(read_arrays(path), "train", path)
 
 
 def load_npz(path: str | Path) -> FeatureSet:
-    """A FeatureSet from an npz file.
+    """A FeatureSet from an npz file, whatever it is called.
 
     Raises:
       BadInput: naming the file, the array and what is wrong with it.
     """
-    arrays = read_npz(path)
-    parts = {part: _examples(arrays, part, path) for part in ("train", "test")}
-    has_val = "val_x" in arrays or "val_y" in arrays
-    parts["val"] = _examples(arrays, "val", path) if has_val else None
-    return check(Path(path).stem, parts, _class_names(arrays, parts["train"], path), path)
+    return assemble(read_npz(path), Path(path).stem, path)
 
 
 def fingerprint(features: FeatureSet) -> str:

@@ -1,8 +1,19 @@
 """FeatureSet → LongTail: validation examples taken out first, then the tail is cut.
 
-Counts of a made tail: ⌊M · F^(−i/(C−1))⌋ for the i-th class of a seeded order, M the
-largest count and F the imbalance n_max / n_min (Cui et al. 2019, the exponential profile).
+Counts of a made tail for the i-th class of a seeded order, i = 0..C−1, M the largest count, F the imbalance n_max / n_min
+and m = M/F; none is below 1:
+
+    exp      ⌊M · F^(−i/(C−1))⌋                        Cui et al. 2019
+    pareto   ⌊m + (M − m) · q_i / q_0⌋,  q_i = (C/(i+1))^(1/6) − 1      as ImageNet-LT (Liu et al. 2019)
+    step     M for the first ⌊C/2⌋ classes, ⌊m⌋ for the rest            Cao et al. 2019
+
+q_i are the quantiles of a Pareto distribution of power 6, from which ImageNet-LT drew its counts at random: C = 1000, M = 1280,
+F = 256 give 121,449 examples where ImageNet-LT has 115,846, and 404 / 456 / 140 many-, medium- and few-shot classes where it
+has 385 / 479 / 136. Or the tail is a published list of training examples, and validation examples come from the rest.
 """
+
+from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,12 +21,34 @@ import numpy as np
 from mmn_jax.keys import stream
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 
+PARETO_POWER = 6  # α of ImageNet-LT and Places-LT
+
+
+def _whole(counts):
+    # 480 · 96^-1 is 4.999.. in floating point; the formula means 5
+    return np.maximum(np.floor(counts + 1e-9), 1).astype(int)
+
 
 def tail_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
-    """[C] target counts from the most frequent class to the rarest, at least 1."""
+    """[C] exponential counts from the most frequent class to the rarest, at least 1."""
     exponent = -np.arange(classes) / max(classes - 1, 1)
-    # 480 · 96^-1 is 4.999.. in floating point; the formula means 5
-    return np.maximum(np.floor(largest * imbalance**exponent + 1e-9), 1).astype(int)
+    return _whole(largest * imbalance**exponent)
+
+
+def pareto_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
+    """[C] counts at the quantiles of a Pareto distribution, moved and scaled to end at `largest` and `largest / imbalance`; C from 2."""
+    quantiles = (classes / np.arange(1, classes + 1)) ** (1 / PARETO_POWER) - 1
+    smallest = largest / imbalance
+    return _whole(smallest + (largest - smallest) * quantiles / quantiles[0])
+
+
+def step_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
+    """[C] counts of two heights: `largest` for half of the classes, rounded down, `largest / imbalance` for the rest; at least 1."""
+    return _whole(np.where(np.arange(classes) < classes // 2, largest, largest / imbalance))
+
+
+Profile = Callable[[int, int, float], np.ndarray]
+PROFILES: dict[str, Profile] = {"exp": tail_counts, "pareto": pareto_counts, "step": step_counts}  # what --config may say
 
 
 def random_ranks(key: jax.Array, y: np.ndarray) -> np.ndarray:
@@ -36,27 +69,35 @@ def stratified_folds(key: jax.Array, y: np.ndarray, folds: int) -> np.ndarray:
 UNUSED, TRAIN, VAL = 0, 1, 2  # what a training example of the source becomes
 
 
-def _validation_mask(features, key, per_class):
-    """[n] examples held back: `per_class` a class, at most a third, none of a class with fewer than 3."""
+def _validation_mask(features, key, per_class, free):
+    """[n] examples held back, all among the rows `free`: `per_class` a class, at most a third of it, none of a class with fewer than 3."""
     y = features.train.y
+    held = np.zeros(len(y), bool)
     if features.val is not None or per_class is None:
-        return np.zeros(len(y), bool)
+        return held
     if per_class < 1:
         raise BadInput(f"data.val_per_class: must be at least 1 where the file has no val_x, it is {per_class}")
     quota = np.minimum(per_class, np.bincount(y, minlength=len(features.class_names)) // 3)
-    held = random_ranks(key, y) < quota[y]
+    held[free] = random_ranks(key, y[free]) < quota[y[free]]
     if not held.any():
-        raise BadInput("data.val_per_class: no class has 3 examples to spare one for validation; give val_x and val_y in the file")
+        what = "no class has 3 examples to spare one for validation" if len(free) == len(y) else "the listed rows leave none to validate on"
+        raise BadInput(f"data.val_per_class: {what}; give val_x and val_y in the file")
     return held
 
 
 def long_tail_split(
-    features: FeatureSet, seed: int, imbalance: float | None = None, max_per_class: int | None = None, val_per_class: int | None = 20
+    features: FeatureSet,
+    seed: int,
+    imbalance: float | None = None,
+    max_per_class: int | None = None,
+    val_per_class: int | None = 20,
+    profile: Profile = tail_counts,
 ) -> np.ndarray:
     """[n] TRAIN, VAL or UNUSED for every training example of the set; with neither imbalance nor max_per_class the set's own counts stand.
 
     imbalance: n_max / n_min, or its inverse below 1. max_per_class: M, by default the largest class
     count. A class never gets more than it has. val_per_class: None takes no validation examples.
+    profile: (C, M, imbalance) → [C] falling counts.
 
     Raises:
       BadInput: an imbalance or count that is not positive, or nothing left to validate on.
@@ -65,17 +106,56 @@ def long_tail_split(
         raise BadInput(f"data.longtail.imbalance: must be a positive number, it is {imbalance}")
     if max_per_class is not None and max_per_class < 1:
         raise BadInput(f"data.longtail.max_per_class: must be at least 1, it is {max_per_class}")
-    held = _validation_mask(features, stream(seed, "validation"), val_per_class)
+    held = _validation_mask(features, stream(seed, "validation"), val_per_class, np.arange(len(features.train.y)))
     train = np.flatnonzero(~held)
     if imbalance is not None or max_per_class is not None:
         y, classes = features.train.y[train], len(features.class_names)
         ratio = 1.0 if imbalance is None else max(imbalance, 1 / imbalance)
         order = np.asarray(jax.random.permutation(stream(seed, "class order"), classes))
         wanted = np.empty(classes, int)
-        wanted[order] = tail_counts(classes, max_per_class or np.bincount(y).max(), ratio)
+        wanted[order] = profile(classes, max_per_class or np.bincount(y).max(), ratio)
         train = train[random_ranks(stream(seed, "tail"), y) < wanted[y]]
     part = np.where(held, VAL, UNUSED).astype(np.int8)
     part[train] = TRAIN
+    return part
+
+
+def read_indices(path: str | Path, features: FeatureSet) -> np.ndarray:
+    """[m] the rows of train_x that a text file lists, one a line, from 0.
+
+    Raises:
+      BadInput: no such file, a line that is no row of train_x or comes twice, or a class without an example.
+    """
+    where, n = f"--config.data.longtail.indices={path}", len(features.train.y)
+    try:
+        words = Path(path).read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{where}: cannot be read as text") from error
+    lines = {number: word.strip() for number, word in enumerate(words, 1) if word.strip()}
+    wrong = next(
+        (number for number, word in lines.items() if not (word.isascii() and word.isdigit() and len(word) < 19 and int(word) < n)), None
+    )
+    if wrong is not None:
+        raise BadInput(f"{where}: line {wrong} is {lines[wrong][:40]!r}, it must be a row of train_x, 0 to {n - 1}")
+    rows = np.array([int(word) for word in lines.values()], int)
+    repeated = np.bincount(rows, minlength=n) > 1
+    if repeated.any():
+        raise BadInput(f"{where}: row {int(repeated.argmax())} is listed twice")
+    missing = np.bincount(features.train.y[rows], minlength=len(features.class_names)) == 0
+    if missing.any():
+        raise BadInput(f"{where}: class {features.class_names[int(missing.argmax())]} has no training example in it")
+    return rows
+
+
+def listed_split(features: FeatureSet, seed: int, rows: np.ndarray, val_per_class: int | None = 20) -> np.ndarray:
+    """[n] TRAIN for the listed rows; VAL, at most `val_per_class` a class and a third of it, for some of those that are not listed.
+
+    Raises:
+      BadInput: validation examples are wanted and the list leaves none.
+    """
+    part = np.full(len(features.train.y), UNUSED, np.int8)
+    part[rows] = TRAIN
+    part[_validation_mask(features, stream(seed, "validation"), val_per_class, np.flatnonzero(part == UNUSED))] = VAL
     return part
 
 

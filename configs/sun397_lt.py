@@ -1,0 +1,25 @@
+"""SUN-397-LT, the paper's first subject: 397 scenes, 1 to 1,132 training images a class, median 47, 40 test images a class.
+
+python bin/run.py --stage=eval --config=configs/sun397_lt.py --config.data.path=FILE --config.seeds=0,1,2
+
+What it needs: FILE with features of the long-tailed training set and the test set in any form of docs/your_own_features.md. Without
+val_x and val_y in it, up to 20 images a class, at most a third, are taken out of the training set to choose by. Features of all of
+SUN-397 are cut to a tail by --config.data.longtail.indices=LIST.txt; no list of the paper's own split is at hand here.
+tfds_source("sun397", DATA_DIR) of mmn_jax/data/images.py reads the images. The step from images to features comes with
+--stage=features, which is not there yet.
+
+Published (Wang, Ramanan, Hebert 2017, top-1): plain 48.03, over-sampling 52.61, under-sampling 51.72,
+cost-sensitive 52.37, MetaModelNet 57.34; its ablation: model regression 54.68, with task loss on a fixed split 56.86.
+On features fine-tuned with the stages, which is not here yet: MetaModelNet 58.74.
+
+Run here: the loading code and the split, on small made-up files, and time and memory at this size on made-up features
+(configs/sun397_shape.py). Not run here: SUN-397 itself.
+"""
+
+from mmn_jax.config import default
+
+
+def get_config():
+    config = default()
+    config.data.source = "npz"
+    return config
