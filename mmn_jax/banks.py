@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, kshot
+from mmn_jax.heads import head_flops
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
 from mmn_jax.mesh import device_memory
@@ -29,6 +30,7 @@ from mmn_jax.types import BadInput, Bank
 PIECE = 2**27  # bytes of rows that are saved at once
 BATCH_MB = {"cpu": 24}  # what stays in the caches of a core; elsewhere larger batches are faster
 LARGE_BATCH_MB = 4096
+TARGET_PRODUCTS = (100, 10)  # Hessian products that θ* of the first rung takes at the paper's scale, and those of the others
 
 
 def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
@@ -109,9 +111,11 @@ def forecast(all_stored: list[Stored], mesh: Mesh) -> Forecast:
         pool = stored.pool()
         for _ in range(2):
             began = time.perf_counter()
-            kshot.fit_heads(stored.key, 0, pool, plan, mesh)
+            _, info = kshot.fit_heads(stored.key, 0, pool, plan, mesh)
             spent = time.perf_counter() - began
-        heads, seconds, disk = heads + left, seconds + spent * left / size, disk + stored.piece_bytes(left)
+        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products).sum() / spent
+        target = head_flops(examples, dim, classes, 1, TARGET_PRODUCTS[bool(heads)])
+        heads, seconds, disk = heads + left, seconds + spent * left / size + target / speed, disk + stored.piece_bytes(left)
     return Forecast(heads, seconds, disk, memory)
 
 
