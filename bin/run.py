@@ -45,17 +45,17 @@ def show(config, stage, workdir):
     """Runs the stage and prints what it gave."""
     if FLAGS.coordinator:
         mesh.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-    compiling = mesh.compile_clock()
-    workdir, terminal = artifacts.writable_directory(workdir), make_terminal(mesh.first_process())
-    seeds = pipeline.run_seeds(config, workdir, terminal, stage)
-    if seeds:
-        table = results.collect(seeds, config)
-        results.write(workdir, table, seeds)
-        terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
-    terminal.say(f"{compiling():.0f} s went into compiling")
-    terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
-    if stage in ("report", "all"):
-        terminal.say(f"report: {report.write(workdir)}")
+    compiling, terminal = mesh.compile_clock(), make_terminal(mesh.first_process())
+    with artifacts.occupied(workdir) as workdir:
+        seeds = pipeline.run_seeds(config, workdir, terminal, stage)
+        if seeds:
+            table = results.collect(seeds, config)
+            results.write(workdir, table, seeds)
+            terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
+        terminal.say(f"{compiling():.0f} s went into compiling")
+        terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
+        if stage in ("report", "all"):
+            terminal.say(f"report: {report.write(workdir)}")
 
 
 def main(argv):

@@ -4,12 +4,14 @@ A save is atomic (Orbax writes beside the name and renames at the end), so a dir
 exists under its own name is whole. `cached` makes what is missing and returns what is there.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[
 
 
 def writable_directory(path: str | Path) -> Path:
-    """The directory, made where it is missing; leftovers of interrupted saves in its seeds' folders are removed.
+    """The directory, made where it is missing.
 
     Raises:
       BadInput: it cannot be made or written to.
@@ -80,11 +82,33 @@ def writable_directory(path: str | Path) -> Path:
         raise BadInput(f"--workdir={path}: cannot be made ({error.strerror})") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise BadInput(f"--workdir={path}: cannot be written to")
-    if not first_process():
-        return path
-    for leftover in path.glob("seed-*/**/*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     return path
+
+
+@contextlib.contextmanager
+def occupied(path: str | Path) -> Iterator[Path]:
+    """The workdir, which no other run can be in meanwhile; what interrupted saves left in its seeds' folders is removed. The first
+    of several processes speaks for all of one run.
+
+    Raises:
+      BadInput: another run is at work there, or it cannot be made or written to.
+    """
+    path = writable_directory(path)
+    if not first_process():
+        yield path
+        return
+    with open(path / ".lock", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+        except OSError as error:
+            lock.seek(0)
+            raise BadInput(f"--workdir={path}: process {lock.read() or '?'} is at work there; wait for it, or give another") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        for leftover in path.glob("seed-*/**/*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield path
 
 
 def write_bytes(path: Path, content: bytes) -> None:

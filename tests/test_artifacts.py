@@ -1,5 +1,7 @@
 """Artefacts come back as they were, are made once, and are whole or not there."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -38,8 +40,20 @@ def test_a_save_that_fails_leaves_nothing_behind_its_name(tmp_path):
 def test_leftovers_of_interrupted_saves_are_cleared(tmp_path):
     (tmp_path / "seed-0" / "bank.orbax-checkpoint-tmp-1").mkdir(parents=True)
     (tmp_path / "seed-0" / "bank").mkdir()
-    artifacts.writable_directory(tmp_path)
+    with artifacts.occupied(tmp_path):
+        pass
     assert [p.name for p in (tmp_path / "seed-0").iterdir()] == ["bank"]
+
+
+def test_two_runs_are_never_in_one_workdir(tmp_path):
+    saving = tmp_path / "seed-0" / "bank-1" / "heads.orbax-checkpoint-tmp-1"
+    with artifacts.occupied(tmp_path):
+        saving.mkdir(parents=True)
+        with pytest.raises(BadInput, match=f"process {os.getpid()} is at work there"), artifacts.occupied(tmp_path):
+            pass
+        assert saving.exists()
+    with artifacts.occupied(tmp_path):
+        assert not saving.exists()
 
 
 def test_a_workdir_that_is_a_file_is_refused(tmp_path):
