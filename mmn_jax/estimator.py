@@ -174,7 +174,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """[n] labels of X [n, d]."""
-        return self.classes_[self._scores(X).argmax(1)]
+        best = self._scores(X).argmax(1)  # first, as it refuses what isn't fitted
+        return self.classes_[best]
 
     def predict_proba(self, X):
         """[n, C] probabilities of the classes of X [n, d], in the order of `classes_`."""
