@@ -88,7 +88,7 @@ def _within(train, means):
 
 
 def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
-    """`model_of` the statistics of a training set; its examples are not all the same point."""
+    """`model_of` the statistics of a training set."""
     return model_of(class_statistics(train), shrinkage)
 
 
@@ -99,17 +99,19 @@ def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
     examples explain; class c weighs n_c / (n_c + 5) in μ and B, so that the many-shot classes decide.
 
     Args:
-      statistics: of normalised examples that are not all the same point.
+      statistics: of normalised examples.
       shrinkage: of A and B. within must be above 0 where d is above n − C, between where d is above C.
     """
     counts, means, within = statistics
     weight = counts / (counts + TRUST)
     centre = weight @ means / weight.sum()
     scatter = ((means - centre).T * weight) @ (means - centre) / weight.sum()
+    if not np.trace(within) > 1e-6 * np.trace(scatter):  # the examples of each class are all alike
+        within = np.eye(len(within)) * (1e-3 * np.trace(scatter) / len(within) or 1.0)
     within = _shrunk(within, shrinkage.within)
     between = _positive(scatter - within * (weight / counts).sum() / weight.sum())
     if not np.trace(between) > 1e-6 * np.trace(scatter):  # noise explains all of it: keep the scatter's scale
-        between = scatter
+        between = scatter if scatter.any() else within
     spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between), within)
     basis = basis[:, ::-1]
     return ClassModel(basis, basis.T @ within, np.maximum(spread[::-1], 0.0), centre)

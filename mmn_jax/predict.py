@@ -54,18 +54,21 @@ def load_classifier(workdir: str) -> Classifier:
     """The classifier of a run.
 
     Raises:
-      BadInput: there is none, it is of another version, or its arrays don't fit together.
+      BadInput: there is none, or its arrays are missing or don't fit together.
     """
     path = Path(workdir) / "classifier.npz"
     if not path.is_file():
         raise BadInput(f"--model={workdir}: has no classifier.npz; bin/run.py --stage=meta --workdir={workdir} makes it")
     arrays = read_npz(path)
+    if "temperature" not in arrays:
+        print(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated", file=sys.stderr)
+        arrays["temperature"] = np.float32(1)
     missing = [name for name in Classifier._fields if name not in arrays]
     if missing:
         raise BadInput(f"--model={workdir}: classifier.npz lacks {missing[0]}; repeat the command that made it")
     found = Classifier(*(arrays[name] for name in Classifier._fields))
-    shapes = (classes, dim), *_ = [array.shape if array.ndim else () for array in found] if found.W.ndim == 2 else [(0, 0)]
-    if classes < 2 or shapes != [(classes, dim), (classes,), (classes,), (dim,), (dim,), ()]:
+    classes, dim = found.W.shape if found.W.ndim == 2 else (0, 0)
+    if classes < 2 or [array.shape for array in found] != [(classes, dim), (classes,), (classes,), (dim,), (dim,), ()]:
         raise BadInput(f"--model={workdir}: the arrays of classifier.npz don't fit together; repeat the command that made it")
     return found
 

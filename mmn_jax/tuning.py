@@ -73,7 +73,7 @@ class RowPrior(NamedTuple):
     def __call__(self, task: "Task") -> np.ndarray:
         metric, x = row_prior_metric(task.model(self.shrinkage)), task.train.x
         square = (((x - x.mean(0)) @ metric) ** 2).sum(1).mean()
-        return (metric / np.sqrt(square)).astype(np.float32)
+        return (metric / np.sqrt(square if square > 0 else 1.0)).astype(np.float32)  # 0: a cut of a tiny set that left one point
 
 
 def _rescaled(w, metric):
