@@ -35,12 +35,32 @@ def _seed(random_state):
     return int(random_state) if isinstance(random_state, numbers.Integral) else int(generator.randint(2**31 - 1))
 
 
+def _grid(l2):
+    try:
+        grid = np.atleast_1d(np.asarray(l2, float))
+    except (TypeError, ValueError):
+        grid = np.zeros(1)
+    if grid.size == 0 or grid.ndim > 1 or not (np.isfinite(grid) & (grid > 0)).all():
+        raise BadInput(f"l2: must be a number above 0 or a list of them, it is {l2!r}")
+    return tuple(grid.tolist())
+
+
 def _codes(classes, y, name):
     """[n] int32 position of each label in the sorted classes."""
     unknown = ~np.isin(y, classes)
     if unknown.any():
         raise BadInput(f"{name}: label {y[unknown][0]!r} is not in y")
     return np.searchsorted(classes, y).astype(np.int32)
+
+
+def _with_label(classes, label):
+    """[C+1] the classes and the label, which is none of them, behind."""
+    kinds = [np.asarray(one).dtype.kind for one in (classes.tolist()[0], np.asarray(label).tolist())]
+    if np.ndim(label) or kinds[0] != kinds[1]:
+        raise BadInput(f"add_class: {label!r} must be one label of the type of the others, such as {classes[0]!r}")
+    if label in classes:
+        raise BadInput(f"add_class: label {label!r} is known; fit again with the new examples")
+    return np.append(classes, label)
 
 
 def added_row(statistics: ClassStatistics, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -126,11 +146,11 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _method(self):
-        if not all(np.isfinite(np.atleast_1d(self.l2)) & (np.atleast_1d(self.l2) > 0)) or np.size(self.l2) == 0:
-            raise BadInput(f"l2: must be a number above 0 or several, it is {self.l2!r}")
-        if self.budget < 1 or self.folds < 2:
-            raise BadInput(f"budget must be at least 1 and folds 2, they are {self.budget!r} and {self.folds!r}")
-        methods = every_method(tuple(np.atleast_1d(self.l2).tolist()))
+        for name, least in (("budget", 1), ("folds", 2)):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < least:
+                raise BadInput(f"{name}: must be an integer from {least} up, it is {value!r}")
+        methods = every_method(_grid(self.l2))
         if self.method == "metamodelnet":
             raise BadInput("method: metamodelnet keeps banks of heads on a disk; run it by bin/run.py --stage=meta")
         if self.method not in methods:
@@ -197,11 +217,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if "theta" not in self.arrays_:
             raise BadInput(f"add_class: {self.method} has no rows; fit again with the new examples")
-        classes = np.append(self.classes_, label)
-        if classes.dtype.kind != self.classes_.dtype.kind or len(classes) != len(self.classes_) + 1:
-            raise BadInput(f"add_class: label {label!r} must be one label of the type of the others, such as {self.classes_[0]!r}")
-        if label in self.classes_:
-            raise BadInput(f"add_class: label {label!r} is known; fit again with the new examples")
+        classes = _with_label(self.classes_, label)
         x = self.normalise_(validate_data(self, X_few, reset=False, dtype=np.float32))
         old, order = self.statistics_, np.argsort(classes)
         theta = np.vstack([self.arrays_["theta"], added_row(old, self.arrays_["theta"], x).astype(np.float32)])

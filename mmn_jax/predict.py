@@ -97,15 +97,16 @@ def _open(stack, path):
     """The stream of an .npy file, and what to call it."""
     if path == "-":
         return sys.stdin.buffer, "--features=-"
-    if not Path(path).is_file():
-        raise BadInput(f"--features={path}: no such file")
-    if not zipfile.is_zipfile(path):
-        return stack.enter_context(open(path, "rb")), f"--features={path}"
-    archive = stack.enter_context(zipfile.ZipFile(path))
-    members = [name for name in ("x.npy", "test_x.npy") if name in archive.namelist()]
-    if not members:
-        raise BadInput(f"--features={path}: has neither x nor test_x; write it with numpy.savez(FILE, x=features)")
-    return stack.enter_context(archive.open(members[0])), f"--features={path}: {members[0].removesuffix('.npy')}"
+    try:
+        if not zipfile.is_zipfile(path):
+            return stack.enter_context(open(path, "rb")), f"--features={path}"
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        members = [name for name in ("x.npy", "test_x.npy") if name in archive.namelist()]
+        if members:
+            return stack.enter_context(archive.open(members[0])), f"--features={path}: {members[0].removesuffix('.npy')}"
+    except (OSError, RuntimeError) as error:  # RuntimeError: encrypted, or compressed in an unknown way
+        raise BadInput(f"--features={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    raise BadInput(f"--features={path}: has neither x nor test_x; write it with numpy.savez(FILE, x=features)")
 
 
 def open_table(stack: ExitStack, path: str, dim: int) -> Table:
@@ -189,6 +190,17 @@ def _to_file(path, classifier, table):
         part.unlink(missing_ok=True)
 
 
+def _to_standard_output(classifier, table):
+    """Writes as far as the reader reads."""
+    sys.stdout.reconfigure(encoding="utf-8", newline="")
+    try:
+        write_csv(classifier, table, sys.stdout)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left would fail again at exit
+        if not isinstance(error, BrokenPipeError):  # which says that the reader has seen enough, as `head` does
+            raise BadInput(f"standard output: cannot be written ({error.strerror})") from error
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise BadInput(f"{message}; see --help")
@@ -207,15 +219,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Reads, predicts, writes."""
     classifier = load_classifier(arguments.model)
     with ExitStack() as stack:
-        table = open_table(stack, arguments.features, classifier.W.shape[1])
         try:
+            table = open_table(stack, arguments.features, classifier.W.shape[1])
             if arguments.out:
                 _to_file(arguments.out, classifier, table)
             else:
-                sys.stdout.reconfigure(encoding="utf-8", newline="")
-                write_csv(classifier, table, sys.stdout)
+                _to_standard_output(classifier, table)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise BadInput(f"{table.name}: the file is damaged") from error
+            raise BadInput(f"--features={arguments.features}: the file is damaged") from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -225,8 +236,6 @@ def main(argv: list[str] | None = None) -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
