@@ -226,9 +226,14 @@ def test_bad_flags_are_one_line_and_exit_code_2(flags, named):
     assert done.returncode == 2 and named in done.stderr and len(done.stderr.splitlines()) == 1 and done.stdout == ""
 
 
-def test_an_output_that_cannot_be_written_is_one_line(workdir, tmp_path):
-    done = run(workdir, workdir / "x.npz", f"--out={tmp_path / 'none' / 'out.csv'}")
-    assert done.returncode == 2 and b"--out=" in done.stderr and len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("place", ["none/out.csv", "file/out.csv", "folder"])
+def test_an_output_that_cannot_be_written_is_one_line(workdir, tmp_path, capsys, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert predict.main([f"--model={workdir}", f"--features={workdir / 'x.npz'}", f"--out={tmp_path / place}"]) == 2
+    error = capsys.readouterr().err
+    assert f"--out={tmp_path / place}" in error and len(error.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
