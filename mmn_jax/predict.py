@@ -1,4 +1,4 @@
-"""Predictions for new features, by a run's classifier.npz and numpy alone:
+"""Predictions for new features, by a run's classifier.npz, in numpy without JAX:
 
     python -m mmn_jax.predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from conftest import blobs
 
 from mmn_jax.config import default
