@@ -60,6 +60,21 @@ def _positive(covariance):
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
+class ClassStatistics(NamedTuple):
+    """What a ClassModel is made of. counts: [C] examples, means: [C, d], within: [d, d] pooled covariance around the means."""
+
+    counts: np.ndarray
+    means: np.ndarray
+    within: np.ndarray
+
+
+def class_statistics(train: Examples) -> ClassStatistics:
+    """Of normalised examples; every class has at least one."""
+    counts = np.bincount(train.y)
+    means = class_means(train.x, train.y, len(counts))
+    return ClassStatistics(counts, means, _within(train, means))
+
+
 def _within(train, means):
     """[d, d] pooled covariance of examples around their class means; around the mean of all where no class has two."""
     spare = len(train.y) - len(means)
@@ -73,24 +88,30 @@ def _within(train, means):
 
 
 def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
-    """The model of the classes of a training set.
+    """`model_of` the statistics of a training set."""
+    return model_of(class_statistics(train), shrinkage)
+
+
+def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
+    """The model of the classes with these statistics.
 
     A is the pooled within-class covariance. B is what the scatter of class means has beyond the A/n_c that their few
     examples explain; class c weighs n_c / (n_c + 5) in μ and B, so that the many-shot classes decide.
 
     Args:
-      train: normalised examples, every class has at least one and they are not all the same point.
+      statistics: of normalised examples.
       shrinkage: of A and B. within must be above 0 where d is above n − C, between where d is above C.
     """
-    counts = np.bincount(train.y)
-    means = class_means(train.x, train.y, len(counts))
+    counts, means, within = statistics
     weight = counts / (counts + TRUST)
     centre = weight @ means / weight.sum()
     scatter = ((means - centre).T * weight) @ (means - centre) / weight.sum()
-    within = _shrunk(_within(train, means), shrinkage.within)
+    if not np.trace(within) > 1e-6 * np.trace(scatter):  # the examples of each class are all alike
+        within = np.eye(len(within)) * (1e-3 * np.trace(scatter) / len(within) or 1.0)
+    within = _shrunk(within, shrinkage.within)
     between = _positive(scatter - within * (weight / counts).sum() / weight.sum())
     if not np.trace(between) > 1e-6 * np.trace(scatter):  # noise explains all of it: keep the scatter's scale
-        between = scatter
+        between = scatter if scatter.any() else within
     spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between), within)
     basis = basis[:, ::-1]
     return ClassModel(basis, basis.T @ within, np.maximum(spread[::-1], 0.0), centre)

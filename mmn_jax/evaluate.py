@@ -8,6 +8,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, ndtri, softmax, stdtrit
 
+from mmn_jax.types import BadInput
+
 
 def predict_logits(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """[n, C] logits of normalised features x [n, d] under rows theta [C, d+1]."""
@@ -32,6 +34,17 @@ def prior_accuracy(per_class: np.ndarray, prior: np.ndarray) -> float:
     """Accuracy where class c comes up with probability prior[c], over the classes that were tested."""
     tested = np.isfinite(per_class)
     return float(np.average(per_class[tested], weights=prior[tested])) if prior[tested].sum() > 0 else float("nan")
+
+
+def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
+    """[C] a prior of numbers from 0 up, summing to 1.
+
+    Raises:
+      BadInput: it doesn't hold C such numbers; the line starts with `where`.
+    """
+    if prior.shape != (classes,) or not (np.isfinite(prior).all() and (prior >= 0).all() and prior.sum() > 0):
+        raise BadInput(f"{where}: must hold {classes} numbers from 0 up, one a class; it has {prior.size}")
+    return prior / prior.sum()
 
 
 def shot_groups(counts: np.ndarray, few: int = 20, many: int = 100) -> dict[str, np.ndarray]:

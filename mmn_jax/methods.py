@@ -74,6 +74,14 @@ def tune(method: Method, tasks: Sequence[Task], folds: Sequence[Fold], final: Ta
     return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm, "at_edge": at_edge(setting, method.axes)})
 
 
+def start(method: Method, final: Task) -> Tuned:
+    """The setting that `search` starts from, fitted to the final task, where nothing is held out to choose by; no temperature."""
+    setting = {axis.name: axis.start for axis in method.axes}
+    whole = method.fit(final, setting)
+    record = {"setting": setting, "val_accuracy": float("nan"), "temperature": 1.0, "trials": [], "at_edge": []}
+    return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm})
+
+
 def logit_adjusted(theta: np.ndarray, tau: float, counts: np.ndarray) -> np.ndarray:
     """Rows of a plain head after post-hoc logit adjustment, b − τ log π (Menon et al. 2021, equation 9)."""
     adjusted = theta.copy()

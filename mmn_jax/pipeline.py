@@ -6,7 +6,6 @@ Each stage of a seed writes artefacts under the workdir, named by a hash of just
 on, so a change of λ doesn't refit the bank, and a run that was stopped goes on where it was.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail, manifest, synthetic
 from mmn_jax.data.parquet import Columns
-from mmn_jax.keys import stream
+from mmn_jax.evaluate import class_shares
 from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import meta
 from mmn_jax.methods import Method, tune
@@ -59,9 +58,7 @@ def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
         prior = np.array(Path(source).read_text().split(), float)
     except (OSError, ValueError) as error:
         raise BadInput(f"--config.eval.prior={source}: must be uniform, train, or a text file of {len(counts)} numbers") from error
-    if len(prior) != len(counts) or not (np.isfinite(prior).all() and (prior >= 0).all() and prior.sum() > 0):
-        raise BadInput(f"--config.eval.prior={source}: must hold {len(counts)} numbers from 0 up, one a class; it has {len(prior)}")
-    return prior / prior.sum()
+    return class_shares(prior, len(counts), f"--config.eval.prior={source}")
 
 
 def _repeated_split(run, path):
@@ -117,17 +114,10 @@ def _normalised(run, tail, name):
             raise BadInput("--config.data.manifest: its split holds nothing out to validate on; add --config.data.validation=train")
         whole = Fold(name, train, val)
         return Data(tail, normalise, whole, (whole,))
-    number = run.config.data.folds
-    held = longtail.stratified_folds(stream(run.seed, "folds"), train.y, number)
-    used = [i for i in range(number) if (held == i).any()]
-    if not used:
+    folds = tuning.training_folds(name, train, run.seed, run.config.data.folds)
+    if not folds:
         raise BadInput("--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y")
-    folds = [Fold(f"{name}-fold{i}of{number}", _where(train, held != i), _where(train, held == i)) for i in used]
-    return Data(tail._replace(val=None), normalise, Fold(name, train, None), tuple(folds))
-
-
-def _where(examples, mask):
-    return Examples(examples.x[mask], examples.y[mask])
+    return Data(tail._replace(val=None), normalise, Fold(name, train, None), folds)
 
 
 def describe_choice(data: Data) -> str:
@@ -143,20 +133,17 @@ def describe_choice(data: Data) -> str:
 
 def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.Task]]:
     """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
-    parts = {part.name: part for part in (*data.folds, data.whole)}
+    return tuning.solvers((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
 
-    @functools.cache  # heads that several methods use are solved once
-    def tasks(name):
-        rough = tuning.make_task(parts[name].train, stream(run.seed, "weighting"), run.config.heads.tol)
-        return rough, tuning.make_task(rough.train, rough.key, run.config.heads.final_tol, rough)
 
-    return tasks
+def every_method(grid: tuple[float, ...]) -> dict[str, Method]:
+    """Every method but metamodelnet by its name, ridges searched over `grid`."""
+    return {**rivals.methods(grid), "mmn": mmn.method(mmn.members(grid), grid)}
 
 
 def methods_of(config: ConfigDict, kind: str) -> dict[str, Method]:
     """Every method of a kind by its name: "paper" (its baselines), "rival" or "ours"."""
-    every = {**rivals.methods(config.heads.l2), "mmn": mmn.method(mmn.members(config.heads.l2), config.heads.l2)}
-    return {name: method for name, method in every.items() if method.kind == kind}
+    return {name: method for name, method in every_method(config.heads.l2).items() if method.kind == kind}
 
 
 def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:

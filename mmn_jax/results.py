@@ -138,8 +138,10 @@ def _intervals(versus, name, other, resampled, means):
 
 def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     """results.json, choices.json (every setting tried), the table as table.csv and table.md, and classifier.npz with the
-    first seed's `mmn`: argmax(((x − mean) · scale) Wᵀ + b) is its prediction in plain numpy."""
-    theta, normalise = results[0].models["mmn"].arrays["theta"], results[0].data.normalise
+    first seed's `mmn`: argmax(((x − mean) · scale) Wᵀ + b) is its prediction in plain numpy, softmax of the scores over the
+    temperature its probabilities."""
+    ours, normalise = results[0].models["mmn"], results[0].data.normalise
+    theta = ours.arrays["theta"]
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -148,6 +150,7 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
         class_names=np.array(results[0].class_names),
         mean=normalise.mean,
         scale=np.full_like(normalise.mean, normalise.scale),
+        temperature=np.float32(ours.temperature),
     )
     choices = {result.seed: {name: model.trials for name, model in result.models.items()} for result in results}
     artifacts.write_bytes(workdir / "classifier.npz", buffer.getvalue())

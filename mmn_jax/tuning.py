@@ -6,6 +6,7 @@ by the mean per-class accuracy of what it predicts for examples that it was not 
 validation set, or every training example by the fold that left it out.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable
@@ -16,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.classes import ClassModel, Shrinkage, class_model, row_prior_metric
+from mmn_jax.data.longtail import stratified_folds
 from mmn_jax.evaluate import mean_class_accuracy
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples
+from mmn_jax.keys import stream
 from mmn_jax.types import BadInput, Examples
 from mmn_jax.weighting import Rule, Weighting, plain
 
@@ -70,7 +73,7 @@ class RowPrior(NamedTuple):
     def __call__(self, task: "Task") -> np.ndarray:
         metric, x = row_prior_metric(task.model(self.shrinkage)), task.train.x
         square = (((x - x.mean(0)) @ metric) ** 2).sum(1).mean()
-        return (metric / np.sqrt(square)).astype(np.float32)
+        return (metric / np.sqrt(square if square > 0 else 1.0)).astype(np.float32)  # 0: a cut of a tiny set that left one point
 
 
 def _rescaled(w, metric):
@@ -258,6 +261,32 @@ class Fold(NamedTuple):
     name: str
     train: Examples
     val: Examples | None
+
+
+def _where(examples, mask):
+    return Examples(examples.x[mask], examples.y[mask])
+
+
+def training_folds(name: str, train: Examples, seed: int, number: int) -> tuple[Fold, ...]:
+    """At most `number` folds that together hold out every example whose class has another; none where no class has two.
+
+    A fold that would leave a single point to train on is dropped.
+    """
+    held = stratified_folds(stream(seed, "folds"), train.y, number)
+    used = [i for i in range(number) if (held == i).any() and np.ptp(train.x[held != i], axis=0).any()]
+    return tuple(Fold(f"{name}-fold{i}of{number}", _where(train, held != i), _where(train, held == i)) for i in used)
+
+
+def solvers(parts: Iterable[Fold], seed: int, tol: float, final_tol: float) -> Callable[[str], tuple[Task, Task]]:
+    """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
+    train = {part.name: part.train for part in parts}
+
+    @functools.cache  # heads that several methods use are solved once
+    def tasks(name):
+        rough = make_task(train[name], stream(seed, "weighting"), tol)
+        return rough, make_task(rough.train, rough.key, final_tol, rough)
+
+    return tasks
 
 
 def held_accuracy(logits: Iterable[np.ndarray], folds: Iterable[Fold]) -> float:

@@ -85,3 +85,11 @@ def test_degenerate_problems_give_finite_rows(counts, dim):
     model = class_model(train, Shrinkage(0.6, 0.6))
     rows = bayesian_rows(model, class_means(*train, len(counts)), np.array(counts))
     assert np.isfinite(rows).all() and np.isfinite(row_prior_metric(model)).all()
+
+
+@pytest.mark.parametrize("x", [np.repeat(np.eye(3), 2, 0), np.tile([[1.0], [-1.0]], (3, 1)), np.zeros((6, 2))])
+def test_examples_or_means_that_are_all_alike_have_a_model(x):
+    train = Examples(x.astype(np.float32), np.repeat(np.arange(3), 2).astype(np.int32))
+    model = class_model(train, Shrinkage(0.5, 0.5))
+    rows = bayesian_rows(model, class_means(*train, 3), np.full(3, 2))
+    assert np.isfinite(rows).all() and np.isfinite(row_prior_metric(model)).all()

@@ -60,6 +60,15 @@ def leaderboard():
     return module
 
 
+def test_the_classifier_of_the_readme_fits_predicts_and_grows():
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    x, y = blobs(0, [30, 20, 10, 5, 3, 2], 6, spread=1.5)
+    names = {"X": x[y < 5], "y": np.array(list("abcde"))[y[y < 5]], "X_new": x, "X_few": x[y == 5]}
+    exec(block, names)
+    assert names["probabilities"].shape == (len(x), 5) and set(names["labels"]) <= set("abcde")
+    assert "okapi" in names["model"].set_params(prior="uniform").predict(x[y == 5])
+
+
 def test_tables_go_between_their_markers_and_nowhere_else():
     page = "a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\n"
     assert leaderboard().fill(page, "x", "new") == page.replace("old", "\nnew\n")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmn_jax import artifacts, pipeline, report, results
+from mmn_jax import artifacts, pipeline, predict, report, results
 from mmn_jax.config import default
 from mmn_jax.data import manifest
 from mmn_jax.types import BadInput
@@ -145,13 +145,18 @@ def test_the_prior_can_be_uniform_that_of_training_or_a_file(tmp_path):
             pipeline.class_prior(str(tmp_path / "prior.txt"), counts)
 
 
-def test_the_saved_classifier_predicts_in_plain_numpy(done, feature_file):
+def test_the_saved_classifier_predicts_in_plain_numpy_and_by_the_command(done, feature_file, capsys):
     _, workdir, table = done
     c, z = np.load(workdir / "classifier.npz"), np.load(feature_file)
     predicted = (((z["test_x"].astype(np.float32) - c["mean"]) * c["scale"]) @ c["W"].T + c["b"]).argmax(1)
     accuracy = 100 * np.mean([(predicted[z["test_y"] == k] == k).mean() for k in range(20)])
     assert accuracy == pytest.approx(table["methods"]["mmn"]["accuracy"], abs=0.01)
     assert c["class_names"].tolist() == z["class_names"].tolist()
+    predict.main([f"--model={workdir}", f"--features={feature_file}"])
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["label"] for row in rows] == c["class_names"][predicted].tolist()
+    right = np.mean([row["label"] == f"class {k}" for row, k in zip(rows, z["test_y"], strict=True)])
+    assert np.mean([float(row["probability"]) for row in rows]) == pytest.approx(right, abs=0.15)
 
 
 def test_stopped_at_every_progress_step_it_ends_in_the_same_result(done, feature_file, tmp_path):

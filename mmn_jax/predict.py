@@ -1,0 +1,247 @@
+"""Predictions for new features, by a run's classifier.npz, in numpy without JAX:
+
+    python -m mmn_jax.predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv]
+
+FILE.npz holds x [n, d] (else test_x); FILE.npy and, from the standard input, - are one such array. Rows are read, scored and
+written in chunks, so a file may be larger than memory. The CSV has the columns index,label,probability,runner_up, one line a row.
+A class name that starts with = + - @ or a tab gets an apostrophe before it, or a spreadsheet would run it as a formula.
+"""
+
+import argparse
+import csv
+import os
+import signal
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from mmn_jax.data.features import read_npz
+from mmn_jax.types import BadInput
+
+CHUNK_FLOATS = 2**22  # of the features or the scores of a chunk, whichever are more
+
+
+class Classifier(NamedTuple):
+    """classifier.npz: argmax(((x − mean) · scale) Wᵀ + b) is the class, scores over the temperature are calibrated.
+
+    W: [C, d], b: [C], class_names: [C], mean and scale: [d], temperature: [].
+    """
+
+    W: np.ndarray
+    b: np.ndarray
+    class_names: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    temperature: np.ndarray
+
+
+class Prediction(NamedTuple):
+    """Of a chunk of rows, [n] each: the class, its probability, and the class that comes second."""
+
+    label: np.ndarray
+    probability: np.ndarray
+    runner_up: np.ndarray
+
+
+def load_classifier(workdir: str) -> Classifier:
+    """The classifier of a run.
+
+    Raises:
+      BadInput: there is none, or its arrays are missing or don't fit together.
+    """
+    path = Path(workdir) / "classifier.npz"
+    if not path.is_file():
+        raise BadInput(f"--model={workdir}: has no classifier.npz; bin/run.py --stage=meta --workdir={workdir} makes it")
+    arrays = read_npz(path)
+    if "temperature" not in arrays:
+        print(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated", file=sys.stderr)
+        arrays["temperature"] = np.float32(1)
+    missing = [name for name in Classifier._fields if name not in arrays]
+    if missing:
+        raise BadInput(f"--model={workdir}: classifier.npz lacks {missing[0]}; repeat the command that made it")
+    found = Classifier(*(arrays[name] for name in Classifier._fields))
+    classes, dim = found.W.shape if found.W.ndim == 2 else (0, 0)
+    if classes < 2 or [array.shape for array in found] != [(classes, dim), (classes,), (classes,), (dim,), (dim,), ()]:
+        raise BadInput(f"--model={workdir}: the arrays of classifier.npz don't fit together; repeat the command that made it")
+    return found
+
+
+def predict(classifier: Classifier, x: np.ndarray) -> Prediction:
+    """What the classes of features x [n, d] are."""
+    scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
+    label, every = scores.argmax(1), np.arange(len(x))
+    best = scores[every, label]
+    probability = 1 / np.exp((scores - best[:, None]) / classifier.temperature).sum(1)
+    scores[every, label] = -np.inf
+    return Prediction(label, probability, scores.argmax(1))
+
+
+class Table(NamedTuple):
+    """A stream of the rows of an array [n, d] of this dtype; `name` is how messages call it."""
+
+    stream: IO[bytes]
+    shape: tuple[int, int]
+    fortran: bool
+    dtype: np.dtype
+    name: str
+
+
+def _open(stack, path):
+    """The stream of an .npy file, and what to call it."""
+    if path == "-":
+        return sys.stdin.buffer, "--features=-"
+    try:
+        if not zipfile.is_zipfile(path):
+            return stack.enter_context(open(path, "rb")), f"--features={path}"
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        members = [name for name in ("x.npy", "test_x.npy") if name in archive.namelist()]
+        if members:
+            return stack.enter_context(archive.open(members[0])), f"--features={path}: {members[0].removesuffix('.npy')}"
+    except (OSError, RuntimeError) as error:  # RuntimeError: encrypted, or compressed in an unknown way
+        raise BadInput(f"--features={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    raise BadInput(f"--features={path}: has neither x nor test_x; write it with numpy.savez(FILE, x=features)")
+
+
+def open_table(stack: ExitStack, path: str, dim: int) -> Table:
+    """The features of a file, open as long as the stack is; the header is read and checked, no row yet.
+
+    Raises:
+      BadInput: it isn't an array [n, dim] of numbers.
+    """
+    stream, name = _open(stack, path)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, EOFError) as error:
+        raise BadInput(f"{name}: not an array of numpy; write it with numpy.savez or numpy.save") from error
+    if dtype.kind not in "fiu":
+        raise BadInput(f"{name}: must hold numbers, it holds {dtype}")
+    if len(shape) != 2 or shape[1] != dim:
+        raise BadInput(f"{name}: must be [n, {dim}] for this model, it is {list(shape)}")
+    return Table(stream, shape, fortran, dtype, name)
+
+
+def _read(table, rows):
+    """[rows, d] the next ones."""
+    size = rows * table.shape[1] * table.dtype.itemsize
+    data = table.stream.read(size)
+    if len(data) < size:
+        raise BadInput(f"{table.name}: ends before its {table.shape[0]} rows do; the file is damaged")
+    return np.frombuffer(data, table.dtype)
+
+
+def chunks(table: Table, rows: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The first row's index and the float32 features of every `rows` rows; an array in Fortran order is read at once.
+
+    Raises:
+      BadInput: the file ends early, or a value is no number that float32 holds.
+    """
+    count, dim = table.shape
+    whole = _read(table, count).reshape((count, dim), order="F") if table.fortran else None
+    for first in range(0, count, rows):
+        size = min(rows, count - first)
+        raw = _read(table, size).reshape(size, dim) if whole is None else whole[first : first + size]
+        with np.errstate(over="ignore"):
+            x = raw.astype(np.float32)
+        finite = np.isfinite(x).all(1)
+        if not finite.all():
+            raise BadInput(f"{table.name}: a value is NaN, infinite or beyond float32 in row {first + int(finite.argmin())}")
+        yield first, x
+
+
+def _cell(name):
+    """A class name that no spreadsheet takes for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
+def write_csv(classifier: Classifier, table: Table, out: IO[str]) -> None:
+    """One line for every row of the table."""
+    names = np.array([_cell(str(name)) for name in classifier.class_names.tolist()], object)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["index", "label", "probability", "runner_up"])
+    rows = max(1, CHUNK_FLOATS // max(classifier.W.shape))
+    with tqdm(total=table.shape[0], unit=" rows", leave=False, disable=None) as progress:  # on stderr, where that is a terminal
+        for first, x in chunks(table, rows):
+            label, probability, runner_up = predict(classifier, x)
+            shown = (f"{p:.6g}" for p in probability)
+            writer.writerows(zip(range(first, first + len(x)), names[label], shown, names[runner_up], strict=True))
+            progress.update(len(x))
+    out.flush()
+
+
+def _to_file(path, classifier, table):
+    """Writes the file whole or not at all."""
+    part = Path(f"{path}.part")
+    try:
+        with open(part, "w", newline="", encoding="utf-8") as out:
+            write_csv(classifier, table, out)
+        part.replace(path)
+    except OSError as error:
+        raise BadInput(f"--out={path}: cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):  # gone once it has its name, or never made
+            part.unlink()
+
+
+def _to_standard_output(classifier, table):
+    """Writes as far as the reader reads."""
+    sys.stdout.reconfigure(encoding="utf-8", newline="")
+    try:
+        write_csv(classifier, table, sys.stdout)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left would fail again at exit
+        if not isinstance(error, BrokenPipeError):  # which says that the reader has seen enough, as `head` does
+            raise BadInput(f"standard output: cannot be written ({error.strerror})") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise BadInput(f"{message}; see --help")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = _Parser("python -m mmn_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="the workdir of a run, which holds classifier.npz")
+    parser.add_argument("--features", required=True, help="npz file with x [n, d] or test_x, npy file, or - for npy on the standard input")
+    parser.add_argument("--out", help="CSV file to write; without it, the standard output")
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Reads, predicts, writes."""
+    classifier = load_classifier(arguments.model)
+    with ExitStack() as stack:
+        try:
+            table = open_table(stack, arguments.features, classifier.W.shape[1])
+            if arguments.out:
+                _to_file(arguments.out, classifier, table)
+            else:
+                _to_standard_output(classifier, table)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise BadInput(f"--features={arguments.features}: the file is damaged") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        run(parse(argv))
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    sys.exit(main())

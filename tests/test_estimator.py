@@ -1,0 +1,210 @@
+"""TailClassifier: scikit-learn's own checks, and what its users rely on beyond them."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import pytest
+from conftest import blobs
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+
+from mmn_jax import TailClassifier, pipeline
+from mmn_jax.config import default
+from mmn_jax.types import BadInput
+
+COUNTS = np.array([60, 40, 25, 15, 10, 6, 4, 3, 2, 1])
+POOL = blobs(3, [100] * len(COUNTS), 8, spread=1.5)
+RANK = np.tile(np.arange(100), len(COUNTS))
+USED = COUNTS[POOL[1]] > RANK
+NAMES = np.array([f"kind {c}" for c in range(len(COUNTS))])
+X, Y = POOL[0][USED], NAMES[POOL[1][USED]]
+TEST_X, TEST_Y = POOL[0][~USED], NAMES[POOL[1][~USED]]
+
+
+def quick(method="logit_adjustment", **knobs):
+    return TailClassifier(method, **{"l2": 1e-2, "budget": 1, "folds": 2, "random_state": 0, **knobs})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Only read; `copied` makes one to change."""
+    return quick(l2=(1e-2, 1e-3), budget=6).fit(X, Y)
+
+
+def mean_recall(model, x, y):
+    right = model.predict(x) == y
+    return np.mean([right[y == name].mean() for name in np.unique(y)])
+
+
+def copied(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+@parametrize_with_checks([quick("ncm")])
+def test_it_is_a_scikit_learn_classifier(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mmn", "logit_adjustment", "lda", "knn", "ridge", "crt"])
+def test_so_it_is_with_other_methods(method):
+    check_estimator(quick(method), on_skip=None)
+
+
+def test_importing_the_package_loads_no_jax():
+    code = "import sys, mmn_jax; assert not {'jax', 'sklearn', 'numpy'} & set(sys.modules); mmn_jax.TailClassifier"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_labels_are_those_it_was_given(fitted):
+    assert fitted.classes_.tolist() == sorted(NAMES) and fitted.counts_.sum() == len(Y)
+    assert set(fitted.predict(TEST_X)) <= set(NAMES) and fitted.score(TEST_X, TEST_Y) > 0.5
+
+
+def test_data_frames_go_in(fitted):
+    frame = pandas.DataFrame(X, columns=[f"f{i}" for i in range(8)])
+    model = clone(fitted).fit(frame, pandas.Series(Y))
+    np.testing.assert_array_equal(model.predict(frame), fitted.predict(X))
+    assert model.feature_names_in_.tolist() == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame[frame.columns[::-1]])
+
+
+def test_pipelines_and_grid_search_take_it():
+    search = GridSearchCV(make_pipeline(StandardScaler(), quick("ncm")), {"tailclassifier__method": ["ncm", "lda"]}, cv=2)
+    many = np.isin(Y, NAMES[:6])
+    assert search.fit(X[many], Y[many]).best_params_["tailclassifier__method"] in ("ncm", "lda")
+
+
+def test_an_integer_seed_gives_the_classifier_of_a_run(tmp_path):
+    y = np.searchsorted(NAMES, Y)
+    np.savez(tmp_path / "features.npz", train_x=X, train_y=y, test_x=X, test_y=y)
+    config = default()
+    config.data.source, config.data.path, config.data.validation = "npz", str(tmp_path / "features.npz"), "train"
+    config.heads.l2, config.tuning.budget = (1e-2, 1e-3), 6
+    features = pipeline.load_features(config)
+    run = pipeline.Run(config, 5, tmp_path, features, "x", pipeline.Terminal(lambda line: None, lambda items, name: items))
+    data = pipeline.split(run)
+    methods = {"logit_adjustment": pipeline.every_method((1e-2, 1e-3))["logit_adjustment"]}
+    theirs = pipeline.heads(run, data, pipeline.solvers(run, data), methods)["logit_adjustment"]
+    ours = quick(l2=(1e-2, 1e-3), budget=6, folds=3, random_state=5).fit(X, y)
+    np.testing.assert_array_equal(ours.arrays_["theta"], theirs.arrays["theta"])
+    assert ours.temperature_ == theirs.temperature and ours.record_["val_accuracy"] == theirs.val_accuracy
+
+
+def test_probabilities_are_those_of_the_calibrated_scores(fitted):
+    probs = fitted.predict_proba(TEST_X)
+    np.testing.assert_allclose(probs.sum(1), 1)
+    x = fitted.normalise_(TEST_X).astype(float)
+    np.testing.assert_allclose(probs, softmax(fitted.logits_(fitted.arrays_, x) / fitted.temperature_, axis=1))
+    np.testing.assert_allclose(np.exp(fitted.predict_log_proba(TEST_X)), probs)
+    confidence = probs[np.arange(len(TEST_Y)), np.searchsorted(NAMES, TEST_Y)]
+    raw = softmax(fitted.logits_(fitted.arrays_, x), axis=1)[np.arange(len(TEST_Y)), np.searchsorted(NAMES, TEST_Y)]
+    assert -np.log(confidence).mean() < -np.log(raw).mean()
+
+
+def test_a_prior_moves_the_odds_by_itself_and_needs_no_new_fit(fitted):
+    model, uniform = copied(fitted), fitted.predict_proba(TEST_X)
+    for prior, shares in (("train", COUNTS), (COUNTS * 7, COUNTS), ([0, *[1] * 9], [0, *[1] * 9])):
+        expected = uniform * shares / (uniform * shares).sum(1, keepdims=True)
+        np.testing.assert_allclose(model.set_params(prior=prior).predict_proba(TEST_X), expected, atol=1e-12)
+    assert NAMES[0] not in model.predict(TEST_X)
+
+
+@pytest.mark.parametrize("prior", ["often", [1.0, 2.0], [-1.0, *[1.0] * 9], [0.0] * 10])
+def test_a_prior_that_is_none_is_refused(fitted, prior):
+    with pytest.raises(BadInput, match="prior: "):
+        copied(fitted).set_params(prior=prior).predict(TEST_X)
+
+
+def test_mmn_is_ahead_of_the_plain_head_on_a_long_tail():
+    accuracy = {}
+    for method in ("plain", "mmn"):
+        model = TailClassifier(method, l2=(1e-1, 1e-2, 1e-3), budget=4, folds=2, random_state=0).fit(X, Y)
+        accuracy[method] = mean_recall(model, TEST_X, TEST_Y)
+    assert accuracy["mmn"] > accuracy["plain"] + 0.02
+
+
+def test_validation_examples_choose_in_place_of_folds():
+    held = TEST_X[NAMES[9] == TEST_Y], TEST_Y[NAMES[9] == TEST_Y]  # judged by the rarest class alone, the strongest correction is best
+    model = quick(l2=(1e-2, 1e-3), budget=12).fit(X, Y, X_val=held[0], y_val=held[1])
+    assert model.record_["setting"]["tau"] == 2.0
+    assert model.record_["val_accuracy"] == pytest.approx(100 * (model.predict(held[0]) == held[1]).mean())
+    with pytest.raises(BadInput, match="both or neither"):
+        quick().fit(X, Y, X_val=X)
+    with pytest.raises(BadInput, match="y_val: label"):
+        quick().fit(X, Y, X_val=X[:1], y_val=["another"])
+
+
+def test_with_one_example_a_class_it_starts_and_stays():
+    model = quick().fit(X[:: len(X) // 5][:5], np.arange(5))
+    assert model.record_["trials"] == [] and model.temperature_ == 1
+    np.testing.assert_array_equal(model.predict(X[:: len(X) // 5][:5]), np.arange(5))
+
+
+@pytest.mark.parametrize(
+    ("method", "x", "y"),
+    [
+        ("lda", np.repeat(np.eye(3), 4, 0), np.repeat(np.arange(3), 4)),
+        ("lda", [[1.0], [2.0]], [0, 1]),
+        ("mmn", [[0.0], [1.0], [0.0]], [0, 0, 1]),
+    ],
+)
+def test_alike_and_tiny_data_have_an_answer(method, x, y):
+    model = quick(method).fit(x, y)
+    assert np.isfinite(model.add_class([[*x[0]]], 7).predict_proba(x)).all()
+
+
+def test_a_class_added_later_is_recognised_and_the_others_keep_their_rows():
+    new = NAMES[5]
+    model = quick(l2=(1e-2, 1e-3), budget=6).fit(X[new != Y], Y[new != Y])
+    before, others = model.arrays_["theta"], new != TEST_Y
+    old = mean_recall(model, TEST_X[others], TEST_Y[others])
+    assert model.add_class(X[new == Y], new) is model
+    np.testing.assert_array_equal(np.delete(model.arrays_["theta"], 5, axis=0), before)
+    assert model.classes_.tolist() == NAMES.tolist() and model.counts_.tolist() == COUNTS.tolist()
+    assert (model.predict(TEST_X[~others]) == new).mean() > 0.4
+    assert mean_recall(model, TEST_X[others], TEST_Y[others]) > old - 0.05
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"), [(NAMES[2], "is known"), (3, "of the type"), ([["a"]], "of the type"), (["a", "b"], "of the type")]
+)
+def test_a_label_that_cannot_be_added_is_refused(fitted, label, reason):
+    with pytest.raises(BadInput, match=reason):
+        copied(fitted).add_class(X[:2], label)
+
+
+def test_a_method_without_rows_adds_no_class():
+    with pytest.raises(BadInput, match="knn has no rows"):
+        quick("knn").fit(X, Y).add_class(X[:2], "new")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "named"),
+    [
+        ({"method": "magic"}, "method: must be one of plain"),
+        ({"method": "metamodelnet"}, "method: metamodelnet"),
+        ({"l2": 0.0}, "l2"),
+        ({"l2": ()}, "l2"),
+        ({"l2": "strong"}, "l2"),
+        ({"budget": 0}, "budget"),
+        ({"folds": 1}, "folds"),
+    ],
+)
+def test_a_parameter_of_no_use_is_one_line(knobs, named):
+    with pytest.raises(BadInput, match=named) as caught:
+        quick(**knobs).fit(X, Y)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_diagnosis_is_that_of_the_command():
+    with pytest.raises(BadInput, match="at least 3 must"):
+        quick().diagnose(X[:16], Y[:16])
