@@ -7,6 +7,8 @@ docs/your_own_features.md; train_x alone takes 3.6 GB with d = 2048 in float32. 
 out of the training set to choose by. tfds_source("i_naturalist2018", DATA_DIR, {"train": "train", "test": "validation"}) of
 mmn_jax/data/images.py reads the images. The step from images to features comes with --stage=features, which is not there yet.
 
+Published: none given, as none for frozen features could be checked.
+
 Run here: the loading code, on small made-up files. Not run here: iNaturalist itself; nothing has been timed with 8,142 classes, and
 there may not be memory enough.
 """
