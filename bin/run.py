@@ -43,8 +43,7 @@ def parse(argv):
 
 def show(config, stage, workdir):
     """Runs the stage and prints what it gave."""
-    if FLAGS.coordinator:
-        mesh.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+    mesh.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
     compiling, terminal = mesh.compile_clock(), make_terminal(mesh.first_process())
     with artifacts.occupied(workdir) as workdir:
         seeds = pipeline.run_seeds(config, workdir, terminal, stage)
@@ -59,7 +58,8 @@ def show(config, stage, workdir):
 
 
 def main(argv):
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: it is ignored in what a script starts in the background
+        signal.signal(stop, signal.default_int_handler)
     mesh.keep_programs()
     try:
         if {"-h", "-help", "--help", "--help=true"} & set(argv):

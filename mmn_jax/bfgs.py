@@ -3,8 +3,9 @@
     s ← −H g,    H = BFGS update of γI by the last step:  γ = sᵀy / yᵀy,  y = the change of the gradient along s
 
 Coordinates are scaled by (a λ)^−½, so that a step of length 1 is about right from the start on: a = (1 − 1/C)/C is the curvature of
-the softmax where nothing is known yet, λ the variance of the features where classes differ, 1 for the bias. With that, a longer memory
-saves next to no steps.
+the softmax where nothing is known yet, λ the variance of the features where classes differ, 1 for the bias. Where features lie in the
+eigenbasis of a covariance near their own, as a bank's do, λ follows its eigenvalues, damped. With that, a longer memory saves next
+to no steps.
 """
 
 import jax
@@ -14,6 +15,7 @@ from jax import lax
 from mmn_jax.frame import Frame, HeadProblem, Point, line_search, mm, some
 
 SETTLED = 0.3  # share of the slope along a step at which it is long enough
+DAMPING = 10.0  # mean eigenvalues added to all: a head differs from what it is drawn from
 LINE_LIMIT = 3  # looks along one step
 
 
@@ -22,7 +24,12 @@ def _scale(frame, point):
     classes, slopes = point.v.shape[0], point.gradient[:, :-1]
     along = mm(frame.z[:, :-1], slopes.T)
     spread = (frame.weight @ along**2).sum() / jnp.maximum((slopes**2).sum(), 1e-30)
-    variance = jnp.ones_like(frame.ridge).at[:-1].set(jnp.maximum(2 * spread, 1e-12))  # the largest are well above this mean
+    if frame.variance is None:
+        shape, above = jnp.ones_like(frame.ridge[:-1]), 2.0  # the largest are well above this mean
+    else:
+        shape, above = frame.variance + DAMPING * frame.variance.mean(), 4.0
+        shape /= jnp.maximum((slopes**2 @ shape).sum(), 1e-30) / jnp.maximum((slopes**2).sum(), 1e-30)
+    variance = jnp.ones_like(frame.ridge).at[:-1].set(jnp.maximum(above * spread * shape, 1e-12))
     return ((1 - 1 / classes) / classes * variance + frame.ridge) ** -0.5
 
 

@@ -31,13 +31,14 @@ class HeadProblem(NamedTuple):
 
 class Frame(NamedTuple):
     """The problem in a basis: z = [(x - mean) basis, 1] [n, r+1], basis [d, r] with orthonormal columns (None: x's own),
-    weights summing to 1, the ridge of each coordinate."""
+    weights summing to 1, the ridge of each coordinate, and [r] roughly how features vary along each (None: not known)."""
 
     z: jax.Array
     mean: jax.Array
     basis: jax.Array | None
     weight: jax.Array
     ridge: jax.Array
+    variance: jax.Array | None = None
 
 
 class Point(NamedTuple):
@@ -92,10 +93,12 @@ def eigenframe(problem: HeadProblem) -> Frame:
     return _frame(problem, _eigenbasis)
 
 
-def spanframe(problem: HeadProblem) -> Frame:
-    """The features as they are; with fewer examples than dimensions, a basis of what they span."""
+def spanframe(problem: HeadProblem, variance: jax.Array | None = None) -> Frame:
+    """The features as they are, of which `variance` [d] may be known; with fewer examples than dimensions, a basis of what they span."""
     n, d = problem.x.shape
-    return _frame(problem, _spanning_basis if n < d else lambda x, weight: None)
+    if n < d:
+        return _frame(problem, _spanning_basis)
+    return _frame(problem, lambda x, weight: None)._replace(variance=variance)
 
 
 def into_frame(theta: jax.Array, frame: Frame) -> jax.Array:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mmn_jax.frame import HIGHEST
 from mmn_jax.heads import BATCH, BFGS_BATCH, PAD, HeadInfo, HeadProblem, fit_head, fit_one
 from mmn_jax.mesh import EACH, SAME, gathered, replicated
 from mmn_jax.types import Bank, Examples
@@ -76,11 +77,17 @@ class BankInfo(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What subsets are drawn from: examples of the class set sorted by label, padded with label C; class c begins at start[c]."""
+    """What subsets are drawn from: examples of the class set sorted by label, padded with label C; class c begins at start[c].
+
+    Where heads have as many examples as dimensions, features lie in the eigenbasis [d, d] of their covariance, with these
+    eigenvalues [d]; otherwise both are None.
+    """
 
     x: jax.Array
     y: jax.Array
     start: jax.Array
+    basis: jax.Array | None
+    variance: jax.Array | None
     classes: np.ndarray
 
     @property
@@ -99,9 +106,26 @@ def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Po
     classes = shot_classes(counts, shots)
     pool = class_pool(train, classes)
     spare = pool_size(len(pool.y)) - len(pool.y)
-    x, y = np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
+    basis, variance = _principal(pool.x) if shots * len(classes) >= pool.x.shape[1] else (None, None)
+    x = pool.x if basis is None else pool.x @ basis
+    x, y = np.pad(x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
     start = (np.cumsum(counts[classes]) - counts[classes]).astype(np.int32)
-    return Pool(*replicated(mesh, (x, y, start)), classes)
+    return Pool(*replicated(mesh, (x, y, start, basis, variance)), classes)
+
+
+def _principal(x):
+    """The eigenbasis [d, d] and eigenvalues [d] of the covariance of features x [n, d]."""
+    centred = x - x.mean(0)
+    values, basis = np.linalg.eigh(centred.T @ centred / len(x))
+    return basis.astype(np.float32), np.maximum(values, 0).astype(np.float32)
+
+
+def _turned(theta, basis):
+    """Rows [.., C, d+1] with their weights W basisᵀ."""
+    if basis is None:
+        return theta
+    w = jnp.matmul(theta[..., :-1], basis.T, precision=HIGHEST)
+    return jnp.concatenate([w, theta[..., -1:]], -1)
 
 
 def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int:
@@ -114,36 +138,38 @@ def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int
 def fit_chunk(key: jax.Array, subsets: np.ndarray, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[jax.Array, HeadInfo]:
     """Rows [s, C, d+1] and infos of the heads with these indices [s], shared out over the mesh; subset i uses fold_in(key, i)."""
     ridge = np.float32(plan.ridge / (plan.shots * len(pool.start)))
-    return _fit_chunk(key, subsets, pool.x, pool.y, pool.start, ridge, np.float32(plan.tol), plan.shots, mesh)
+    return _fit_chunk(key, subsets, *pool[:-1], ridge, np.float32(plan.tol), plan.shots, mesh)
 
 
 @partial(jax.jit, static_argnames=("shots", "mesh"))
-def _fit_chunk(key, subsets, x, y, start, l2, tol, shots, mesh):
-    def heads(subsets, key, x, y, start, l2, tol):
+def _fit_chunk(key, subsets, x, y, start, basis, variance, l2, tol, shots, mesh):
+    def heads(subsets, key, x, y, start, basis, variance, l2, tol):
         labels = jnp.repeat(jnp.arange(len(start)), shots)
+        solver = BFGS_BATCH._replace(frame=partial(BFGS_BATCH.frame, variance=variance))
 
         def one(s):
             index = draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel()
             problem = HeadProblem(x[index], labels, jnp.ones(len(index)), jnp.zeros(len(start)), l2)
-            return fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=BFGS_BATCH)
+            theta, info = fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=solver)
+            return _turned(theta, basis), info
 
         return jax.vmap(one, axis_name=BATCH)(subsets)
 
     # a device goes on until its own heads are done: nothing is exchanged, and `some` asks only those
-    shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 6), out_specs=EACH, check_vma=False)
-    return shared(subsets, key, x, y, start, l2, tol)
+    shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 8), out_specs=EACH, check_vma=False)
+    return shared(subsets, key, x, y, start, basis, variance, l2, tol)
 
 
 def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray | None = None) -> tuple[np.ndarray, HeadInfo]:
     """θ* [C, d+1], the rows of the head of the whole pool, from those that are near it, or by way of stronger ridges."""
-    x, y, begin = jax.device_get((pool.x, pool.y, pool.start))
+    x, y, begin, basis = jax.device_get((pool.x, pool.y, pool.start, pool.basis))
     held = (y < len(begin)).astype(np.float32)
     labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
-    theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else start
+    theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else _turned(start, None if basis is None else basis.T)
     for times in EASING if start is None else (1,):
         problem = HeadProblem(x, labels, held, no_offset, np.float32(times * plan.ridge / held.sum()))
-        theta, info = jax.device_get(fit_one(problem, theta, plan.target_tol))
-    return theta, info
+        theta, info = fit_one(problem, theta, plan.target_tol)
+    return jax.device_get((_turned(theta, basis), info))
 
 
 def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[np.ndarray, HeadInfo]:

@@ -36,11 +36,14 @@ def compile_clock() -> Callable[[], float]:
 
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
-    """Joins the other processes of a run before JAX is used. coordinator: HOST:PORT of process 0, or auto where JAX can find out.
+    """Joins the other processes of a run before JAX is used. coordinator: HOST:PORT of process 0, auto where JAX can find out, empty
+    where there are no others.
 
     Raises:
       BadInput: JAX can't find out, or the others can't be reached.
     """
+    if not coordinator:
+        return
     if coordinator != "auto" and not re.fullmatch(r"\S+:\d+", coordinator):
         raise BadInput(f"--coordinator={coordinator}: must be HOST:PORT of process 0, or auto")
     try:

@@ -243,5 +243,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: it is ignored in what a script starts in the background
+        signal.signal(stop, signal.default_int_handler)
     sys.exit(main())
