@@ -135,11 +135,11 @@ def check_disk(expected: Forecast, workdir: Path) -> None:
 
 def _make(run, stored, mesh, before):
     """Solves and saves what is missing of a bank. θ* starts from that of the rung before, which had more classes and differs little."""
-    plan, pool = stored.plan, stored.pool()
+    plan, pool = stored.plan, functools.cache(stored.pool)  # made where something is missing
     size, held, began = kshot.chunk_size(stored.shape, plan, mesh.size), [], time.perf_counter()
     first = _missing(stored)
     for begin in run.terminal.track(range(first, plan.subsets, size), f"kshot k={plan.shots}"):
-        held.append(kshot.fit_heads(stored.key, begin, pool, plan, mesh))
+        held.append(kshot.fit_heads(stored.key, begin, pool(), plan, mesh))
         stop = min(begin + size, plan.subsets)
         if stored.piece_bytes(stop - first) >= PIECE or stop == plan.subsets:
             theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *held)
@@ -150,7 +150,7 @@ def _make(run, stored, mesh, before):
 
     def target():
         start = None if before is None else before.target[np.isin(before.classes, stored.classes)]
-        theta, info = kshot.fit_target(pool, plan, start)
+        theta, info = kshot.fit_target(pool(), plan, start)
         return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
 
     return artifacts.cached(stored.path / "target", target)
