@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mmn_jax import artifacts, mesh, pipeline, report, results
+from mmn_jax.command import exit_code
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
 
@@ -61,18 +62,10 @@ def main(argv):
     for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: it is ignored in what a script starts in the background
         signal.signal(stop, signal.default_int_handler)
     mesh.keep_programs()
-    try:
-        if {"-h", "-help", "--help", "--help=true"} & set(argv):
-            print(f"{__doc__}\n{FLAGS.main_module_help()}")
-        else:
-            show(*parse(argv))
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished artefacts are saved, the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+    if {"-h", "-help", "--help", "--help=true"} & set(argv):
+        print(f"{__doc__}\n{FLAGS.main_module_help()}")
+        return 0
+    return exit_code(lambda: show(*parse(argv)), "interrupted; finished artefacts are saved, the same command goes on from there")
 
 
 if __name__ == "__main__":

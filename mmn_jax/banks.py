@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, kshot
-from mmn_jax.heads import head_flops
+from mmn_jax.heads import head_flops, padded
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
 from mmn_jax.mesh import device_memory
@@ -65,7 +65,7 @@ def _stored(run, part, shots, mesh):
     plan = BankPlan(shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, memory << 20)
     path = run.path(f"bank-{shots}", part.name, plan._replace(memory=0))
     classes = kshot.shot_classes(counts, shots)
-    shape = (kshot.pool_size(counts[classes].sum()), part.train.x.shape[1], len(classes))
+    shape = (padded(counts[classes].sum()), part.train.x.shape[1], len(classes))
     pool = partial(kshot.bank_pool, part.train, counts, shots, mesh)
     return Stored(plan, path, stream(run.seed, "kshot", shots), classes, shape, pool)
 

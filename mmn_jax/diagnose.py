@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from mmn_jax import config, mmn, rivals, tuning
+from mmn_jax.command import exit_code
 from mmn_jax.cuts import draw_shots
 from mmn_jax.data.features import load_training
 from mmn_jax.data.longtail import random_ranks
@@ -104,16 +105,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    try:
+
+    def work():
         if arguments.cuts < 2:
             raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts)))
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

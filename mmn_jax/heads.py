@@ -35,10 +35,14 @@ BFGS = Solver(spanframe, bfgs)
 BFGS_BATCH = Solver(spanframe, partial(bfgs, axis=BATCH))
 
 
+def padded(examples: int, multiple: int = PAD) -> int:
+    """How many examples there are once filled up."""
+    return int(examples + -examples % multiple)
+
+
 def pad_examples(problem: HeadProblem, multiple: int = PAD) -> HeadProblem:
     """The same problem with examples of weight 0 added up to a multiple."""
-    n = len(problem.y)
-    extra = -n % multiple
+    extra = padded(len(problem.y), multiple) - len(problem.y)
 
     def pad(array):
         return jnp.pad(jnp.asarray(array), [(0, extra)] + [(0, 0)] * (array.ndim - 1))

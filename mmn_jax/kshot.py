@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmn_jax.frame import HIGHEST
-from mmn_jax.heads import BATCH, BFGS_BATCH, PAD, HeadInfo, HeadProblem, fit_head, fit_one
+from mmn_jax.heads import BATCH, BFGS_BATCH, HeadInfo, HeadProblem, fit_head, fit_one, padded
 from mmn_jax.mesh import EACH, SAME, gathered, replicated
 from mmn_jax.types import Bank, Examples
 
@@ -96,16 +96,11 @@ class Pool(NamedTuple):
         return (*self.x.shape, len(self.start))
 
 
-def pool_size(examples: int) -> int:
-    """How many rows the Pool of so many examples has."""
-    return int(examples + -examples % PAD)
-
-
 def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Pool:
     """The Pool of H_2k, on every device."""
     classes = shot_classes(counts, shots)
     pool = class_pool(train, classes)
-    spare = pool_size(len(pool.y)) - len(pool.y)
+    spare = padded(len(pool.y)) - len(pool.y)
     basis, variance = _principal(pool.x) if shots * len(classes) >= pool.x.shape[1] else (None, None)
     x = pool.x if basis is None else pool.x @ basis
     x, y = np.pad(x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))

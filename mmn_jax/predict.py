@@ -22,6 +22,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from mmn_jax.command import exit_code
 from mmn_jax.data.features import read_npz
 from mmn_jax.types import BadInput
 
@@ -231,15 +232,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        run(parse(argv))
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: run(parse(argv)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from mmn_jax.heads import PAD
+from mmn_jax.heads import padded
 from mmn_jax.kshot import class_pool
 from mmn_jax.mesh import replicated, shared_rows
 from mmn_jax.regressor import Context, Regressor, Variables
@@ -105,7 +105,7 @@ def make_lessons(
     every bank, all of one shape. Without a window they are the same all along, with all heads."""
     order = np.lexsort((-counts, held))
     pool = class_pool(train, order[~held[order] & np.isin(order, banks[0].classes)])
-    spare = -len(pool.y) % PAD
+    spare = padded(len(pool.y)) - len(pool.y)
     rungs = tuple(_rung(jax.random.fold_in(key, bank.shots), bank, train, order, held, unit) for bank in banks)
     shared = Lessons(np.float32(unit), np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare)), rungs)
     shared = replicated(mesh, shared)
