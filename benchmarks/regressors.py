@@ -48,7 +48,7 @@ flags.DEFINE_list("problems", [], "Problems to run, all of them by default.")
 flags.DEFINE_list("seeds", ["0", "1"], "Seeds of every problem.")
 flags.DEFINE_list("regressors", [], "Regressors to train; 'every' for all.")
 flags.DEFINE_list("rivals", ["logit_adjustment", "tau_norm"], "Rivals to hold against, or all.")
-flags.DEFINE_bool("paper", False, "Run metamodelnet, too.")
+flags.DEFINE_bool("paper", False, "Run metamodelnet and the paper's baselines, too.")
 flags.DEFINE_bool("ablations", False, "Run mmn with fewer kinds of members, too.")
 flags.DEFINE_integer("cuts", 0, "Predict the gain of mmn on logit adjustment from so many cuts of the training set, too.")
 flags.DEFINE_enum(
@@ -188,8 +188,9 @@ def evaluate(name: str, seed: int) -> Outcome:
     data = pipeline.split(run)
     tasks = pipeline.solvers(run, data)
     paper, rivals = (pipeline.methods_of(run.config, kind) for kind in ("paper", "rival"))
-    if FLAGS.rivals != ["all"]:
+    if not FLAGS.paper:
         paper = {"plain": paper["plain"]}
+    if FLAGS.rivals != ["all"]:
         rivals = {rival: rivals[rival] for rival in FLAGS.rivals}
     ours = pipeline.methods_of(run.config, "ours") | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
     models = pipeline.heads(run, data, tasks, {**paper, **rivals, **ours})

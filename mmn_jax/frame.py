@@ -150,7 +150,8 @@ def line_search(
 
     def slope(t):
         probs = jax.nn.softmax(point.logits + t * u + problem.offset, axis=1)
-        return ((probs * u).sum(1) * frame.weight).sum() - own + linear + t * quadratic, probs
+        mean = jnp.einsum("nc,nc->n", probs, u, precision=HIGHEST)  # (probs * u).sum(1) takes ten times as long for one large head on a CPU
+        return (mean * frame.weight).sum() - own + linear + t * quadratic, probs
 
     start = (point.gradient * s).sum()
     zero, one = jnp.zeros_like(start), jnp.ones_like(start)
