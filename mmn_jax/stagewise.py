@@ -257,8 +257,9 @@ def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
 
 
 class Programs(NamedTuple):
-    """The two compiled functions of a stage, shared by all candidates: step(state, hyper, key, context, data) → State, and
-    score(variables, context, data) → [2] the row loss and task loss of held-out classes; place(arrays) puts them where data are."""
+    """The two compiled functions of a stage, shared by all candidates: step(state, hyper, key, context, data) → State, which takes
+    the place of the one it was given, and score(variables, context, data) → [2] the row loss and task loss of held-out classes;
+    place(arrays) puts them where data are."""
 
     step: Callable
     score: Callable
@@ -274,7 +275,12 @@ def compile_programs(regressor: Regressor, batch: int, mesh: Mesh) -> Programs:
 def programs(objective: Callable, score: Callable, place: Callable) -> Programs:
     """The compiled step on an objective, and the compiled score."""
     step = partial(train_step, objective)
-    return Programs(jax.jit(lambda *args: place(step(*args))), jax.jit(score), place)
+    return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(score), place)
+
+
+def _copied(tree):
+    """Arrays of their own, which a step that takes their place may have."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
 
 
 def train_stage(
@@ -299,19 +305,18 @@ def train_stage(
         score = float(rows + hyper.task_weight * task)
         return score if np.isfinite(score) else np.inf
 
-    state = programs.place(begin_training(variables, hyper))
-    warm = state
+    state = programs.place(_copied(begin_training(variables, hyper)))
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
-        warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
-    state = state._replace(variables=warm.variables)
-    best, best_step, curve = state.variables, 0, [look(state.variables)]
+        state = programs.step(state, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
+    state = programs.place(_copied(begin_training(state.variables, hyper)))
+    best, best_step, curve = _copied(state.variables), 0, [look(state.variables)]
     for i in track(range(1, steps + 1)):
         state = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
         if i % every and i < steps:
             continue
         curve.append(look(state.variables))
         if curve[-1] == min(curve):
-            best, best_step = state.variables, i
+            best, best_step = _copied(state.variables), i
         if i - best_step >= patience * every:
             break
         current = data(i // every)
