@@ -63,17 +63,34 @@ class Lessons(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step carries: variables, optimiser state."""
+    """What a step carries: variables, optimiser state, and the loss that its episode had before it."""
 
     variables: Variables
     optimiser: optax.OptState
+    loss: jax.Array
+
+
+class Look(NamedTuple):
+    """One look at a stage: after which step, the mean loss of the episodes since the look before, and of held-out classes the
+    row loss, the task loss and the score that the two make, infinite where it isn't a number."""
+
+    step: int
+    train: float
+    rows: float
+    task: float
+    score: float
 
 
 class StageReport(NamedTuple):
-    """How a stage went: the step whose variables were kept, and the held-out score at every look [looks], the first at step 0."""
+    """How a stage went: the step whose variables were kept, and every look, the first at step 0."""
 
     best_step: int
-    curve: np.ndarray
+    looks: list[Look]
+
+    @property
+    def curve(self) -> np.ndarray:
+        """[looks] the held-out scores."""
+        return np.array([look.score for look in self.looks])
 
 
 def held_out_classes(counts: np.ndarray, share: float) -> np.ndarray:
@@ -211,7 +228,7 @@ def _optimiser(hyper):
 
 def begin_training(variables: Variables, hyper: Hyper) -> State:
     """The State before the first step."""
-    return State(variables, _optimiser(hyper).init(variables["params"]))
+    return State(variables, _optimiser(hyper).init(variables["params"]), jnp.zeros(()))
 
 
 def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, context: Context, data: Any) -> State:
@@ -221,9 +238,9 @@ def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, 
     """
     rest = {name: value for name, value in state.variables.items() if name != "params"}
     params = state.variables["params"]
-    gradient, variables = jax.grad(objective, has_aux=True)(params, rest, hyper, key, context, data)
+    (loss, variables), gradient = jax.value_and_grad(objective, has_aux=True)(params, rest, hyper, key, context, data)
     update, optimiser = _optimiser(hyper).update(gradient, state.optimiser, params)
-    return State({**variables, "params": optax.apply_updates(params, update)}, optimiser)
+    return State({**variables, "params": optax.apply_updates(params, update)}, optimiser, loss)
 
 
 def held_out_score(regressor: Regressor, variables: Variables, context: Context, lessons: Lessons) -> jax.Array:
@@ -294,25 +311,30 @@ def train_stage(
     variables kept; over when none of the last `patience` looks was better. data(i) is what the steps before look i + 1 learn from."""
     current, context = data(0), programs.place(context)
 
-    def look(variables):
+    def look(step, variables):
         rows, task = np.asarray(programs.score(variables, context, current))
         score = float(rows + hyper.task_weight * task)
-        return score if np.isfinite(score) else np.inf
+        train = float(np.mean(jax.device_get(losses)))
+        return Look(step, train, float(rows), float(task), score if np.isfinite(score) else np.inf)
 
     state = programs.place(begin_training(variables, hyper))
-    warm = state
+    warm, losses = state, []
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
         warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
+        losses.append(warm.loss)
     state = state._replace(variables=warm.variables)
-    best, best_step, curve = state.variables, 0, [look(state.variables)]
+    best, looks = state.variables, [look(0, state.variables)]
+    best_step, losses = 0, []
     for i in track(range(1, steps + 1)):
         state = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
+        losses.append(state.loss)
         if i % every and i < steps:
             continue
-        curve.append(look(state.variables))
-        if curve[-1] == min(curve):
+        looks.append(look(i, state.variables))
+        losses = []
+        if looks[-1].score == min(one.score for one in looks):
             best, best_step = state.variables, i
         if i - best_step >= patience * every:
             break
         current = data(i // every)
-    return best, StageReport(best_step, np.array(curve))
+    return best, StageReport(best_step, looks)

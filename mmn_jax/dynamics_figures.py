@@ -1,0 +1,130 @@
+"""From how rows move (`dynamics.py`) and how the chain was trained to matplotlib figures, in the style of `figures.py`."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from mmn_jax.dynamics import Likeness, Norms, Paths, Rung
+from mmn_jax.figures import COLOURS, INK, look_of, panels
+
+LONGEST = 22  # characters of a class name in a figure
+
+
+def row_norms(heads: Norms, every: list[Rung]) -> Figure:
+    """Left the rows of whole heads by shot count, as shares of a head's mean norm; right, where there are banks, k-shot rows before and
+    after the chain, as shares of θ*'s."""
+    figure, axes = panels(3.2, 2 if every else 1, sharey=True, squeeze=False)
+    _norms_of_heads(axes[0, 0], heads)
+    if every:
+        _norms_of_banks(axes[0, 1], every)
+    return figure
+
+
+def _norms_of_heads(left, heads):
+    places = np.arange(len(heads.labels))
+    for name, shares in heads.shares.items():
+        left.plot(places, shares, **look_of(name), label=name)
+    left.set_xticks(places, [f"{label}\n({size})" for label, size in zip(heads.labels, heads.sizes, strict=True)])
+    left.set(xlabel="training examples of the class (classes)", ylabel="row norm, share of the mean", title="rows of the long-tailed head")
+    left.legend()
+
+
+def _norms_of_banks(right, every):
+    length = [[np.linalg.norm(part, axis=-1).mean() for part in (one.before, one.after, one.target)] for one in every]
+    before, after, target = np.array(length).T
+    right.plot(before / target, **look_of("plain"), label="k-shot rows")
+    right.plot(after / target, **look_of("metamodelnet"), label="after the chain")
+    right.axhline(1, color=INK, linewidth=1, linestyle=":", label="θ*")
+    _shots_axis(right, [one.shots for one in every])
+    right.set(title="rows of the bank", ylim=(0, None))
+    right.tick_params(labelleft=True)
+    right.set_ylabel("row norm, share of θ*'s")
+    right.legend()
+
+
+def _shots_axis(axes, shots):
+    axes.set_xticks(range(len(shots)), map(str, shots))
+    axes.set_xlabel("k, examples of every class")
+
+
+def likeness(values: Likeness) -> Figure:
+    """Mean cosine of k-shot rows to θ* before and after the chain, with the middle 80% of rows."""
+    figure, axes = panels(3.2)
+    kinds = (
+        (values.before, look_of("plain"), "k-shot rows"),
+        (values.seen, look_of("metamodelnet"), "after the chain, classes it learned from"),
+        (values.held, look_of("metamodelnet") | {"linestyle": "--", "markerfacecolor": "none"}, "after the chain, classes held out"),
+    )
+    for rows, look, label in kinds:
+        there = [i for i, row in enumerate(rows) if len(row)]
+        axes.plot(there, [rows[i].mean() for i in there], **look, label=label)
+        ends = np.array([np.quantile(rows[i], [0.1, 0.9]) for i in there]).reshape(-1, 2)
+        axes.fill_between(there, *ends.T, color=look["color"], alpha=0.12, linewidth=0)
+    _shots_axis(axes, values.shots)
+    axes.set_ylabel("cosine to θ*")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def movement(ladder: list[int], ratios: list[float | None]) -> Figure:
+    """Mean ‖f(θ; w_i)‖ / ‖θ‖ of every block, without a bar where no row passes."""
+    figure, axes = panels(2.6)
+    places = np.arange(len(ladder))
+    axes.bar(places, [ratio or 0.0 for ratio in ratios], color=COLOURS["metamodelnet"], width=0.6)
+    for place, ratio in zip(places, ratios, strict=True):
+        axes.text(place, ratio or 0.0, "no row" if ratio is None else f"{ratio:.2f}", ha="center", va="bottom", fontsize="small")
+    axes.set_xticks(places, [f"block {i}\nfrom k = {k}" for i, k in enumerate(ladder)])
+    axes.set_ylabel("‖f(θ; w_i)‖ / ‖θ‖")
+    axes.margins(y=0.15)
+    axes.grid(axis="x", visible=False)
+    return figure
+
+
+def trajectories(paths: Paths, axis: str) -> Figure:
+    """Mean rows of frequent classes from one shot to θ*, single rows around them, and rare classes before and after transfer."""
+    figure, axes = panels(4.6)
+    shades = colormaps["plasma"](np.linspace(0.1, 0.85, len(paths.steps)))
+    for step, (name, shade) in enumerate(zip(paths.steps, shades, strict=True)):
+        axes.scatter(*paths.cloud[paths.step == step].T, s=5, color=shade, alpha=0.3, linewidths=0)
+        axes.scatter(*paths.stations[:, step].T, s=26, color=shade, zorder=3, label=name if name == "θ*" else f"k = {name}")
+    for stations, name in zip(paths.stations, paths.names, strict=True):
+        axes.plot(*stations.T, color=INK, linewidth=0.8, alpha=0.6, zorder=2)
+        axes.annotate(shortened(name), stations[-1], (5, 3), textcoords="offset points", fontsize="small", parse_math=False)
+    for (start, end), name in zip(paths.arrows, paths.rare, strict=True):
+        arrow = {"arrowstyle": "->", "color": COLOURS["metamodelnet"], "shrinkA": 0, "shrinkB": 0, "linewidth": 1.4}
+        axes.annotate("", end, start, arrowprops=arrow, zorder=4)
+        axes.plot(*start, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4)
+        axes.annotate(shortened(name), end, (5, -9), textcoords="offset points", fontsize="small", fontstyle="italic", parse_math=False)
+    axes.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", xticks=[], yticks=[])
+    axes.margins(0.12)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def shortened(name: str) -> str:
+    """On one line, cut where it is long."""
+    name = " ".join(name.split())
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+def training_curves(stages: dict[int, dict[str, Any]]) -> Figure:
+    """Loss of episodes and of held-out classes over the steps of all stages in the order in which they were trained."""
+    figure, axes = panels(3.2)
+    begin, kinds = 0, (("train", "-", "episodes"), ("score", "--", "held-out classes"))
+    for number, (block, record) in enumerate(stages.items()):
+        looks = record["looks"]
+        steps = begin + np.array([look["step"] for look in looks])
+        for key, line, label in kinds:
+            values = [look[key] if np.isfinite(look[key]) else np.nan for look in looks]
+            shown = {"color": COLOURS["metamodelnet"], "linestyle": line, "label": label if number == 0 else None}
+            axes.plot(steps, values, **shown)
+        kept = next(look for look in looks if look["step"] == record["best_step"])
+        axes.plot([begin + kept["step"]], [kept["score"]], color=COLOURS["mmn"], marker="o", label=None if number else "kept")
+        axes.axvline(begin, color=INK, linewidth=0.6, alpha=0.5)
+        axes.text((steps[0] + steps[-1]) / 2, 1.01, f"stage {block}", transform=axes.get_xaxis_transform(), ha="center", fontsize="small")
+        begin = steps[-1]
+    axes.set(xlabel="optimiser steps, stages one after another", ylabel="loss of equation 4")
+    axes.legend()
+    return figure
