@@ -77,7 +77,7 @@ def movement(ladder: list[int], ratios: list[float | None]) -> Figure:
         axes.text(place, ratio or 0.0, "no row" if ratio is None else f"{ratio:.2f}", ha="center", va="bottom", fontsize="small")
     axes.set_xticks(places, [f"block {i}\nfrom k = {k}" for i, k in enumerate(ladder)])
     axes.set_ylabel("‖f(θ; w_i)‖ / ‖θ‖")
-    axes.margins(y=0.15)
+    axes.set_ylim(0, 1.15 * max(0.05, *(ratio or 0.0 for ratio in ratios)))
     axes.grid(axis="x", visible=False)
     return figure
 
@@ -95,7 +95,8 @@ def trajectories(paths: Paths, axis: str) -> Figure:
     for (start, end), name in zip(paths.arrows, paths.rare, strict=True):
         arrow = {"arrowstyle": "->", "color": COLOURS["metamodelnet"], "shrinkA": 0, "shrinkB": 0, "linewidth": 1.4}
         axes.annotate("", end, start, arrowprops=arrow, zorder=4)
-        axes.plot(*start, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4)
+        label = "rare class, plain" if name == paths.rare[0] else None
+        axes.plot(*start, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4, label=label)
         axes.annotate(shortened(name), end, (5, -9), textcoords="offset points", fontsize="small", fontstyle="italic", parse_math=False)
     axes.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", xticks=[], yticks=[])
     axes.margins(0.12)

@@ -138,7 +138,7 @@ def gain_by_count(table: Table) -> Figure:
         gain = np.concatenate(_accuracies(table, name)) - plain
         tested = np.isfinite(gain)
         look = look_of(name)
-        axes.scatter(counts[tested], gain[tested], s=9, alpha=0.35, linewidths=0, rasterized=len(gain) > 3000, color=look["color"])
+        axes.scatter(counts[tested], gain[tested], s=14, alpha=0.5, linewidths=0, rasterized=len(gain) > 3000, color=look["color"])
         axes.axhline(0, color=COLOURS["plain"], linewidth=1)
         mean = running_mean(np.log2(counts[tested]), gain[tested], at, 0.5)
         axes.plot(2**at, mean, color=INK, linewidth=1.5)
@@ -172,14 +172,14 @@ def accuracy_by_count(table: Table) -> Figure:
 
 def reliability(table: Table) -> Figure:
     """Accuracy against confidence of the first seed, before and after the temperature."""
-    figure, every = panels(3.4, 2, sharey=True)
+    figure, every = panels(4.0, 2, sharey=True)
     titles = {"before": "as trained", "after": "divided by the temperature"}
     for axes, (when, title) in zip(every, titles.items(), strict=True):
         axes.plot([0, 100], [0, 100], color=COLOURS["plain"], linewidth=1, linestyle=":")
         for name in shown_methods(table):
             _reliability_line(axes, table["methods"][name]["reliability"][when], name)
         axes.set(xlabel="confidence (%)", title=title, xlim=(0, 100), ylim=(0, 100), aspect="equal")
-        axes.legend(loc="upper left", title="expected error (points)", title_fontsize="small")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, title="mean error (points)", title_fontsize="small")
     every[0].set_ylabel("accuracy (%)")
     return figure
 

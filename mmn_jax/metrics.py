@@ -42,7 +42,7 @@ def scalars(figures: Figures) -> tuple[str, dict[str, float], int]:
     if figures["kind"] == "method":
         return run, {f"{key}/{figures['method']}": figures[key] for key in ("val_accuracy", "seconds")}, 0
     candidate = ",".join(f"{key}={figures[key]:g}" for key in ("task_weight", "rate", "decay"))
-    tags = {f"stage {figures['stage']}/{key}": figures[key] for key in figures if key.startswith(("train_", "held_out_"))}
+    tags = {f"stage-{figures['stage']}/{key}": figures[key] for key in figures if key.startswith(("train_", "held_out_"))}
     return f"{run}/{figures['part']}/{candidate}", tags, figures["step"]
 
 

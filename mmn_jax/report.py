@@ -21,11 +21,11 @@ PAGE = Template((Path(__file__).parent / "report.html").read_text())
 
 
 def inline(picture: Picture, name: str, title: str) -> str:
-    """The SVG for a page: in the page's own colour of text, without a ground of its own, ids led by the figure's name."""
+    """The SVG for a page: in the page's own colours of text and ground, ids led by the figure's name."""
     svg = picture.svg[picture.svg.index("<svg") :]
 
     def fix(tag):
-        tag = tag[0].replace(figures.INK, "currentColor").replace(figures.PAPER, "none")
+        tag = tag[0].replace(figures.INK, "currentColor").replace(figures.PAPER, "var(--paper)")
         return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag)
 
     svg = re.sub(r"<[^>]*>", fix, svg)

@@ -58,7 +58,8 @@ def of_dynamics(table: dict[str, Any], first: SeedResult) -> list[Section]:
     every = dynamics.rungs(first.learned) if first.learned else []
     heads = {name: first.models[name].arrays["theta"] for name in ("plain", "metamodelnet", "mmn")}
     norms = dynamics.norms(heads, first.data.tail.counts)
-    caption = "Plain rows grow with the examples of their class, moved ones are more even (in the paper, rows of classes seen once go from 0.53 to 1.36)"
+    caption = "Plain rows grow with the examples of their class, moved ones are more even (in the paper, rows of classes seen once go"
+    caption += " from 0.53 to 1.36)"
     caption += "; on the right, heads of k examples of every class against θ*, the head of all of their examples" if every else ""
     caption += f" (rows{' and banks' if every else ''} of seed {first.seed})."
     section = Section("row_norms", "Row norms", caption, partial(dynamics_figures.row_norms, norms, every))
@@ -78,8 +79,8 @@ def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, 
     )
     tsne = "The same rows in the plane of t-SNE, which keeps neighbours near and says nothing of distances or directions further off."
     likeness = (
-        "Cosine of rows to θ* before and after the chain, with the middle 80% of them: what it learned is worth what it does for the classes"
-        f" that were held out of its training (banks and chain of seed {first.seed})."
+        "Cosine of rows to θ* before and after the chain, with the middle 80% of them: what it learned is worth what it does for the"
+        f" classes that were held out of its training (banks and chain of seed {first.seed})."
     )
     movement = (
         "Mean length of what a block adds, as a share of the row's norm, over the long-tailed rows that pass it: the paper's identity"
