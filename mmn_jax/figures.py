@@ -137,8 +137,8 @@ def gain_by_count(table: Table) -> Figure:
     for axes, name in zip(every[0], names, strict=True):
         gain = np.concatenate(_accuracies(table, name)) - plain
         tested = np.isfinite(gain)
-        look = look_of(name)
-        axes.scatter(counts[tested], gain[tested], s=14, alpha=0.5, linewidths=0, rasterized=len(gain) > 3000, color=look["color"])
+        dots = {"s": 14, "alpha": 0.5, "linewidths": 0, "zorder": 3, "color": look_of(name)["color"]}
+        axes.scatter(counts[tested], gain[tested], **dots, rasterized=len(gain) > 3000)  # thousands of SVG dots make a slow page
         axes.axhline(0, color=COLOURS["plain"], linewidth=1)
         mean = running_mean(np.log2(counts[tested]), gain[tested], at, 0.5)
         axes.plot(2**at, mean, color=INK, linewidth=1.5)
@@ -178,7 +178,7 @@ def reliability(table: Table) -> Figure:
         axes.plot([0, 100], [0, 100], color=COLOURS["plain"], linewidth=1, linestyle=":")
         for name in shown_methods(table):
             _reliability_line(axes, table["methods"][name]["reliability"][when], name)
-        axes.set(xlabel="confidence (%)", title=title, xlim=(0, 100), ylim=(0, 100), aspect="equal")
+        axes.set(xlabel="confidence (%)", title=title, xlim=(0, 100), ylim=(0, 100))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, title="mean error (points)", title_fontsize="small")
     every[0].set_ylabel("accuracy (%)")
     return figure
@@ -187,5 +187,5 @@ def reliability(table: Table) -> Figure:
 def _reliability_line(axes, bins, name):
     count, confidence, accuracy = (np.array(bins[key]) for key in ("count", "confidence", "accuracy"))
     error = np.average(np.abs(confidence - accuracy), weights=count)
-    enough = count >= 0.005 * count.sum()
+    enough = count >= max(5, 0.005 * count.sum())
     axes.plot(confidence[enough], accuracy[enough], **look_of(name), label=f"{name} {error:.1f}")

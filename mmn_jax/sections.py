@@ -43,7 +43,7 @@ def of_results(table: dict[str, Any]) -> list[Section]:
     )
     reliability = (
         "Accuracy of test predictions by their confidence, before and after the temperature that validation examples chose: right"
-        f" where it is on the dotted line; bins with under 0.5% of the examples are left out (results.json, seed {table['seeds'][0]})."
+        f" where it is on the dotted line; bins of few examples (under 5, or 0.5%) are left out (results.json, seed {table['seeds'][0]})."
     )
     return [
         Section("leaderboard", "All methods", leaderboard, partial(figures.leaderboard, table)),
