@@ -11,7 +11,7 @@ import pytest
 from conftest import write_features
 from test_pipeline import QUIET, small
 
-from mmn_jax import artifacts, dynamics, figures, metrics, pipeline, report, results, sections
+from mmn_jax import artifacts, dynamics, dynamics_figures, figures, metrics, pipeline, report, results, sections
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -189,3 +189,16 @@ def test_rows_of_the_bank_go_where_the_chain_takes_them(run):
 def test_a_running_mean_of_equal_values_is_that_value():
     x = np.array([0.0, 1.0, 5.0])
     np.testing.assert_allclose(figures.running_mean(x, np.full(3, 2.5), np.linspace(0, 5, 9), 0.5), 2.5)
+
+
+def test_figures_of_the_least_there_can_be():
+    still = dynamics.Paths(["a"], ["b"], ["1", "θ*"], np.zeros((1, 2, 2)), np.zeros((3, 2)), np.zeros(3, int), np.zeros((1, 2, 2)))
+    look = {"step": 0, "train": 1.0, "rows": 1.0, "task": 1.0, "score": np.inf}
+    for make in (
+        lambda: dynamics_figures.trajectories(still, "x"),
+        lambda: dynamics_figures.trajectories(still._replace(rare=[], arrows=np.zeros((0, 2, 2))), "x"),
+        lambda: dynamics_figures.likeness(dynamics.Likeness([1], [np.ones(3)], [np.ones(2)], [np.ones(0)])),
+        lambda: dynamics_figures.movement([1], [None]),
+        lambda: dynamics_figures.training_curves({0: {"best_step": 0, "looks": [look, look | {"step": 5, "train": np.nan}]}}),
+    ):
+        assert figures.draw(make).png
