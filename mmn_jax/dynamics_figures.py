@@ -1,15 +1,17 @@
 """From how rows move (`dynamics.py`) and how the chain was trained to matplotlib figures, in the style of `figures.py`."""
 
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mmn_jax.dynamics import Likeness, Norms, Paths, Rung
 from mmn_jax.figures import COLOURS, INK, look_of, panels
 
-LONGEST = 22  # characters of a class name in a figure
+LONGEST = 40  # characters of a class name in a figure
 
 
 def row_norms(heads: Norms, every: list[Rung]) -> Figure:
@@ -83,31 +85,42 @@ def movement(ladder: list[int], ratios: list[float | None]) -> Figure:
 
 
 def trajectories(paths: Paths, axis: str) -> Figure:
-    """Mean rows of frequent classes from one shot to θ*, single rows around them, and rare classes before and after transfer."""
-    figure, axes = panels(4.6)
+    """Mean rows of frequent classes (A, B, ..) from one shot to θ*, single rows around them, and rare classes (a, b, ..) before and
+    after transfer."""
+    figure, axes = panels(5.4)
     shades = colormaps["plasma"](np.linspace(0.1, 0.85, len(paths.steps)))
     for step, (name, shade) in enumerate(zip(paths.steps, shades, strict=True)):
         axes.scatter(*paths.cloud[paths.step == step].T, s=5, color=shade, alpha=0.3, linewidths=0)
         axes.scatter(*paths.stations[:, step].T, s=26, color=shade, zorder=3, label=name if name == "θ*" else f"k = {name}")
-    for stations, name in zip(paths.stations, paths.names, strict=True):
+    for stations, letter in zip(paths.stations, ascii_uppercase, strict=False):
         axes.plot(*stations.T, color=INK, linewidth=0.8, alpha=0.6, zorder=2)
-        axes.annotate(shortened(name), stations[-1], (5, 3), textcoords="offset points", fontsize="small", parse_math=False)
-    for (start, end), name in zip(paths.arrows, paths.rare, strict=True):
+        ahead = stations[-1] - stations[-2]  # where no line of its own runs
+        ahead = 9 * ahead / max(np.linalg.norm(ahead), 1e-12)
+        axes.annotate(letter, stations[-1], ahead, textcoords="offset points", ha="center", va="center")
+    axes.plot(*paths.arrows[:, 0].T, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4, label="rare, plain")
+    axes.plot([], [], color=COLOURS["metamodelnet"], linewidth=1.4, label="and moved")
+    for (start, end), letter in zip(paths.arrows, ascii_lowercase, strict=False):
         arrow = {"arrowstyle": "->", "color": COLOURS["metamodelnet"], "shrinkA": 0, "shrinkB": 0, "linewidth": 1.4}
         axes.annotate("", end, start, arrowprops=arrow, zorder=4)
-        label = "rare class, plain" if name == paths.rare[0] else None
-        axes.plot(*start, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4, label=label)
-        axes.annotate(shortened(name), end, (5, -9), textcoords="offset points", fontsize="small", fontstyle="italic", parse_math=False)
+        axes.annotate(letter, start, (-9, 3), textcoords="offset points", fontstyle="italic", zorder=5)
     axes.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", xticks=[], yticks=[])
     axes.margins(0.12)
     figure.legend(loc="outside right upper")
+    figure.legend(handles=_key(paths), loc="outside lower left", ncols=2, handlelength=0, handletextpad=0)
     return figure
 
 
+def _key(paths):
+    """What the letters stand for, as handles of a legend without markers, frequent classes in the first column."""
+    lines = [f"{letter}  {shortened(name)}" for letter, name in zip(ascii_uppercase, paths.names, strict=False)]
+    lines += [f"{letter}  {shortened(name)}" for letter, name in zip(ascii_lowercase, paths.rare, strict=False)]
+    return [Line2D([], [], linestyle="none", label=line) for line in lines]
+
+
 def shortened(name: str) -> str:
-    """On one line, cut where it is long."""
-    name = " ".join(name.split())
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    """On one line, the middle left out where it is long."""
+    name, half = " ".join(name.split()), LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def training_curves(stages: dict[int, dict[str, Any]]) -> Figure:

@@ -74,8 +74,9 @@ def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, 
     moved = first.models["metamodelnet"].arrays["theta"]
     paths = partial(dynamics.paths, every, learned.theta, moved, first.data.tail.counts, first.class_names)
     pca = (
-        "Rows of the most frequent classes from one shot (dark) to θ* (bright), each station the mean of random heads of k examples a class"
-        f" (small dots), and of the rarest classes (italic) before and after transfer (arrows; banks and rows of seed {first.seed})."
+        "Rows of the most frequent classes (A, B, ..) from one shot (dark) to θ* (bright), each station the mean of random heads of k"
+        " examples a class (small dots), and of the rarest classes (a, b, ..) before and after transfer (arrows; banks and rows of"
+        f" seed {first.seed})."
     )
     tsne = "The same rows in the plane of t-SNE, which keeps neighbours near and says nothing of distances or directions further off."
     likeness = (
