@@ -182,7 +182,7 @@ def move(run: Run, part: Fold, task: Callable[[], tuning.Task]) -> Moved:
     warn_unless_solved(run, "the head to move", record["gradient_norm"], run.config.heads.final_tol, "heads.final_tol")
     record |= {"ladder": list(ladder)}
     seconds = record["seconds"] + (trained.seconds if trained else 0.0)
-    return Moved(settings, arrays["theta"], arrays["plain"], record, made.every, trained, seconds)
+    return Moved(settings, arrays["theta"], arrays["plain"], record, made.again(), trained, seconds)
 
 
 def _learned(moved, number):
