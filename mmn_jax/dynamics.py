@@ -7,6 +7,7 @@ have in common.
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mmn_jax.maps import LEVELS
 from mmn_jax.metamodelnet import Learned
@@ -147,11 +148,13 @@ def in_pca(points: np.ndarray) -> np.ndarray:
     """[n, 2] the first two principal components."""
     from sklearn.decomposition import PCA  # slow to import, as below
 
-    return PCA(2, random_state=0).fit_transform(points)
+    with threadpool_limits(1):  # faster for so few points than many threads are, and the same on any number of cores
+        return PCA(2, random_state=0).fit_transform(points)
 
 
 def in_tsne(points: np.ndarray) -> np.ndarray:
     """[n, 2] by t-SNE (van der Maaten & Hinton 2008), seeded, from the first two principal components on."""
     from sklearn.manifold import TSNE
 
-    return TSNE(2, perplexity=min(20.0, (len(points) - 1) / 3), init="pca", random_state=0).fit_transform(points)
+    with threadpool_limits(1):
+        return TSNE(2, perplexity=min(20.0, (len(points) - 1) / 3), init="pca", random_state=0).fit_transform(points)

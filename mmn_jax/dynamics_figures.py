@@ -77,7 +77,7 @@ def movement(ladder: list[int], ratios: list[float | None]) -> Figure:
     axes.bar(places, [ratio or 0.0 for ratio in ratios], color=COLOURS["metamodelnet"], width=0.6)
     for place, ratio in zip(places, ratios, strict=True):
         axes.text(place, ratio or 0.0, "no row" if ratio is None else f"{ratio:.2f}", ha="center", va="bottom", fontsize="small")
-    axes.set_xticks(places, [f"block {i}\nfrom k = {k}" for i, k in enumerate(ladder)])
+    axes.set_xticks(places, [f"block {i}\nk = {k}" for i, k in enumerate(ladder)])
     axes.set_ylabel("‖f(θ; w_i)‖ / ‖θ‖")
     axes.set_ylim(0, 1.15 * max(0.05, *(ratio or 0.0 for ratio in ratios)))
     axes.grid(axis="x", visible=False)
@@ -94,20 +94,24 @@ def trajectories(paths: Paths, axis: str) -> Figure:
         axes.scatter(*paths.stations[:, step].T, s=26, color=shade, zorder=3, label=name if name == "θ*" else f"k = {name}")
     for stations, letter in zip(paths.stations, ascii_uppercase, strict=False):
         axes.plot(*stations.T, color=INK, linewidth=0.8, alpha=0.6, zorder=2)
-        ahead = stations[-1] - stations[-2]  # where no line of its own runs
-        ahead = 9 * ahead / max(np.linalg.norm(ahead), 1e-12)
-        axes.annotate(letter, stations[-1], ahead, textcoords="offset points", ha="center", va="center")
+        _letter(axes, letter, stations[-1], stations[-1] - stations[-2])
     axes.plot(*paths.arrows[:, 0].T, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4, label="rare, plain")
     axes.plot([], [], color=COLOURS["metamodelnet"], linewidth=1.4, label="and moved")
     for (start, end), letter in zip(paths.arrows, ascii_lowercase, strict=False):
-        arrow = {"arrowstyle": "->", "color": COLOURS["metamodelnet"], "shrinkA": 0, "shrinkB": 0, "linewidth": 1.4}
+        arrow = {"arrowstyle": "->", "color": COLOURS["metamodelnet"], "shrinkA": 0, "shrinkB": 0, "linewidth": 1.4, "mutation_scale": 7}
         axes.annotate("", end, start, arrowprops=arrow, zorder=4)
-        axes.annotate(letter, start, (-9, 3), textcoords="offset points", fontstyle="italic", zorder=5)
+        _letter(axes, letter, start, start - end)
     axes.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", xticks=[], yticks=[])
     axes.margins(0.12)
     figure.legend(loc="outside right upper")
     figure.legend(handles=_key(paths), loc="outside lower left", ncols=2, handlelength=0, handletextpad=0)
     return figure
+
+
+def _letter(axes, letter, point, away):
+    """At 9 points from the point, in this direction, where its line doesn't run."""
+    offset = 9 * away / max(np.linalg.norm(away), 1e-12)
+    axes.annotate(letter, point, offset, textcoords="offset points", ha="center", va="center", zorder=5)
 
 
 def _key(paths):
@@ -135,7 +139,7 @@ def training_curves(stages: dict[int, dict[str, Any]]) -> Figure:
             shown = {"color": COLOURS["metamodelnet"], "linestyle": line, "label": label if number == 0 else None}
             axes.plot(steps, values, **shown)
         kept = next(look for look in looks if look["step"] == record["best_step"])
-        axes.plot([begin + kept["step"]], [kept["score"]], color=COLOURS["mmn"], marker="o", label=None if number else "kept")
+        axes.plot([begin + kept["step"]], [kept["score"]], color=COLOURS["mmn"], marker="o", linestyle="none", label=None if number else "kept")
         axes.axvline(begin, color=INK, linewidth=0.6, alpha=0.5)
         axes.text((steps[0] + steps[-1]) / 2, 1.01, f"stage {block}", transform=axes.get_xaxis_transform(), ha="center", fontsize="small")
         begin = steps[-1]
