@@ -142,7 +142,8 @@ def training_curves(stages: dict[int, dict[str, Any]]) -> Figure:
         label = None if number else "kept"
         axes.plot([begin + kept["step"]], [kept["score"]], color=COLOURS["mmn"], marker="o", linestyle="none", label=label)
         axes.axvline(begin, color=INK, linewidth=0.6, alpha=0.5)
-        axes.text((steps[0] + steps[-1]) / 2, 1.01, f"stage {block}", transform=axes.get_xaxis_transform(), ha="center", fontsize="small")
+        title = f"{block}" if number else f"stage {block}"  # stages may be short
+        axes.text((steps[0] + steps[-1]) / 2, 1.01, title, transform=axes.get_xaxis_transform(), ha="center", fontsize="small")
         begin = steps[-1]
     axes.set(xlabel="optimiser steps, stages one after another", ylabel="loss of equation 4", xlim=(-0.02 * begin, 1.02 * begin))
     axes.legend()
