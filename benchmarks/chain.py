@@ -59,7 +59,7 @@ def steps_per_second(classes: int, dim: int, precision: str) -> float:
         if i == 2:  # compiled now
             jax.block_until_ready(state)
             began = time.perf_counter()
-        state = programs.step(state, hyper, jax.random.key(i), context, data)
+        state, _ = programs.step(state, hyper, jax.random.key(i), context, data)
         if i > 2 and i % 4 == 0:
             jax.block_until_ready(state)
             if time.perf_counter() - began > FLAGS.seconds:

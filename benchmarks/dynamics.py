@@ -11,11 +11,12 @@ import numpy as np
 from absl import app, flags
 from scipy.stats import spearmanr
 
-from mmn_jax import maps, mmn, weighting
+from mmn_jax import mmn, weighting
 from mmn_jax.classes import class_means
 from mmn_jax.config import default
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
+from mmn_jax.dynamics import centred, cosine, levels
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
 from mmn_jax.methods import logit_adjusted, tune
@@ -31,28 +32,16 @@ flags.DEFINE_integer("seed", 0, "Of the split.")
 flags.DEFINE_float("l2", 1e-5, "Ridge of the rows before and of θ*.")
 
 
-def _cosine(a, b):
-    return (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-12)
-
-
 def _correlation(w, other, x):
     """[C] correlation of the logits that rows w and other [C, d] give to x [n, d]."""
     a, b = (x @ rows.T for rows in (w, other))
-    return _cosine((a - a.mean(0)).T, (b - b.mean(0)).T)
-
-
-def _levels(counts):
-    """The shot levels that classes are in, as (label, mask)."""
-    level = np.searchsorted(maps.LEVELS, counts, side="right") - 1
-    labels = [f"{a}–{b - 1}" if b - a > 1 else f"{a}" for a, b in zip(maps.LEVELS, (*maps.LEVELS[1:], 10**6), strict=True)]
-    labels[-1] = f"{maps.LEVELS[-1]}+"
-    return [(labels[i], level == i) for i in np.unique(level)]
+    return cosine((a - a.mean(0)).T, (b - b.mean(0)).T)
 
 
 def _adjusted_rows(task):
     """The weights [C, d] of the logit-adjusted plain head, centred over classes, and its rows [C, d+1]."""
     theta = logit_adjusted(task.head("plain", weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
-    return theta[:, :-1] - theta[:, :-1].mean(0), theta
+    return centred(theta), theta
 
 
 def main(_):
@@ -65,7 +54,7 @@ def main(_):
     task = make_task(train, key, heads.tol)
     members = mmn.members(heads.l2)
     moved = tune(mmn.method(members, heads.l2), [task], [Fold("whole", train, val)], task, default().tuning.budget).arrays
-    (before, plain), after = _adjusted_rows(task), moved["theta"][:, :-1] - moved["theta"][:, :-1].mean(0)
+    (before, plain), after = _adjusted_rows(task), centred(moved["theta"])
     target, _ = _adjusted_rows(make_task(Examples(normalise(source.train.x), source.train.y), key, heads.tol))
 
     kinds = {"plain": [], "row prior": [], "Bayesian": []}
@@ -73,7 +62,7 @@ def main(_):
         kinds["Bayesian" if "l2" not in member else "plain" if member["within"] == 1 else "row prior"].append(weights)
     kinds = {kind: np.sum(weights, 0) / moved["weights"].sum(0) for kind, weights in kinds.items()}
     lines = [["examples of the class", "classes", "norm before", "after", "θ*", "correlation with θ* before", "after", *kinds]]
-    for label, inside in _levels(tail.counts):
+    for label, inside in levels(tail.counts):
         norms = [np.linalg.norm(w[inside], axis=1).mean() / np.linalg.norm(w, axis=1).mean() for w in (before, after, target)]
         alike = [_correlation(w[inside], target[inside], test.x).mean() for w in (before, after)]
         shares = [share[inside].mean() for share in kinds.values()]
@@ -83,7 +72,7 @@ def main(_):
     rare = np.flatnonzero(tail.counts < 16)
     means = class_means(*train, len(tail.counts))
     pairs = np.triu_indices(len(rare), 1)
-    alike = [_cosine(one[rare, None], one[None, rare])[pairs] for one in (means - means.mean(0), target - before)]
+    alike = [cosine(one[rare, None], one[None, rare])[pairs] for one in (means - means.mean(0), target - before)]
     print(f"\nrank correlation over pairs of classes, cosine of their means against cosine of θ* − θ: {spearmanr(*alike)[0]:.2f}")
     gain = np.subtract(*(per_class_accuracy(predict_logits(rows, test.x), test.y) for rows in (moved["theta"], plain)))
     for title, order in (("largest gains", np.argsort(-gain)), ("largest losses", np.argsort(gain))):

@@ -195,7 +195,7 @@ def evaluate(name: str, seed: int) -> Outcome:
     ours = pipeline.methods_of(run.config, "ours") | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
     models = pipeline.heads(run, data, tasks, {**paper, **rivals, **ours})
     if FLAGS.paper:
-        models["metamodelnet"] = pipeline.meta(run, data, tasks, models["plain"])
+        models["metamodelnet"], _ = pipeline.meta(run, data, tasks, models["plain"])
     rows = {method: model.arrays for method, model in models.items()}
     logits = {method: model.logits(model.arrays, data.tail.test.x) for method, model in models.items()}
     wanted = regressors()

@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from mmn_jax import artifacts, mesh, pipeline, report, results
+from mmn_jax import artifacts, mesh, metrics, pipeline, report, results
 from mmn_jax.command import exit_code
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
@@ -45,8 +45,9 @@ def parse(argv):
 def show(config, stage, workdir):
     """Runs the stage and prints what it gave."""
     mesh.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-    compiling, terminal = mesh.compile_clock(), make_terminal(mesh.first_process())
-    with artifacts.occupied(workdir) as workdir:
+    compiling = mesh.compile_clock()
+    with artifacts.occupied(workdir) as workdir, metrics.written(workdir) as log:
+        terminal = make_terminal(mesh.first_process(), log)
         seeds = pipeline.run_seeds(config, workdir, terminal, stage)
         if seeds:
             table = results.collect(seeds, config)
@@ -55,7 +56,7 @@ def show(config, stage, workdir):
         terminal.say(f"{compiling():.0f} s went into compiling")
         terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
         if stage in ("report", "all"):
-            terminal.say(f"report: {report.write(workdir)}")
+            terminal.say(f"report: {report.write(workdir, seeds)}")
 
 
 def main(argv):

@@ -172,9 +172,11 @@ def read_bank(stored: Stored, target: np.ndarray) -> Bank:
 
 
 class Banks(NamedTuple):
-    """The bank of every k of the ladder, the names of their artefacts and the seconds that they took."""
+    """The bank of every k of the ladder, the names of their artefacts and the seconds that they took; again() gives the same banks
+    with nothing read yet, for those who keep them, since one in use holds a piece of its heads."""
 
     every: list[Bank]
+    again: Callable[[], list[Bank]]
     names: list[str]
     seconds: float
 
@@ -202,4 +204,5 @@ def banks(run: Run, part: Fold, mesh: Mesh) -> Banks:
         warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")
         seconds += record["seconds"] + sum(one["seconds"] for one in records)
         made.append(read_bank(stored, target["theta"]))
-    return Banks(made, [stored.path.name for stored in all_stored], seconds)
+    targets = [bank.target for bank in made]
+    return Banks(made, lambda: list(map(read_bank, all_stored, targets)), [stored.path.name for stored in all_stored], seconds)

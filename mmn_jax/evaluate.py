@@ -58,13 +58,21 @@ def terciles(counts: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.isin(np.arange(len(counts)), part) for name, part in zip(("most", "middle", "rarest"), parts, strict=True)}
 
 
-def calibration_error(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error in percent: |confidence − accuracy| over equal-width bins (Guo et al. 2017)."""
+def reliability(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
+    """Examples, mean confidence and accuracy, both in percent, [bins] each, of equal-width bins of confidence (Guo et al. 2017); 0 for
+    an empty bin."""
     probs = softmax(logits, axis=1)
     confidence, right = probs.max(1), probs.argmax(1) == y
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(which, weights=confidence - right, minlength=bins)
-    return float(100.0 * np.abs(gap).sum() / len(y))
+    count = np.bincount(which, minlength=bins)
+    means = [100.0 * np.bincount(which, values, bins) / np.maximum(count, 1) for values in (confidence, right)]
+    return {"count": count, "confidence": means[0], "accuracy": means[1]}
+
+
+def calibration_error(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error in percent: |confidence − accuracy| over the bins of `reliability` (Guo et al. 2017)."""
+    parts = reliability(logits, y, bins)
+    return float(np.average(np.abs(parts["confidence"] - parts["accuracy"]), weights=parts["count"]))
 
 
 def class_mean_nll(logits: np.ndarray, y: np.ndarray) -> float:

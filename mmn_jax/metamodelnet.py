@@ -16,28 +16,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mmn_jax import artifacts, stagewise, tuning, weighting
+from mmn_jax import artifacts, metrics, stagewise, tuning, weighting
 from mmn_jax.banks import Banks, banks
 from mmn_jax.chain import block_movement, residual_chain
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.keys import stream
 from mmn_jax.mesh import all_devices
 from mmn_jax.methods import chosen_record, linear_logits
-from mmn_jax.regressor import Context, Regressor, RegressorSpec
+from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.run import Data, Model, Run, make_model, warn_unless_solved
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.tuning import Fold
+from mmn_jax.types import Bank
 
 
 class Trained(NamedTuple):
-    """A trained regressor of every candidate: its variables and its artefact; what rows were divided by in training."""
+    """A trained regressor of every candidate: its variables, its artefact and the record of each of its stages; what rows were
+    divided by in training, and the classes held out of it [C]."""
 
     regressor: Regressor
     candidates: list[stagewise.Hyper]
-    variables: list[dict]
+    variables: list[Variables]
     names: list[str]
+    stages: list[dict[int, artifacts.Record]]
     unit: float
     context: Context
+    held: np.ndarray
     seconds: float
 
 
@@ -80,9 +84,10 @@ def chain(run: Run, part: Fold, made: Banks, mesh: Mesh) -> Trained:
             patience=settings.patience,
             track=lambda steps: run.terminal.track(steps, f"meta stage {i}, λ = {hyper.task_weight:g}"),
         )
-        return jax.device_get(variables), {"best_step": report.best_step, "held_out": report.curve.tolist()}
+        return jax.device_get(variables), {"best_step": report.best_step, "looks": [look._asdict() for look in report.looks]}
 
     trained, names, seconds = [None] * len(candidates), [], made.seconds
+    stages = [{} for _ in candidates]
     for i in reversed(range(len(ladder))):
         seen = int((~held[all_banks[i].classes]).sum())
         run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(all_banks[i].classes) - seen} held out")
@@ -91,7 +96,10 @@ def chain(run: Run, part: Fold, made: Banks, mesh: Mesh) -> Trained:
         saved = [artifacts.cached(path, partial(train_one, i, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
         seconds += sum(record["seconds"] for _, record in saved)
-    return Trained(regressor, candidates, trained, names, unit, context, seconds)
+        for hyper, stage, (_, record) in zip(candidates, stages, saved, strict=True):
+            stage[i] = record
+            metrics.log_stage(run.terminal.log, run.seed, part.name, hyper._asdict(), i, record["looks"])
+    return Trained(regressor, candidates, trained, names, stages, unit, context, held, seconds)
 
 
 def _window(all_banks, memory):
@@ -102,12 +110,32 @@ def _window(all_banks, memory):
 
 
 class Moved(NamedTuple):
-    """The plain rows of one training set, moved under every setting: theta [settings, C, d+1]."""
+    """The plain rows [C, d+1] of one training set, moved under every setting: theta [settings, C, d+1]; and by what."""
 
     settings: list[dict[str, Any]]
     theta: np.ndarray
+    plain: np.ndarray
     record: dict[str, Any]
+    banks: list[Bank]
+    trained: Trained | None
     seconds: float
+
+
+class Learned(NamedTuple):
+    """The chain that was chosen, and what it learned from.
+
+    theta: [C, d+1] the rows that it moves. stages: the record of each of its stages, by block. held: [C] the classes held out. The
+    rest is what `transfer_rows` takes.
+    """
+
+    banks: list[Bank]
+    theta: np.ndarray
+    regressor: Regressor
+    variables: Variables
+    context: Context
+    unit: float
+    held: np.ndarray
+    stages: dict[int, artifacts.Record]
 
 
 def _move_rows(settings, trained, theta, counts, keep_from):
@@ -143,26 +171,35 @@ def move(run: Run, part: Fold, task: Callable[[], tuning.Task]) -> Moved:
         theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, tuning.unscaled)
         record = {"gradient_norm": norm}
         if trained is None:
-            return {"theta": np.stack([theta] * len(settings))}, {**record, "movement": []}
+            return {"theta": np.stack([theta] * len(settings)), "plain": theta}, {**record, "movement": []}
         rows, shots = jnp.asarray(theta) / trained.unit, jnp.asarray(counts)
         movement = [block_movement(ladder, run.config.meta.width, variables, rows, shots) for variables in trained.variables]
-        return {"theta": _move_rows(settings, trained, theta, counts, 2 * ladder[-1])}, {**record, "movement": movement}
+        moved = _move_rows(settings, trained, theta, counts, 2 * ladder[-1])
+        return {"theta": moved, "plain": theta}, {**record, "movement": movement}
 
     depends = (run.config.kshot.l2, run.config.heads.tol, run.config.heads.final_tol, settings)
     arrays, record = artifacts.cached(run.path("transfer", part.name, trained and trained.names, depends), make)
     warn_unless_solved(run, "the head to move", record["gradient_norm"], run.config.heads.final_tol, "heads.final_tol")
     record |= {"ladder": list(ladder)}
-    return Moved(settings, arrays["theta"], record, record["seconds"] + (trained.seconds if trained else 0.0))
+    seconds = record["seconds"] + (trained.seconds if trained else 0.0)
+    return Moved(settings, arrays["theta"], arrays["plain"], record, made.again(), trained, seconds)
 
 
-def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> Model:
-    """MetaModelNet, its setting chosen as every other method's; the tuned plain head where no class can teach it."""
+def _learned(moved, number):
+    """The Learned of one candidate."""
+    trained = moved.trained
+    chosen = (trained.regressor, trained.variables[number], trained.context, trained.unit, trained.held, trained.stages[number])
+    return Learned(moved.banks, moved.plain, *chosen)
+
+
+def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Learned | None]:
+    """MetaModelNet, its setting chosen as every other method's; the tuned plain head and None where no class can teach it."""
     parts = [move(run, fold, lambda fold=fold: tasks(fold.name)[1]) for fold in data.folds]
     whole = parts[0] if data.whole.val is not None else move(run, data.whole, lambda: tasks(data.whole.name)[1])
     every = parts if whole is parts[0] else [*parts, whole]
     if not all(part.record["ladder"] for part in every):
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")
-        return plain._replace(tuned={**plain.tuned, "fallback": "plain"})
+        return plain._replace(tuned={**plain.tuned, "fallback": "plain"}), None
 
     def logits(setting):
         number = whole.settings.index(setting)
@@ -172,7 +209,8 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> Model:
     setting = tuning.best(trials).setting
     record = {**chosen_record(setting, logits(setting), data.folds, trials), "gradient_norm": whole.record["gradient_norm"]}
     number = whole.settings.index(setting)
-    movement = whole.record["movement"][_candidates(run.config.meta).index(_hyper(setting))]
-    tuned = {"movement": movement, "ladder": whole.record["ladder"], "split": run.config.meta.split}
+    candidate = _candidates(run.config.meta).index(_hyper(setting))
+    tuned = {"movement": whole.record["movement"][candidate], "ladder": whole.record["ladder"], "split": run.config.meta.split}
     seconds = sum(part.seconds for part in every)
-    return make_model("paper", {"theta": whole.theta[number]}, linear_logits, record, seconds, **tuned)
+    model = make_model("paper", {"theta": whole.theta[number]}, linear_logits, record, seconds, **tuned)
+    return model, _learned(whole, candidate)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts, mmn, rivals, tuning
+from mmn_jax import artifacts, metrics, mmn, rivals, tuning
 from mmn_jax.banks import banks
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
@@ -24,7 +24,7 @@ from mmn_jax.data import glyphs, longtail, manifest, synthetic
 from mmn_jax.data.parquet import Columns
 from mmn_jax.evaluate import class_shares
 from mmn_jax.mesh import all_devices
-from mmn_jax.metamodelnet import meta
+from mmn_jax.metamodelnet import Learned, meta
 from mmn_jax.methods import Method, tune
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
 from mmn_jax.tuning import Fold
@@ -157,6 +157,7 @@ def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> d
         path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)
         arrays, record = artifacts.cached(path, partial(make, method))
         models[name] = make_model(method.kind, arrays, method.logits, record, record["seconds"], at_edge=record["at_edge"])
+        metrics.log_method(run.terminal.log, run.seed, name, models[name].val_accuracy, models[name].seconds)
         warn_unless_solved(run, name, record["gradient_norm"], settings.final_tol, "heads.final_tol")
     edges = [f"{name} ({', '.join(model.tuned['at_edge'])})" for name, model in models.items() if model.tuned["at_edge"]]
     if edges:
@@ -165,13 +166,14 @@ def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> d
 
 
 class SeedResult(NamedTuple):
-    """Everything evaluation needs of one seed."""
+    """Everything evaluation needs of one seed, and what metamodelnet learned from, None where nothing could teach it."""
 
     seed: int
     dataset: str
     class_names: tuple[str, ...]
     data: Data
     models: dict[str, Model]
+    learned: Learned | None
 
 
 def run_seed(run: Run, last: str) -> SeedResult | None:
@@ -192,12 +194,13 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
         banks(run, data.whole, all_devices())
     if upto < STAGES.index("meta"):
         return None
-    models["metamodelnet"] = meta(run, data, tasks, models["plain"])
+    models["metamodelnet"], learned = meta(run, data, tasks, models["plain"])
+    metrics.log_method(run.terminal.log, run.seed, "metamodelnet", models["metamodelnet"].val_accuracy, models["metamodelnet"].seconds)
     models |= heads(run, data, tasks, methods_of(run.config, "ours"))
     if upto >= STAGES.index("eval"):
         say(f"seed {run.seed}: rivals")
         models |= heads(run, data, tasks, methods_of(run.config, "rival"))
-    return SeedResult(run.seed, run.features.name, run.features.class_names, data, models)
+    return SeedResult(run.seed, run.features.name, run.features.class_names, data, models, learned)
 
 
 def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) -> list[SeedResult]:

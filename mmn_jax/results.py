@@ -23,6 +23,7 @@ from mmn_jax.evaluate import (
     interval,
     per_class_accuracy,
     prior_accuracy,
+    reliability,
     shot_groups,
     terciles,
 )
@@ -53,8 +54,12 @@ def _optional(value):
     return None if math.isnan(value) else float(value)
 
 
+def _as_lists(arrays):
+    return {name: array.tolist() for name, array in arrays.items()}
+
+
 def _scores(models, logits, y, priors, per_class, groups):
-    """One method's entry of results.json, but for its intervals."""
+    """One method's entry of results.json, but for its intervals; reliability is the first seed's, before and after the temperature."""
     from sklearn.metrics import f1_score  # slow to import
 
     accuracies = groups[:, 0].tolist()
@@ -70,6 +75,7 @@ def _scores(models, logits, y, priors, per_class, groups):
         "macro_f1": float(np.mean([100 * f1_score(y, one.argmax(1), average="macro", zero_division=0) for one in logits])),
         "ece": float(np.mean([calibration_error(one, y) for one in logits])),
         "ece_scaled": float(np.mean([calibration_error(one, y) for one in cooled])),
+        "reliability": {name: _as_lists(reliability(one[0], y)) for name, one in (("before", logits), ("after", cooled))},
         "nll": float(np.mean([class_mean_nll(one, y) for one in logits])),
         "nll_scaled": float(np.mean([class_mean_nll(one, y) for one in cooled])),
         "seconds": float(np.mean([model.seconds for model in models])),
@@ -96,6 +102,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     draws = bootstrap(np.stack(right, 1), y, masks, rng, config.eval.draws)
     resampled = {name: draws[:, i] for i, name in enumerate(names)}
     for name in names:
+        methods[name]["accuracy_interval"] = list(interval(resampled[name][:, 0], methods[name]["accuracy"]))
         for versus, other in (("vs_plain", "plain"), ("vs_best_rival", best_rival(methods, name))):
             methods[name] |= _intervals(versus, name, other, resampled, means)
     return {
@@ -169,7 +176,7 @@ def _number(value):
     return "n/a" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
-def _difference(values):
+def difference(values: list[float] | None) -> str:
     """A difference and its interval; one whose interval holds 0 is a tie."""
     if values is None:
         return ""
@@ -187,7 +194,7 @@ def rows(table: Table) -> list[list[str]]:
     for name in sorted(methods, key=lambda name: -methods[name]["accuracy"]):
         method = methods[name]
         cells = [name, _number(method["accuracy"]), *([_number(method["prior_accuracy"])] if prior else [])]
-        cells += ["" if name == "plain" else _difference(method["vs_plain"]), *([_difference(method["vs_best_rival"])] if rivals else [])]
+        cells += ["" if name == "plain" else difference(method["vs_plain"]), *([difference(method["vs_best_rival"])] if rivals else [])]
         cells += [_number(method[group]) for group in GROUPS]
         lines.append(
             [*cells, _number(method["ece"]), _number(method["ece_scaled"]), f"{method['nll_scaled']:.2f}", f"{method['seconds']:.0f}"]

@@ -12,21 +12,22 @@ from mmn_jax import artifacts, tuning
 from mmn_jax.tuning import Fold
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 5  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 6  # part of every hash: artefacts of another layout are made anew
 
 
 class Terminal(NamedTuple):
-    """What a run shows: say(line), and track(iterable, name) for a progress bar."""
+    """What a run shows: say(line), track(iterable, name) for a progress bar, and log(figures) of what was measured on the way."""
 
     say: Callable[[str], None]
     track: Callable[[Iterable, str], Iterable]
+    log: Callable[[dict[str, Any]], None] = lambda figures: None
 
 
-def make_terminal(shown: bool) -> Terminal:
+def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda figures: None) -> Terminal:
     """One that prints to the standard output, with progress bars where that is a terminal; or shows nothing."""
     if not shown:
         return Terminal(lambda line: None, lambda items, name: items)
-    return Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None))
+    return Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None), log)
 
 
 class Run(NamedTuple):

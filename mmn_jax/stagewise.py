@@ -69,11 +69,27 @@ class State(NamedTuple):
     optimiser: optax.OptState
 
 
+class Look(NamedTuple):
+    """One look at a stage: after which step, the mean loss of the episodes since the look before, and of held-out classes the
+    row loss, the task loss and the score that the two make, infinite where it isn't a number."""
+
+    step: int
+    train: float
+    rows: float
+    task: float
+    score: float
+
+
 class StageReport(NamedTuple):
-    """How a stage went: the step whose variables were kept, and the held-out score at every look [looks], the first at step 0."""
+    """How a stage went: the step whose variables were kept, and every look, the first at step 0."""
 
     best_step: int
-    curve: np.ndarray
+    looks: list[Look]
+
+    @property
+    def curve(self) -> np.ndarray:
+        """[looks] the held-out scores."""
+        return np.array([look.score for look in self.looks])
 
 
 def held_out_classes(counts: np.ndarray, share: float) -> np.ndarray:
@@ -214,16 +230,16 @@ def begin_training(variables: Variables, hyper: Hyper) -> State:
     return State(variables, _optimiser(hyper).init(variables["params"]))
 
 
-def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, context: Context, data: Any) -> State:
-    """One optimiser step on the episode that `key` draws from data.
+def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, context: Context, data: Any) -> tuple[State, jax.Array]:
+    """One optimiser step on the episode that `key` draws from data, and the loss that it had before.
 
     objective(params, rest, hyper, key, context, data) gives its loss and the variables after it.
     """
     rest = {name: value for name, value in state.variables.items() if name != "params"}
     params = state.variables["params"]
-    gradient, variables = jax.grad(objective, has_aux=True)(params, rest, hyper, key, context, data)
+    (loss, variables), gradient = jax.value_and_grad(objective, has_aux=True)(params, rest, hyper, key, context, data)
     update, optimiser = _optimiser(hyper).update(gradient, state.optimiser, params)
-    return State({**variables, "params": optax.apply_updates(params, update)}, optimiser)
+    return State({**variables, "params": optax.apply_updates(params, update)}, optimiser), loss
 
 
 def held_out_score(regressor: Regressor, variables: Variables, context: Context, lessons: Lessons) -> jax.Array:
@@ -257,9 +273,11 @@ def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
 
 
 class Programs(NamedTuple):
-    """The two compiled functions of a stage, shared by all candidates: step(state, hyper, key, context, data) → State, which takes
-    the place of the one it was given, and score(variables, context, data) → [2] the row loss and task loss of held-out classes;
-    place(arrays) puts them where data are."""
+    """The two compiled functions of a stage, shared by all candidates; place(arrays) puts them where data are.
+
+    step(state, hyper, key, context, data) → the State that takes the place of the one it was given, and the loss before it.
+    score(variables, context, data) → [2] the row loss and task loss of held-out classes.
+    """
 
     step: Callable
     score: Callable
@@ -300,24 +318,29 @@ def train_stage(
     variables kept; over when none of the last `patience` looks was better. data(i) is what the steps before look i + 1 learn from."""
     current, context = data(0), programs.place(context)
 
-    def look(variables):
+    def look(step, variables):
         rows, task = np.asarray(programs.score(variables, context, current))
         score = float(rows + hyper.task_weight * task)
-        return score if np.isfinite(score) else np.inf
+        train = float(np.mean(jax.device_get(losses)))
+        return Look(step, train, float(rows), float(task), score if np.isfinite(score) else np.inf)
 
-    state = programs.place(_copied(begin_training(variables, hyper)))
+    state, losses = programs.place(_copied(begin_training(variables, hyper))), []
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
-        state = programs.step(state, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
+        state, loss = programs.step(state, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
+        losses.append(loss)
     state = programs.place(_copied(begin_training(state.variables, hyper)))
-    best, best_step, curve = _copied(state.variables), 0, [look(state.variables)]
+    best, best_step, looks = _copied(state.variables), 0, [look(0, state.variables)]
+    losses = []
     for i in track(range(1, steps + 1)):
-        state = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
+        state, loss = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
+        losses.append(loss)
         if i % every and i < steps:
             continue
-        curve.append(look(state.variables))
-        if curve[-1] == min(curve):
+        looks.append(look(i, state.variables))
+        losses = []
+        if looks[-1].score == min(one.score for one in looks):
             best, best_step = _copied(state.variables), i
         if i - best_step >= patience * every:
             break
         current = data(i // every)
-    return best, StageReport(best_step, np.array(curve))
+    return best, StageReport(best_step, looks)

@@ -88,7 +88,7 @@ def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path):
     assert done.returncode == 2 and "NaN" in done.stderr
     assert written() == saved
     assert json.loads((workdir / "results.json").read_text())["schema"] == 1
-    assert (workdir / "report.md").exists()
+    assert (workdir / "report.html").exists()
 
 
 def test_settings_may_stand_before_their_recipe(feature_file, tmp_path):

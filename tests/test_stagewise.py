@@ -108,7 +108,7 @@ def test_held_out_classes_take_no_part_in_training(lessons):
     seen = rung.theta.shape[1]
     assert int(lessons.y.max()) < seen <= int(rung.held_y.min())
     scrambled = rung._replace(target=rung.target.at[seen:].set(99.0), held_x=rung.held_x * 0, held_theta=rung.held_theta * 0)
-    state = stagewise.State(begin(0), stagewise._optimiser(ROWS_ONLY).init(begin(0)["params"]))
+    state = stagewise.begin_training(begin(0), ROWS_ONLY)
     step = jax.jit(lambda s, r: stagewise.train_step(OBJECTIVE, s, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
     jax.tree.map(np.testing.assert_array_equal, step(state, lessons), step(state, lessons._replace(rungs=(scrambled, lessons.rungs[1]))))
 

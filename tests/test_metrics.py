@@ -1,0 +1,84 @@
+"""The logs of a run: every look and every method, strict JSON, TensorBoard's scalars, the same from artefacts as from training."""
+
+import json
+import struct
+
+import jax
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+from test_pipeline import QUIET, small
+
+from mmn_jax import artifacts, metrics, pipeline
+
+
+def logged(config, workdir):
+    """The lines of a run up to meta."""
+    with jax.numpy_dtype_promotion("standard"), metrics.written(workdir) as log:
+        pipeline.run_seeds(config, workdir, QUIET._replace(log=log), "meta")
+    return (workdir / "metrics.jsonl").read_text()
+
+
+def scalars(workdir):
+    """{run: {(tag, step): value}} of all event files: records of length, checksum, content and checksum."""
+    runs = {}
+    for path in (workdir / "tensorboard").rglob("events.*"):
+        content, events = path.read_bytes(), []
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            events.append(Event.FromString(content[12 : 12 + size]))
+            content = content[16 + size :]
+        values = {(one.tag, event.step): one.simple_value for event in events for one in event.summary.value}
+        runs.setdefault(str(path.parent.relative_to(workdir / "tensorboard")), {}).update(values)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def run(feature_file, tmp_path_factory):
+    config, workdir = small(feature_file), artifacts.writable_directory(tmp_path_factory.mktemp("metrics"))
+    config.meta.task_weight = (0.1, 1.0)
+    return config, workdir, logged(config, workdir)
+
+
+def test_every_look_and_every_method_has_a_line(run):
+    _, _, text = run
+    lines = [json.loads(line) for line in text.splitlines()]
+    methods = [line["method"] for line in lines if line["kind"] == "method"]
+    assert methods == ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
+    for weight in (0.1, 1.0):
+        for stage in (0, 1):
+            looks = [line for line in lines if line.get("stage") == stage and line["task_weight"] == weight]
+            assert [look["step"] for look in looks][:2] == [0, 10] and 2 <= len(looks) <= 3
+            for look in looks:
+                assert look["held_out_loss"] == pytest.approx(look["held_out_rows"] + weight * look["held_out_task"])
+            assert looks[-1]["train_loss"] < looks[0]["train_loss"]
+
+
+def test_the_log_of_a_run_that_finds_all_made_is_the_same(run):
+    config, workdir, text = run
+    assert logged(config, workdir) == text
+    assert len(list((workdir / "tensorboard").rglob("events.*"))) == 3  # the seed's and that of each candidate, the old ones gone
+
+
+def test_tensorboard_has_what_the_lines_have(run):
+    _, workdir, text = run
+    runs = scalars(workdir)
+    for line in map(json.loads, text.splitlines()):
+        name, tags, step = metrics.scalars(line)
+        for tag, value in tags.items():
+            assert runs[name][tag, step] == pytest.approx(value, rel=1e-6)
+
+
+def test_what_is_not_a_number_is_null_and_no_scalar(tmp_path):
+    with metrics.written(tmp_path) as log:
+        metrics.log_method(log, 3, "plain", float("nan"), float("inf"))
+        metrics.log_method(log, 3, "mmn", 50.0, 1.0)
+    first, _ = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(first) == {"kind": "method", "seed": 3, "method": "plain", "val_accuracy": None, "seconds": None}
+    assert set(scalars(tmp_path)["seed-3"]) == {("val_accuracy/mmn", 0), ("seconds/mmn", 0)}
+
+
+def test_where_nothing_is_logged_nothing_is_touched(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("old")
+    with metrics.written(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"] and (tmp_path / "metrics.jsonl").read_text() == "old"
