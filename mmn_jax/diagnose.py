@@ -7,7 +7,6 @@ at most half of what it has. Both methods learn from the cut, with the same budg
 chooses them, the other half judges. What is measured is the gain on this cut, smaller, data set.
 """
 
-import argparse
 import sys
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 
 from mmn_jax import config, mmn, rivals, tuning
-from mmn_jax.command import exit_code
+from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.cuts import draw_shots
 from mmn_jax.data.features import load_training
 from mmn_jax.data.longtail import random_ranks
@@ -98,15 +97,15 @@ def describe(diagnosis: Diagnosis) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m mmn_jax.diagnose", description="Does mmn help my data? From training data alone.")
+    parser = Parser("python -m mmn_jax.diagnose", description="Does mmn help my data? From training data alone.")
     parser.add_argument(
         "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
     )
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
 
     def work():
+        arguments = parser.parse_args(argv)
         if arguments.cuts < 2:
             raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
@@ -117,4 +116,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    stop_on_signals()
     sys.exit(main())

@@ -1,0 +1,61 @@
+"""Settings: every one is checked, explained on its page, and shown by --help."""
+
+from pathlib import Path
+
+import pytest
+
+from mmn_jax import job, reference
+from mmn_jax.config import SETTINGS, check, default
+from mmn_jax.types import BadInput
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
+
+
+def test_the_page_is_up_to_date():
+    assert PAGE.read_text() == reference.as_markdown(), "make it anew: python -m mmn_jax.reference > docs/config.md"
+
+
+def test_help_shows_every_setting_with_its_default_and_meaning():
+    text = job.describe()
+    for key, value, _, meaning in SETTINGS:
+        (line,) = (line for line in text.splitlines() if line.split()[:1] == [key])
+        assert meaning in line and f"(default: {reference.shown(value)})" in line
+    assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [((1e-2, 1e-9), "0.01,1e-09"), ((), "none"), (float, "unset"), ("", "empty"), (1e-5, "1e-05"), (200, "200")]
+)
+def test_defaults_are_shown_as_they_are_given(value, text):
+    assert reference.shown(value) == text
+
+
+def nonsense(default):
+    """Of the type that the command line lets through."""
+    return {str: "nonsense", int: -1, float: float("nan"), tuple: (-1.0,)}[default if isinstance(default, type) else type(default)]
+
+
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.rule.says], ids=lambda setting: setting.key)
+def test_nonsense_is_refused_with_the_rule(setting):
+    config = default()
+    check(config)
+    *sections, name = setting.key.split(".")
+    place = config
+    for section in sections:
+        place = place[section]
+    place[name] = nonsense(setting.default)
+    with pytest.raises(BadInput) as caught:
+        check(config)
+    assert str(caught.value) == f"--config.{setting.key}: must be {setting.rule.says}, it is {place[name]}"
+
+
+def test_a_recipe_that_starts_elsewhere_is_told_what_it_lacks():
+    config = default()
+    del config.meta.width
+    with pytest.raises(BadInput, match=r"lacks meta\.width; start it from mmn_jax\.config\.default"):
+        check(config)
+
+
+def test_defaults_are_fresh_every_time():
+    default().data.longtail.imbalance = 5.0
+    assert default().data.longtail.imbalance is None
