@@ -16,7 +16,7 @@ USES = {
 ```python
 import numpy as np
 
-model = np.load("classifier.npz")
+model = dict(np.load("classifier.npz"))
 scores = ((x - model["mean"]) * model["scale"]) @ model["W"].T + model["b"]
 names = model["class_names"][scores.argmax(1)]
 exponentials = np.exp((scores - scores.max(1, keepdims=True)) / model["temperature"])

@@ -7,6 +7,7 @@ at most half of what it has. Both methods learn from the cut, with the same budg
 chooses them, the other half judges. What is measured is the gain on this cut, smaller, data set.
 """
 
+import argparse
 import sys
 from typing import NamedTuple
 
@@ -96,7 +97,12 @@ def describe(diagnosis: Diagnosis) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags.
+
+    Raises:
+      BadInput: one of them is wrong.
+    """
     parser = Parser("python -m mmn_jax.diagnose", description="Does mmn help my data? From training data alone.")
     parser.add_argument(
         "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
@@ -104,12 +110,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
 
+    arguments = parser.parse_args(argv)
+    if arguments.cuts < 2:
+        raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
+    if not 0 <= arguments.seed < 2**31:
+        raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
     def work():
-        arguments = parser.parse_args(argv)
-        if arguments.cuts < 2:
-            raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
-        if not 0 <= arguments.seed < 2**31:
-            raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
+        arguments = parse(argv)
         print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts)))
 
     return exit_code(work)

@@ -102,13 +102,17 @@ def export(workdir: Path, out: Path) -> dict[str, str]:
     return {name: f"{len(content)} bytes" for name, content in written.items()}
 
 
-def main(argv: list[str] | None = None) -> int:
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
     parser = Parser("python -m mmn_jax.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="the workdir of a run, which holds classifier.npz and results.json")
     parser.add_argument("--out", help="folder to write to (default: WORKDIR/export)")
+    return parser.parse_args(argv)
 
+
+def main(argv: list[str] | None = None) -> int:
     def work():
-        arguments = parser.parse_args(argv)
+        arguments = parse(argv)
         out = Path(arguments.out or Path(arguments.model) / "export")
         written = export(Path(arguments.model), out)
         for name, size in written.items():
