@@ -25,7 +25,14 @@ def main(argv: list[str] | None = None) -> int:
         stage = ["--stage=report"] if command == "report" else []
         return import_module("mmn_jax.job").main([f"mmn-jax {command}", *rest, *stage])
     if command in ("predict", "diagnose", "export"):
-        import_module("mmn_jax.command").stop_on_signals()
         return import_module(f"mmn_jax.{command}").main(rest)
     print(f"{command}: no such command; mmn-jax --help lists them", file=sys.stderr)
     return 2
+
+
+def script() -> int:
+    """The program `mmn-jax`."""
+    from mmn_jax.command import stop_on_signals
+
+    stop_on_signals()
+    return main()

@@ -15,7 +15,7 @@ from mmn_jax.types import BadInput
 
 
 class Rule(NamedTuple):
-    """allows(value): whether it makes sense; a TypeError means no. says: what makes sense, to stand after "must be"."""
+    """allows(value): whether it makes sense; a TypeError or OverflowError means no. says: what must be, in words."""
 
     allows: Callable[[Any], bool]
     says: str
@@ -39,26 +39,31 @@ def _all(test):
 
 
 def _choice(*words):
-    return Rule(lambda value: value in words, f"{', '.join(words[:-1])} or {words[-1]}")
+    return Rule(lambda value: value in words, f"must be {', '.join(words[:-1])} or {words[-1]}")
 
 
 def _at_least(least):
-    return Rule(_one(lambda v: v >= least), f"at least {least}")
+    return Rule(_one(lambda v: least <= v < 2**31), f"must be at least {least}, and below 2^31")
 
 
 def _seed(value):
     return isinstance(value, int) and 0 <= value < 2**31
 
 
-_ANY = Rule(lambda value: True, "")  # where it is used, with the features at hand
-_POSITIVE = Rule(_one(lambda v: v > 0), "above 0")
-_POSITIVES = Rule(_all(lambda v: v > 0), "numbers above 0")
-_NOT_NEGATIVES = Rule(_all(lambda v: v >= 0), "numbers from 0 up")
-_COUNTS = Rule(lambda v: len(v) > 0 and all(isinstance(n, int) and n >= 1 for n in v), "integers from 1 up")
-_SEED = Rule(_seed, "an integer from 0 to 2^31 - 1")
-_SEEDS = Rule(lambda v: len(set(v)) == len(v) and all(map(_seed, v)), "different integers from 0 to 2^31 - 1")
-_TOP = Rule(_one(lambda v: 0 <= v <= 30), "from 0 to 30")
-_SHARE = Rule(_one(lambda v: 0 < v <= 0.5), "above 0 and at most 0.5")
+def _count(value):
+    return isinstance(value, int) and 1 <= value < 2**31
+
+
+_ANY = Rule(lambda value: True, "")  # checked where it is used, with the features at hand
+_POSITIVE = Rule(_one(lambda v: v > 0), "must be above 0")
+_POSITIVES = Rule(_all(lambda v: v > 0), "must list numbers above 0")
+_NOT_NEGATIVES = Rule(_all(lambda v: v >= 0), "must list numbers from 0 up")
+_COUNTS = Rule(lambda v: len(v) > 0 and all(map(_count, v)), "must list integers from 1 up, below 2^31")
+_SEED = Rule(_seed, "must be from 0 to 2^31 - 1")
+_SEEDS = Rule(lambda v: len(set(v)) == len(v) and all(map(_seed, v)), "must list different integers from 0 to 2^31 - 1")
+_TOP = Rule(_one(lambda v: 0 <= v <= 30), "must be from 0 to 30")
+_SHARE = Rule(_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5")
+_MEGABYTES = Rule(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
 
 _RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 
@@ -97,7 +102,7 @@ SETTINGS = (
     Setting("kshot.subsets", (32, 16, 8), _COUNTS, "S at k = 1, 2, and 4 and above; the paper: 1000,500,200"),
     Setting("kshot.l2", 1e-6, _POSITIVE, "ridge of the bank for the mean loss of the whole training set"),
     Setting("kshot.tol", 1e-4, _POSITIVE, "gradient norm of every head"),
-    Setting("kshot.memory_mb", 0, _at_least(0), "of the heads that a device solves at once; 0: 24 on a CPU, 4096 elsewhere"),
+    Setting("kshot.memory_mb", 0, _MEGABYTES, "of the heads that a device solves at once; 0: 24 on a CPU, 4096 elsewhere"),
     #
     Setting("meta.split", "recursive", _choice("recursive", "fixed"), "the paper's; fixed: one block on one k, its ablation"),
     Setting("meta.fixed_shots", 8, _at_least(1), "k of the fixed split, whose head classes have 2k examples"),
@@ -148,9 +153,9 @@ def check(config: ConfigDict) -> None:
         value = _value(config, setting.key)
         try:
             allowed = setting.rule.allows(value)
-        except TypeError:  # text or nothing where a number belongs
+        except (TypeError, OverflowError):  # text or nothing where a number belongs, or one with hundreds of digits
             allowed = False
         if not allowed:
-            raise BadInput(f"--config.{setting.key}: must be {setting.rule.says}, it is {value}")
+            raise BadInput(f"--config.{setting.key}: {setting.rule.says}, it is {value}")
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -6,7 +6,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mmn_jax import artifacts, mesh, pipeline, reference, report, results
-from mmn_jax.command import exit_code, stop_on_signals
+from mmn_jax.command import exit_code
 from mmn_jax.data import glyphs
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
@@ -26,8 +26,8 @@ def define() -> flags.FlagValues:
     return values
 
 
-def parse(argv: list[str]) -> tuple[ConfigDict, flags.FlagValues, Path]:
-    """Config, flags and workdir of a command line, whose first word is the program.
+def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, flags.FlagValues, Path]:
+    """Config, flags and workdir of a command line, whose first word is the program; recipes: a folder that a message may point to.
 
     Raises:
       BadInput: for every way they can be wrong.
@@ -43,9 +43,10 @@ def parse(argv: list[str]) -> tuple[ConfigDict, flags.FlagValues, Path]:
     except AttributeError as error:  # how ml_collections reports a key that the recipe lacks
         raise BadInput(f"--config: no such setting {error}; --help and docs/config.md list them all") from error
     except Exception as error:  # a recipe is Python and may fail in any way
-        raise BadInput(f"--config: {' '.join(str(error).split())}") from error
+        raise BadInput(f"--config: {str(error).strip().splitlines()[-1]}") from error
     if config is None:
-        raise BadInput(f"--config={name}: no such file; recipes are in configs/ of the repository")
+        where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
+        raise BadInput(f"--config={name}: no such file; {where}")
     if len(rest) > 1:
         raise BadInput(f"{rest[1]}: not a flag; settings are given as --config.KEY=VALUE")
     return config, values, Path(values.workdir or Path("runs") / Path(name).stem)
@@ -73,11 +74,10 @@ def describe() -> str:
     return f"{__doc__}\n{define().module_help(__name__)}\n{recipe}\n\nSettings, given as --config.KEY=VALUE:\n{reference.as_text()}"
 
 
-def main(argv: list[str]) -> int:
-    """argv[0] is the program."""
-    stop_on_signals()
+def main(argv: list[str], recipes: Path | None = None) -> int:
+    """The exit code of a command line as `parse` takes it."""
     mesh.keep_programs()
     if {"-h", "-help", "--help", "--help=true"} & set(argv):
         print(describe())
         return 0
-    return exit_code(lambda: show(*parse(argv)), "interrupted; finished artefacts are saved, the same command goes on from there")
+    return exit_code(lambda: show(*parse(argv, recipes)), "interrupted; finished artefacts are saved, the same command goes on from there")

@@ -17,8 +17,10 @@ This page is made by `python -m mmn_jax.reference > docs/config.md` from the lin
 
 def shown(default: object) -> str:
     """A default as it would be given on the command line."""
+    if default is None or default == ():
+        return "none"
     if isinstance(default, tuple):
-        return ",".join(map(shown, default)) or "none"
+        return ",".join(map(shown, default))
     if isinstance(default, type):
         return "unset"
     return f"{default:g}" if isinstance(default, float) else str(default) or "empty"
@@ -33,7 +35,7 @@ def as_text() -> str:
     width = max(len(setting.key) for setting in SETTINGS)
     lines = []
     for key, default, rule, meaning in SETTINGS:
-        lines.append(f"  {key:{width}}  {meaning}{f'; must be {rule.says}' if rule.says else ''} (default: {shown(default)})")
+        lines.append(f"  {key:{width}}  {meaning}{f'; {rule.says}' if rule.says else ''} (default: {shown(default)})")
     return "\n".join(lines)
 
 
@@ -43,7 +45,7 @@ def as_markdown() -> str:
     for section, settings in groupby(SETTINGS, _section):
         rows = [f"| `{s.key}` | {shown(s.default)} | {s.rule.says} | {s.meaning} |" for s in settings]
         parts.append(
-            "\n".join([f"## {section or 'The run'}\n", "| key | default | must be | meaning |", "| --- | --- | --- | --- |", *rows, ""])
+            "\n".join([f"## {section or 'The run'}\n", "| key | default | rule | meaning |", "| --- | --- | --- | --- |", *rows, ""])
         )
     return "\n".join(parts)
 

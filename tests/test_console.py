@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_the_script_is_declared():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, name = scripts["mmn-jax"].partition(":")
-    assert getattr(import_module(module), name) is cli.main
+    assert getattr(import_module(module), name) is cli.script
 
 
 def test_help_and_predictions_load_no_jax(tmp_path):

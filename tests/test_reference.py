@@ -24,29 +24,34 @@ def test_help_shows_every_setting_with_its_default_and_meaning():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [((1e-2, 1e-9), "0.01,1e-09"), ((), "none"), (float, "unset"), ("", "empty"), (1e-5, "1e-05"), (200, "200")]
+    ("value", "text"),
+    [((1e-2, 1e-9), "0.01,1e-09"), ((), "none"), (None, "none"), (float, "unset"), ("", "empty"), (1e-5, "1e-05"), (200, "200")],
 )
 def test_defaults_are_shown_as_they_are_given(value, text):
     assert reference.shown(value) == text
 
 
-def nonsense(default):
-    """Of the type that the command line lets through."""
-    return {str: "nonsense", int: -1, float: float("nan"), tuple: (-1.0,)}[default if isinstance(default, type) else type(default)]
+def nonsense(rule):
+    """Something that the rule doesn't allow."""
+
+    def refused(value):
+        try:
+            return not rule.allows(value)
+        except (TypeError, OverflowError):
+            return True
+
+    return next(value for value in ("nonsense", -1, float("nan"), (-1.0,), object()) if refused(value))
 
 
 @pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.rule.says], ids=lambda setting: setting.key)
 def test_nonsense_is_refused_with_the_rule(setting):
-    config = default()
+    config, value = default(), nonsense(setting.rule)
     check(config)
-    *sections, name = setting.key.split(".")
-    place = config
-    for section in sections:
-        place = place[section]
-    place[name] = nonsense(setting.default)
+    with config.ignore_type():
+        config.update_from_flattened_dict({setting.key: value})
     with pytest.raises(BadInput) as caught:
         check(config)
-    assert str(caught.value) == f"--config.{setting.key}: must be {setting.rule.says}, it is {place[name]}"
+    assert str(caught.value) == f"--config.{setting.key}: {setting.rule.says}, it is {value}"
 
 
 def test_a_recipe_that_starts_elsewhere_is_told_what_it_lacks():
