@@ -62,7 +62,7 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PATH.parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = read()
     parameters(notebook).source = f"REPOSITORY = ACCELERATOR = ''\nDEFAULT_RUN = {['--stage=meta', *SMALL]}\nFOLDER = 'runs'"
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": tmp_path}}).execute()
     shown = [output for cell in code_cells(notebook) for output in cell.outputs]
     text = "".join(output.get("text", "") or output.get("data", {}).get("text/markdown", "") for output in shown)
     for part in ("CpuDevice", "| mmn |", "index,label,probability,runner_up", "## Data", "with all ten", "largest movement"):
