@@ -1,6 +1,12 @@
-"""Every setting with its default. A recipe in configs/ starts from here and changes what it needs."""
+"""Every setting: its key, its default, what it may be and what it means, each in one line of `SETTINGS`.
+
+A recipe in configs/ starts from `default()` and changes what it needs. `--help` of the command line and docs/config.md are made
+from the same lines (mmn_jax/reference.py).
+"""
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -8,145 +14,148 @@ from ml_collections.config_dict import placeholder
 from mmn_jax.types import BadInput
 
 
-def default() -> ConfigDict:
-    """The settings of the default run; see the comments for what each one is."""
-    c = ConfigDict()
-    c.seed = 0  # of the split and every random stream
-    c.seeds = ()  # several seeds to run and aggregate, e.g. (0, 1, 2); empty: just `seed`
+class Rule(NamedTuple):
+    """allows(value): whether it makes sense; a TypeError or OverflowError means no. says: what must be, in words."""
 
-    c.data = ConfigDict()
-    c.data.source = "glyphs"  # glyphs: the embedded default; npz: features of your own at data.path; synthetic: made-up ones
-    c.data.path = ""  # an npz or Parquet file, or a folder of npy or Parquet files (docs/your_own_features.md)
-    c.data.columns = ConfigDict()  # what Parquet files call them
-    c.data.columns.features = "features"  # lists of numbers, all of one length
-    c.data.columns.label = "label"  # integers from 0, or names
-    c.data.columns.split = "split"  # train, validation or test; only in a file that holds all of them
-    c.data.validation = "set"  # what knobs are chosen on; set: the file's or one taken from train; train: folds of the tail itself
-    c.data.val_per_class = 20  # taken from train where the file has no validation set
-    c.data.folds = 3  # of the training set, with data.validation=train
-    c.data.manifest = ""  # a split.json of another run, whose split this one repeats
-    c.data.longtail = ConfigDict()
-    c.data.longtail.imbalance = placeholder(float)  # n_max / n_min; unset: the file's own counts stand
-    c.data.longtail.max_per_class = placeholder(int)  # n_max; unset: the largest class's count
-    c.data.longtail.profile = "exp"  # how counts fall from class to class: exp, pareto (as ImageNet-LT) or step
-    c.data.longtail.indices = ""  # a text file of the rows of train_x to train on, one a line, instead of a made tail
-    c.data.synthetic = ConfigDict()  # the shape of made-up features, that of SUN-397-LT
-    c.data.synthetic.classes = 397
-    c.data.synthetic.dim = 2048
-    c.data.synthetic.largest = 1132  # examples of the largest class
-    c.data.synthetic.median = 47
-    c.data.synthetic.test_per_class = 40
-
-    c.tuning = ConfigDict()
-    c.tuning.budget = 18  # settings that every method may try
-
-    c.heads = ConfigDict()
-    c.heads.l2 = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # ridge ℓ for the mean loss
-    c.heads.tol = 1e-5  # gradient norm while choosing
-    c.heads.final_tol = 1e-6  # gradient norm of the chosen head
-
-    c.kshot = ConfigDict()
-    c.kshot.top = 6  # N at most: k runs over 1, 2, .., 2^N
-    c.kshot.min_classes = 20  # a rung k needs so many classes with 2k examples
-    c.kshot.subsets = (32, 16, 8)  # S at k = 1, 2, and 4 and above; the paper: 1000, 500, 200
-    c.kshot.l2 = 1e-6  # ridge of the bank for the mean loss of the whole training set
-    c.kshot.tol = 1e-4  # gradient norm of every head
-    c.kshot.memory_mb = 0  # of the heads that a device solves at once; 0: what is fast there, 24 on a CPU, 4096 elsewhere
-
-    c.meta = ConfigDict()
-    c.meta.split = "recursive"  # the paper's; fixed: one block on one k, its ablation
-    c.meta.fixed_shots = 8  # k of the fixed split, whose head classes have 2k examples
-    c.meta.width = 32  # hidden width of a block (the paper: d)
-    c.meta.precision = "float32"  # of the chain's products; bfloat16: mixed precision
-    c.meta.task_weight = (0.1, 1.0)  # λ, candidates; 0 is the ablation without task loss
-    c.meta.rate = (1e-3,)  # learning rate, candidates
-    c.meta.decay = (1e-2,)  # weight decay, candidates
-    c.meta.strength = (0.5, 0.75, 1.0)  # how much of the movement is applied, candidates; 1 is the paper's
-    c.meta.held_out = 0.2  # share of the classes that decide when a stage stops
-    c.meta.batch = 256  # examples in the task loss
-    c.meta.memory_mb = 1024  # of the heads that training draws from; a larger bank is read from the disk as training goes on
-    c.meta.steps = 200  # at most, in a stage
-    c.meta.every = 10  # steps between looks at the held-out classes
-    c.meta.patience = 3  # looks without a better one that end a stage
-
-    c.eval = ConfigDict()
-    c.eval.few = 20  # few-shot: fewer training examples than this
-    c.eval.many = 100  # many-shot: more than this
-    c.eval.draws = 2000  # of the bootstrap
-    c.eval.prior = "uniform"  # how often each class comes up where the classifier is used; train, or a text file of C numbers
-    return c
+    allows: Callable[[Any], bool]
+    says: str
 
 
-def _all(test):
-    return lambda values: len(values) > 0 and all(math.isfinite(value) and test(value) for value in values)
+class Setting(NamedTuple):
+    """key: its place in the config, parts divided by dots. default: a type stands for none, until one is given."""
+
+    key: str
+    default: Any
+    rule: Rule
+    meaning: str
 
 
 def _one(test):
     return lambda value: math.isfinite(value) and test(value)
 
 
-_POSITIVE = (_one(lambda v: v > 0), "must be above 0")
-_AT_LEAST_1 = (_one(lambda v: v >= 1), "must be at least 1")
-_POSITIVES = (_all(lambda v: v > 0), "must list numbers above 0")
-_NOT_NEGATIVES = (_all(lambda v: v >= 0), "must list numbers from 0 up")
-_ANY = (lambda v: True, "")  # checked where it is used, with the features at hand
-_RULES = {
-    **dict.fromkeys(("data.path", "data.manifest", "data.val_per_class", "eval.prior"), _ANY),
-    **dict.fromkeys(("data.longtail.imbalance", "data.longtail.max_per_class", "data.longtail.indices"), _ANY),
-    **dict.fromkeys(("data.columns.features", "data.columns.label", "data.columns.split"), _ANY),
-    "data.longtail.profile": (lambda v: v in ("exp", "pareto", "step"), "must be exp, pareto or step"),
-    "seed": (_one(lambda v: 0 <= v < 2**31), "must be from 0 to 2^31 - 1"),
-    "seeds": (
-        lambda seeds: len(set(seeds)) == len(seeds) and all(isinstance(v, int) and 0 <= v < 2**31 for v in seeds),
-        "must list different integers from 0 to 2^31 - 1",
-    ),
-    **{f"data.synthetic.{name}": _AT_LEAST_1 for name in ("classes", "dim", "largest", "median", "test_per_class")},
-    "data.source": (lambda v: v in ("glyphs", "npz", "synthetic"), "must be glyphs, npz or synthetic"),
-    "data.validation": (lambda v: v in ("set", "train"), "must be set or train"),
-    "data.folds": (_one(lambda v: v >= 2), "must be at least 2"),
-    "tuning.budget": _AT_LEAST_1,
-    "heads.l2": _POSITIVES,
-    "heads.tol": _POSITIVE,
-    "heads.final_tol": _POSITIVE,
-    "kshot.top": (_one(lambda v: 0 <= v <= 30), "must be from 0 to 30"),
-    "kshot.min_classes": _AT_LEAST_1,
-    "kshot.subsets": (lambda v: len(v) > 0 and all(isinstance(s, int) and s >= 1 for s in v), "must list integers from 1 up"),
-    "kshot.l2": _POSITIVE,
-    "kshot.tol": _POSITIVE,
-    "kshot.memory_mb": (_one(lambda v: v >= 0), "must be from 0 up"),
-    "meta.split": (lambda v: v in ("recursive", "fixed"), "must be recursive or fixed"),
-    "meta.fixed_shots": _AT_LEAST_1,
-    "meta.width": _AT_LEAST_1,
-    "meta.precision": (lambda v: v in ("float32", "bfloat16"), "must be float32 or bfloat16"),
-    "meta.task_weight": _NOT_NEGATIVES,
-    "meta.rate": _POSITIVES,
-    "meta.decay": _NOT_NEGATIVES,
-    "meta.strength": _NOT_NEGATIVES,
-    "meta.held_out": (_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5"),
-    "meta.batch": _AT_LEAST_1,
-    "meta.memory_mb": _AT_LEAST_1,
-    "meta.steps": _AT_LEAST_1,
-    "meta.every": _AT_LEAST_1,
-    "meta.patience": _AT_LEAST_1,
-    "eval.few": _AT_LEAST_1,
-    "eval.many": _AT_LEAST_1,
-    "eval.draws": _AT_LEAST_1,
-}
+def _all(test):
+    return lambda values: len(values) > 0 and all(math.isfinite(value) and test(value) for value in values)
+
+
+def _choice(*words):
+    return Rule(lambda value: value in words, f"must be {', '.join(words[:-1])} or {words[-1]}")
+
+
+def _at_least(least):
+    return Rule(_one(lambda v: least <= v < 2**31), f"must be at least {least}, and below 2^31")
+
+
+def _seed(value):
+    return isinstance(value, int) and 0 <= value < 2**31
+
+
+def _count(value):
+    return isinstance(value, int) and 1 <= value < 2**31
+
+
+_ANY = Rule(lambda value: True, "")  # checked where it is used, with the features at hand
+_POSITIVE = Rule(_one(lambda v: v > 0), "must be above 0")
+_POSITIVES = Rule(_all(lambda v: v > 0), "must list numbers above 0")
+_NOT_NEGATIVES = Rule(_all(lambda v: v >= 0), "must list numbers from 0 up")
+_COUNTS = Rule(lambda v: len(v) > 0 and all(map(_count, v)), "must list integers from 1 up, below 2^31")
+_SEED = Rule(_seed, "must be from 0 to 2^31 - 1")
+_SEEDS = Rule(lambda v: len(set(v)) == len(v) and all(map(_seed, v)), "must list different integers from 0 to 2^31 - 1")
+_TOP = Rule(_one(lambda v: 0 <= v <= 30), "must be from 0 to 30")
+_SHARE = Rule(_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5")
+_MEGABYTES = Rule(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
+
+_RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+
+SETTINGS = (
+    Setting("seed", 0, _SEED, "of the split and every random stream"),
+    Setting("seeds", (), _SEEDS, "several seeds to run and aggregate, such as 0,1,2; none: just `seed`"),
+    #
+    Setting("data.source", "glyphs", _choice("glyphs", "npz", "synthetic"), "the embedded default, those at data.path, or made-up ones"),
+    Setting("data.path", "", _ANY, "an npz or Parquet file, or a folder of npy or Parquet files (docs/your_own_features.md)"),
+    Setting("data.licence", "", _ANY, "of the features, where you know it; for the model card"),
+    Setting("data.columns.features", "features", _ANY, "the column of Parquet files with lists of numbers, all of one length"),
+    Setting("data.columns.label", "label", _ANY, "the column with integers from 0, or names"),
+    Setting("data.columns.split", "split", _ANY, "the column with train, validation or test, in a file that holds all of them"),
+    Setting("data.validation", "set", _choice("set", "train"), "what chooses knobs: a set beside train, or folds of train"),
+    Setting("data.val_per_class", 20, _ANY, "taken from train where the file has no validation set"),
+    Setting("data.folds", 3, _at_least(2), "of the training set, with data.validation=train"),
+    Setting("data.manifest", "", _ANY, "a split.json of another run, whose split this one repeats"),
+    Setting("data.longtail.imbalance", float, _ANY, "n_max / n_min; unset: the file's own counts stand"),
+    Setting("data.longtail.max_per_class", int, _ANY, "n_max; unset: the largest class's count"),
+    Setting("data.longtail.profile", "exp", _choice("exp", "pareto", "step"), "how counts fall; pareto: as in ImageNet-LT"),
+    Setting("data.longtail.indices", "", _ANY, "a text file of rows of train_x to train on, one a line, instead of a made tail"),
+    Setting("data.synthetic.classes", 397, _at_least(1), "of made-up features, whose shape is that of SUN-397-LT"),
+    Setting("data.synthetic.dim", 2048, _at_least(1), "of made-up features"),
+    Setting("data.synthetic.largest", 1132, _at_least(1), "examples of the largest class"),
+    Setting("data.synthetic.median", 47, _at_least(1), "examples of the middle class"),
+    Setting("data.synthetic.test_per_class", 40, _at_least(1), "test examples of each"),
+    #
+    Setting("tuning.budget", 18, _at_least(1), "settings that every method may try"),
+    #
+    Setting("heads.l2", _RIDGES, _POSITIVES, "ridge ℓ for the mean loss, candidates"),
+    Setting("heads.tol", 1e-5, _POSITIVE, "gradient norm while choosing"),
+    Setting("heads.final_tol", 1e-6, _POSITIVE, "gradient norm of the chosen head"),
+    #
+    Setting("kshot.top", 6, _TOP, "N at most: k runs over 1, 2, .., 2^N"),
+    Setting("kshot.min_classes", 20, _at_least(1), "a rung k needs so many classes with 2k examples"),
+    Setting("kshot.subsets", (32, 16, 8), _COUNTS, "S at k = 1, 2, and 4 and above; the paper: 1000,500,200"),
+    Setting("kshot.l2", 1e-6, _POSITIVE, "ridge of the bank for the mean loss of the whole training set"),
+    Setting("kshot.tol", 1e-4, _POSITIVE, "gradient norm of every head"),
+    Setting("kshot.memory_mb", 0, _MEGABYTES, "of the heads that a device solves at once; 0: 24 on a CPU, 4096 elsewhere"),
+    #
+    Setting("meta.split", "recursive", _choice("recursive", "fixed"), "the paper's; fixed: one block on one k, its ablation"),
+    Setting("meta.fixed_shots", 8, _at_least(1), "k of the fixed split, whose head classes have 2k examples"),
+    Setting("meta.width", 32, _at_least(1), "hidden width of a block (the paper: d)"),
+    Setting("meta.precision", "float32", _choice("float32", "bfloat16"), "of the chain's products; bfloat16: mixed precision"),
+    Setting("meta.task_weight", (0.1, 1.0), _NOT_NEGATIVES, "λ, candidates; 0 is the ablation without task loss"),
+    Setting("meta.rate", (1e-3,), _POSITIVES, "learning rate, candidates"),
+    Setting("meta.decay", (1e-2,), _NOT_NEGATIVES, "weight decay, candidates"),
+    Setting("meta.strength", (0.5, 0.75, 1.0), _NOT_NEGATIVES, "how much of the movement is applied, candidates; 1 is the paper's"),
+    Setting("meta.held_out", 0.2, _SHARE, "share of the classes that decide when a stage stops"),
+    Setting("meta.batch", 256, _at_least(1), "examples in the task loss"),
+    Setting("meta.memory_mb", 1024, _at_least(1), "of the heads that training draws from; a larger bank is read from the disk"),
+    Setting("meta.steps", 200, _at_least(1), "at most, in a stage"),
+    Setting("meta.every", 10, _at_least(1), "steps between looks at the held-out classes"),
+    Setting("meta.patience", 3, _at_least(1), "looks without a better one that end a stage"),
+    #
+    Setting("eval.few", 20, _at_least(1), "few-shot: fewer training examples than this"),
+    Setting("eval.many", 100, _at_least(1), "many-shot: more than this"),
+    Setting("eval.draws", 2000, _at_least(1), "of the bootstrap"),
+    Setting("eval.prior", "uniform", _ANY, "how often classes come up in use: uniform, train, or a text file of C numbers"),
+)
+
+
+def default() -> ConfigDict:
+    """The settings with their defaults."""
+    config = ConfigDict()
+    for setting in SETTINGS:
+        place, (*sections, name) = config, setting.key.split(".")
+        for section in sections:
+            if section not in place:
+                place[section] = ConfigDict()
+            place = place[section]
+        place[name] = placeholder(setting.default) if isinstance(setting.default, type) else setting.default
+    return config
+
+
+def _value(config, key):
+    for part in key.split("."):
+        if part not in config:
+            raise BadInput(f"--config: the recipe lacks {key}; start it from mmn_jax.config.default()")
+        config = config[part]
+    return config
 
 
 def check(config: ConfigDict) -> None:
     """Raises BadInput for the first setting whose value makes no sense."""
-    for key, (test, rule) in _RULES.items():
-        value = config
-        for part in key.split("."):
-            if part not in value:
-                raise BadInput(f"--config: the recipe lacks {key}; start it from mmn_jax.config.default()")
-            value = value[part]
+    for setting in SETTINGS:
+        value = _value(config, setting.key)
         try:
-            allowed = test(value)
-        except TypeError:  # text or nothing where a number belongs
+            allowed = setting.rule.allows(value)
+        except (TypeError, OverflowError):  # text or nothing where a number belongs, or one with hundreds of digits
             allowed = False
         if not allowed:
-            raise BadInput(f"--config.{key}: {rule}, it is {value}")
+            raise BadInput(f"--config.{setting.key}: {setting.rule.says}, it is {value}")
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -44,6 +44,11 @@ def load_features(config: ConfigDict) -> FeatureSet:
     return feature_files.load(config.data.path, Columns(**config.data.columns))
 
 
+def licence(config: ConfigDict) -> str:
+    """Of the features; empty where the run doesn't know it."""
+    return config.data.licence or (glyphs.LICENCE if config.data.source == "glyphs" else "")
+
+
 def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
     """[C] shares of the classes where the classifier is used: uniform, as in training, or from a text file.
 

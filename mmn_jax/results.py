@@ -27,7 +27,7 @@ from mmn_jax.evaluate import (
     shot_groups,
     terciles,
 )
-from mmn_jax.pipeline import SeedResult, class_prior
+from mmn_jax.pipeline import SeedResult, class_prior, licence
 
 GROUPS = ("many", "medium", "few")
 TERCILES = ("most", "middle", "rarest")
@@ -113,6 +113,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "groups": {group: int(groups[0][group].sum()) for group in (*GROUPS, *TERCILES)},
         "prior": config.eval.prior,
         "validation": config.data.validation,
+        "licence": licence(config),
         "methods": methods,
         "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
         "counts": [one.tolist() for one in counts],

@@ -1,4 +1,4 @@
-"""The benchmarks, run for real on the shipped features; slow."""
+"""The benchmarks, run for real on the shipped features; nearly all of them slow."""
 
 import os
 import subprocess
@@ -29,3 +29,15 @@ def test_regressors_are_held_against_their_input_and_the_best_rival(tmp_path):
 def test_the_dynamics_have_a_row_for_every_shot_level():
     text = run("dynamics.py")
     assert all(f"| {level} | " in text for level in ("2–3", "4–7", "8–15", "16–31", "32–63", "64+"))
+
+
+def test_predictions_are_timed_and_weighed():
+    rows = run("predict.py", "--rows=3000", "--dims=8,16", "--classes=5,7", "--dtype=float16").splitlines()[2:]
+    cells = [[float(cell) for cell in row.strip("| ").split("|")] for row in rows]
+    assert [row[:3] for row in cells] == [[3000, 8, 5], [3000, 16, 7]] and all(row[3] > 100 and 10 < row[5] < 1000 for row in cells)
+
+
+@pytest.mark.slow
+def test_classes_are_added_and_held_against_a_full_fit():
+    text = run("add_class.py", "--seeds=0", "--classes=60", "--added=2", "--shots=1,5", "--method=plain")
+    assert "| 56 old ones | " in text and "| 2 added with 1 example | " in text and "| 2 added with 5 examples | " in text

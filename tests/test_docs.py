@@ -1,20 +1,31 @@
-"""What the README promises exists: its commands, files, recipes and settings."""
+"""What the README and the docs promise exists: their commands, files, functions and settings.
 
+Every command of every page is checked by its own flag parser (`COMMANDS`); what takes seconds on small data is run, too: the examples in
+Python, and the predictions and exports of the tutorial. Runs of the pipeline, benchmarks and installations take minutes; they are run by
+test_cli.py, test_benchmarks.py and .ci/run, the whole tutorial by a slow test here.
+"""
+
+import csv
 import functools
 import importlib.util
 import re
+import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from conftest import blobs
 
+from mmn_jax import cli, diagnose, export, job, predict
 from mmn_jax.config import default
 from mmn_jax.types import Examples
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def test_ci_runs_the_readme_s_own_test_command():
@@ -29,7 +40,7 @@ def test_ci_runs_the_readme_s_own_test_command():
 
 def test_every_setting_named_in_the_docs_exists():
     settings = default()
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "configs").glob("*.py")):
+    for page in (*PAGES, *(ROOT / "configs").glob("*.py")):
         for key in re.findall(r"--config\.([a-z0-9_.]+)=", page.read_text()):
             value = settings
             for part in key.split("."):
@@ -37,13 +48,95 @@ def test_every_setting_named_in_the_docs_exists():
                 value = value[part]
 
 
-def test_every_file_named_in_the_readme_exists():
-    for name in re.findall(r"`((?:mmn_jax|configs|bin|tests|docs)/[\w./]*)`", README):
-        assert (ROOT / name).exists(), name
+def test_every_file_named_in_the_docs_exists():
+    for page in PAGES:
+        for name in re.findall(r"`((?:mmn_jax|configs|bin|tests|docs|benchmarks|examples)/[\w./]*)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
+        for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_every_function_named_on_the_method_page_exists():
+    page = (ROOT / "docs" / "method.md").read_text()
+    modules = "|".join(path.stem for path in (ROOT / "mmn_jax").glob("*.py"))
+    named = re.findall(rf"(?<![-./\w])({modules})\.(\w+)", page)
+    assert len(named) > 30
+    for module, function in named:
+        assert hasattr(importlib.import_module(f"mmn_jax.{module}"), function), f"{module}.{function}"
+
+
+def commands(page):
+    """Every command of a page as words: in blocks of sh, in indented lines, and in the text where it begins with python or pip."""
+    text = page.read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S) for line in block.splitlines()]
+    lines += re.findall(r"^ {4}(python .*(?:\n {8}--.*)*)", text, flags=re.M)
+    lines += re.findall(r"`((?:\S*/)?(?:python|pip|mmn-jax) [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    for line in (line.replace("\\\n", " ") for line in lines):
+        for command in shlex.join(shlex.split(line, comments=True)).split(" '&&' "):
+            words = shlex.split(command)
+            yield words[: words.index(">")] if ">" in words else words
+
+
+def test_the_commands_of_the_pages_are_found():
+    found = {page.stem: len(list(commands(page))) for page in PAGES}
+    assert found["README"] > 12 and found["tutorial"] > 7 and found["speed"] >= 3 and found["regressors"] >= 3, found
+
+
+def _installs(words):
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    for wanted in re.findall(r"(?:^|\s)(?:\.|mmn_jax)\[([\w,]+)\]", " ".join(words)):
+        assert set(wanted.split(",")) <= extras, wanted
+
+
+def _benchmark(script, words):
+    flags = re.findall(r'(?:DEFINE_\w+|add_argument)\(\s*"(?:--)?(\w+)"', (ROOT / script).read_text())
+    for word in words:
+        assert word.removeprefix("--").partition("=")[0] in flags, f"{script} has no {word}"
+
+
+def _module(name, words):
+    parsers = {"mmn_jax.predict": predict.parse, "mmn_jax.export": export.parse, "mmn_jax.diagnose": diagnose.parse}
+    if name in parsers:
+        parsers[name](words)
+    else:
+        assert name in ("mmn_jax.reference", "pytest", "venv"), name
+
+
+def _script(words):
+    assert f"  mmn-jax {words[0]} " in cli.USAGE
+    if words[0] == "run" and len(words) > 1:
+        job.parse(words)
+
+
+def check_command(words):
+    """By what its program would say of its flags."""
+    program, *rest = words
+    program = program.rpartition("/")[2]
+    if program in ("python", "python3"):
+        if rest[0] == "-m":
+            _module(rest[1], rest[2:])
+        elif rest[0] == "bin/run.py":
+            job.parse(rest)
+        else:
+            _benchmark(rest[0], rest[1:])
+    elif program == "pip":
+        _installs(rest)
+    elif program == "mmn-jax":
+        _script(rest)
+    else:
+        assert program == "ruff", f"a command that no test knows: {words}"
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_every_page_has_flags_that_exist(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for words in commands(page):
+        check_command(words)
 
 
 def test_nothing_is_left_to_fill_in():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in PAGES:
         assert not re.search(r"@@|TODO|<!-- \w+ -->\n<!-- end -->", page.read_text()), page
 
 
@@ -94,3 +187,73 @@ def test_the_regressor_of_the_docs_trains_and_moves_rows():
         exec("\n".join(blocks), names)
     assert names["moved"].shape == (20, 7) and np.isfinite(names["moved"]).all()
     assert np.abs(names["variables"]["params"]["pull"]).max() > 0 or np.array_equal(names["moved"], names["theta"])
+
+
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+SENTENCES, RECIPE, DEPLOY, LATER = re.findall(r"```python\n(.*?)```", TUTORIAL, flags=re.S)
+
+
+def write_sentences(path, per_class):
+    """Sentences of some classes, each with words of its own beside common ones."""
+    rng = np.random.default_rng(0)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for c, count in enumerate(per_class):
+            for _ in range(count):
+                words = [f"word{c}x{i}" for i in rng.integers(5, size=4)] + [f"common{i}" for i in rng.integers(20, size=4)]
+                writer.writerow([" ".join(words), f"class {c}"])
+
+
+def tutorial_command(name):
+    """The flags of the tutorial's command."""
+    (found,) = {tuple(words[3:]) for words in commands(ROOT / "docs" / "tutorial.md") if f"mmn_jax.{name}" in words}
+    return list(found)
+
+
+def test_the_tutorial_s_features_predictions_and_deployed_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_sentences("sentences.csv", [12, 8, 4, 3, 1])
+    exec(SENTENCES, {})
+    data = np.load("features.npz")
+    assert np.bincount(data["train_y"]).tolist() == [9, 6, 3, 3, 1] and np.bincount(data["test_y"]).tolist() == [3, 2, 1]
+    names = {}
+    exec(RECIPE, names)
+    assert names["get_config"]().data.path == "features.npz"
+    means = np.stack([data["train_x"][data["train_y"] == c].mean(0) for c in range(5)])  # a classifier as good as any here
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    arrays = {"W": means, "b": -0.5 * (means**2).sum(1), "class_names": data["class_names"], "temperature": np.float32(1)}
+    np.savez(folder / "classifier.npz", **arrays, mean=0 * means[0], scale=1 + 0 * means[0])
+    np.savez("new.npz", x=data["test_x"])
+    assert predict.main(tutorial_command("predict")) == 0
+    (tmp_path / "deployed").mkdir()
+    (tmp_path / "deployed" / "classifier.npz").write_bytes((folder / "classifier.npz").read_bytes())
+    exec(DEPLOY, names)
+    with open("predictions.csv", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == names["classify"](data["test_x"]).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the load_module")
+def test_the_whole_tutorial(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_sentences("sentences.csv", [40, 30, 20, 16, 12, 12, 12, 8, 4, 3, 2, 1])
+    exec(SENTENCES, {})
+    data = np.load("features.npz")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    small = ["--config.heads.l2=1e-2,1e-4", "--config.kshot.subsets=4,3", "--config.meta.steps=20", "--config.eval.draws=100"]
+    with jax.numpy_dtype_promotion("standard"):
+        assert diagnose.main(tutorial_command("diagnose")) == 0
+        for words in commands(ROOT / "docs" / "tutorial.md"):
+            if "bin/run.py" in words:
+                assert job.main([*words[1:], *small]) == 0
+    np.savez("new.npz", x=data["test_x"])
+    assert predict.main(tutorial_command("predict")) == export.main(tutorial_command("export")) == 0
+    names = {}
+    exec(DEPLOY, names)
+    with open("predictions.csv", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == names["classify"](data["test_x"]).tolist()
+    np.save("few.npy", data["test_x"][:3])
+    exec(LATER, names)
+    assert "okapi" in names["model"].classes_

@@ -6,9 +6,10 @@ import json
 
 import jax
 import numpy as np
+import onnxruntime
 import pytest
 
-from mmn_jax import artifacts, pipeline, predict, results
+from mmn_jax import artifacts, export, pipeline, predict, results
 from mmn_jax.config import default
 from mmn_jax.data import manifest
 from mmn_jax.types import BadInput
@@ -157,6 +158,22 @@ def test_the_saved_classifier_predicts_in_plain_numpy_and_by_the_command(done, f
     assert [row["label"] for row in rows] == c["class_names"][predicted].tolist()
     right = np.mean([row["label"] == f"class {k}" for row, k in zip(rows, z["test_y"], strict=True)])
     assert np.mean([float(row["probability"]) for row in rows]) == pytest.approx(right, abs=0.15)
+
+
+def test_every_export_predicts_the_same_on_the_whole_test_set(done, feature_file, tmp_path):
+    _, workdir, table = done
+    export.export(workdir, tmp_path)
+    x = np.load(feature_file)["test_x"].astype(np.float32)
+    usual = predict.predict(predict.load_classifier(str(tmp_path)), x)
+    session = onnxruntime.InferenceSession(tmp_path / "classifier.onnx", providers=["CPUExecutionProvider"])
+    artefact = jax.export.deserialize(bytearray((tmp_path / "classifier.stablehlo").read_bytes()))
+    for scores, probabilities in (session.run(None, {"features": x}), map(np.asarray, artefact.call(x))):
+        np.testing.assert_array_equal(scores.argmax(1), usual.label)
+        np.testing.assert_allclose(probabilities.max(1), usual.probability, rtol=1e-4)
+    page = (tmp_path / "MODEL_CARD.md").read_text()
+    split = json.loads((workdir / "seed-0" / "split.json").read_text())
+    assert split["indices_sha256"] in page and f"which reached {table['methods']['mmn']['accuracy']:.1f}" in page
+    assert "Licence of the features: not known" in page
 
 
 def test_stopped_at_every_progress_step_it_ends_in_the_same_result(done, feature_file, tmp_path):

@@ -1,4 +1,4 @@
-"""The embedded default: frozen 128-d features of 250 letters in many type families.
+"""The embedded default: frozen 128-d features of 250 letters in many type families, and the recipe that makes them long-tailed.
 
 Rendered from freely licensed fonts; training, validation and test glyphs come from
 different type families. `glyphs_128.json` says how the features were made,
@@ -8,9 +8,16 @@ different type families. `glyphs_128.json` says how the features were made,
 from importlib import resources
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from mmn_jax.config import default
 from mmn_jax.data.features import check, read_npz
 from mmn_jax.types import Examples, FeatureSet
+
+LICENCE = (
+    "made from images of freely licensed fonts, listed with their licences in mmn_jax/data/glyph_images.json;"
+    " their copyright notices are in mmn_jax/data/glyphs_font_copyrights.tar.gz"
+)
 
 
 def load() -> FeatureSet:
@@ -23,3 +30,11 @@ def load() -> FeatureSet:
 
     parts = {name: part(name) for name in ("train", "val", "test")}
     return check("glyphs_128", parts, tuple(arrays["class_names"].tolist()), "glyphs_128.npz")
+
+
+def get_config() -> ConfigDict:
+    """A long tail from 200 to 2 examples a class."""
+    config = default()
+    config.data.longtail.imbalance = 100.0
+    config.data.longtail.max_per_class = 200
+    return config

@@ -1,0 +1,118 @@
+"""What `TailClassifier.add_class` loses against fitting again, on the default features.
+
+python benchmarks/add_class.py [--seeds=0,1,2] [--shots=1,2,5,20] [--added=10] [--classes=250]
+
+Of the default's long tail, `added` random classes for every number of shots are left out, and a classifier is fitted to the rest. They
+then come one after the other, each with so many examples, by `add_class`; against them stands a classifier fitted again to
+everything. Both choose their knobs on validation examples, those of added classes only where it is fitted again.
+"""
+
+import argparse
+import time
+from copy import deepcopy
+from typing import NamedTuple
+
+import numpy as np
+
+from mmn_jax import TailClassifier
+from mmn_jax.data import glyphs
+from mmn_jax.data.longtail import long_tail_split, random_ranks, take
+from mmn_jax.evaluate import bootstrap, interval
+from mmn_jax.keys import stream
+from mmn_jax.results import markdown
+from mmn_jax.types import Examples, FeatureSet
+
+
+class Outcome(NamedTuple):
+    """Of one seed. right: [3, n] whether each test example was right before classes were added, after, and fitted again.
+    shots: [C] of the added classes, 0 for the others. seconds: of all additions, and of fitting again."""
+
+    right: np.ndarray
+    shots: np.ndarray
+    seconds: tuple[float, float]
+
+
+def first_classes(features: FeatureSet, classes: int) -> FeatureSet:
+    """The set with only these of its classes."""
+    train, val, test = (Examples(part.x[part.y < classes], part.y[part.y < classes]) for part in features[1:4])
+    return FeatureSet(features.name, train, val, test, features.class_names[:classes])
+
+
+def _of(part, classes):
+    return Examples(*(array[np.isin(part.y, classes)] for array in part))
+
+
+def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple[Examples, Examples, np.ndarray]:
+    """The tail without the classes to be added, their few examples, and [C] how many each of them has, 0 for the others."""
+    classes = len(features.class_names)
+    of_class = np.zeros(classes, int)
+    of_class[np.random.default_rng(seed).choice(classes, len(shots) * added, replace=False)] = np.tile(shots, added)
+    tail = take(features, long_tail_split(features, seed, imbalance=100.0, max_per_class=200)).train
+    used = random_ranks(stream(seed, "added"), features.train.y) < of_class[features.train.y]
+    return _of(tail, np.flatnonzero(of_class == 0)), Examples(features.train.x[used], features.train.y[used]), of_class
+
+
+def compare(features: FeatureSet, seed: int, shots: list[int], added: int, method: str) -> Outcome:
+    """Fits, adds and fits again."""
+    old, few, of_class = draw(features, seed, shots, added)
+
+    def fit(train, val):
+        return TailClassifier(method, random_state=seed).fit(*train, X_val=val.x, y_val=val.y)
+
+    model = fit(old, _of(features.val, np.unique(old.y)))
+    grown, began = deepcopy(model), time.perf_counter()
+    for label in np.random.default_rng(seed).permutation(np.unique(few.y)):
+        grown.add_class(few.x[few.y == label], int(label))
+    all_added = time.perf_counter()
+    again = fit(Examples(*map(np.concatenate, zip(old, few, strict=True))), features.val)
+    seconds = all_added - began, time.perf_counter() - all_added
+    right = np.stack([one.predict(features.test.x) == features.test.y for one in (model, grown, again)])
+    return Outcome(right, of_class, seconds)
+
+
+def _group_means(right, y, masks):
+    """[methods, groups] mean accuracy over classes and seeds, in percent."""
+    per_class = np.apply_along_axis(lambda one: 100 * np.bincount(y, one) / np.bincount(y), 2, right)  # [seeds, methods, C]
+    return np.einsum("smc,sgc->mg", per_class, masks / masks.sum(2, keepdims=True)) / len(right)
+
+
+def _cell(values):
+    mean, low, high = values
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}){' tie' if low <= 0 <= high else ''}"
+
+
+def table(outcomes: list[Outcome], y: np.ndarray, shots: list[int], draws: int = 2000) -> str:
+    """Accuracy of each group of classes in Markdown, the difference with a 95% interval over test examples and seeds."""
+    masks = np.stack([[outcome.shots == k for k in (0, *shots)] for outcome in outcomes])
+    right = np.stack([outcome.right for outcome in outcomes])
+    resampled, means = bootstrap(right, y, masks, np.random.default_rng(0), draws), _group_means(right, y, masks)
+    lines = [["classes", "before", "add_class", "fitted again", "add_class − fitted again"]]
+    for g, k in enumerate((0, *shots)):
+        name = f"{masks[0, g].sum()} old ones" if k == 0 else f"{masks[0, g].sum()} added with {k} example{'s' if k > 1 else ''}"
+        gap = interval(resampled[:, 1, g] - resampled[:, 2, g], means[1, g] - means[2, g])
+        lines.append([name, f"{means[0, g]:.1f}" if k == 0 else "", f"{means[1, g]:.1f}", f"{means[2, g]:.1f}", _cell(gap)])
+    return markdown(lines)
+
+
+def _numbers(text):
+    return [int(word) for word in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
+    parser.add_argument("--shots", type=_numbers, default=[1, 2, 5, 20])
+    parser.add_argument("--added", type=int, default=10, help="classes for every number of shots")
+    parser.add_argument("--classes", type=int, default=250, help="of the default's, from the first")
+    parser.add_argument("--method", default="mmn")
+    arguments = parser.parse_args()
+    features = first_classes(glyphs.load(), arguments.classes)
+    outcomes = []
+    for seed in arguments.seeds:
+        outcomes.append(compare(features, seed, arguments.shots, arguments.added, arguments.method))
+        print("seed {}: {:.2f} s to add, {:.0f} s to fit again".format(seed, *outcomes[-1].seconds), flush=True)
+    print(table(outcomes, features.test.y, arguments.shots))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The model card of an exported classifier: what it learned from, how good it is, what made it, and how to use its files."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmn_jax.predict import Classifier
+from mmn_jax.results import GROUPS, Table, markdown, read
+from mmn_jax.types import BadInput
+
+USES = {
+    "classifier.npz": """In plain numpy, `x` being features [n, {dim}]:
+
+```python
+import numpy as np
+
+model = dict(np.load("classifier.npz"))
+scores = ((x - model["mean"]) * model["scale"]) @ model["W"].T + model["b"]
+names = model["class_names"][scores.argmax(1)]
+exponentials = np.exp((scores - scores.max(1, keepdims=True)) / model["temperature"])
+probabilities = exponentials / exponentials.sum(1, keepdims=True)
+```
+
+For files of any size, with this folder as the model: `python -m mmn_jax.predict --model=. --features=new.npz --out=predictions.csv`""",
+    "classifier.stablehlo": """In JAX, for any number of rows, without mmn_jax:
+
+```python
+from pathlib import Path
+
+from jax import export
+
+call = export.deserialize(bytearray(Path("classifier.stablehlo").read_bytes())).call
+scores, probabilities = call(x)  # x [n, {dim}] float32
+```""",
+    "classifier.onnx": """In ONNX Runtime, or whatever reads ONNX:
+
+```python
+import json
+
+import onnxruntime
+
+session = onnxruntime.InferenceSession("classifier.onnx", providers=["CPUExecutionProvider"])
+scores, probabilities = session.run(None, {{"features": x}})  # x [n, {dim}] float32
+names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+```""",
+}
+
+
+class Facts(NamedTuple):
+    """table: results.json. split: the first seed's split.json, empty where it isn't there."""
+
+    table: Table
+    split: dict[str, Any]
+
+
+def read_facts(workdir: Path) -> Facts:
+    """What a run tells of its classifier.
+
+    Raises:
+      BadInput: it has no results, or they are damaged.
+    """
+    try:
+        table = read(workdir)
+        manifest = workdir / f"seed-{table['seeds'][0]}" / "split.json"
+        return Facts(table, json.loads(manifest.read_text()) if manifest.is_file() else {})
+    except OSError as error:
+        raise BadInput(f"--model={workdir}: {error.filename} cannot be read ({error.strerror}); repeat the run that made it") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise BadInput(f"--model={workdir}: results.json or split.json is damaged; repeat the run that made it") from error
+
+
+def _data(classifier, table, split):
+    counts, (classes, dim) = np.sort(table["counts"][0])[::-1], classifier.W.shape
+    groups, few, many = table["groups"], table["thresholds"]["few"], table["thresholds"]["many"]
+    return [
+        f"- Data set: {table['dataset']}, {dim}-dimensional features, {classes} classes",
+        f"- Training examples: {counts.sum()}; {counts[0]} in the largest class, {int(np.median(counts))} in the middle one, {counts[-1]}"
+        f" in the smallest; {groups['many']} classes have more than {many}, {groups['medium']} from {few} to {many}, {groups['few']} fewer",
+        f"- Split: seed {table['seeds'][0]}, SHA-256 of its rows `{split.get('indices_sha256', 'not known')}`, of the labels they belong to"
+        f" `{split.get('labels_sha256', 'not known')}`",
+        f"- Knobs were chosen on {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'};"
+        " test examples were read once, after that",
+        f"- Licence of the features: {table.get('licence') or 'not known to the run; ask where they come from'}",
+    ]
+
+
+def _cell(value):
+    return "n/a" if value is None else f"{value:.1f}"
+
+
+def _difference(values):
+    return "n/a" if values is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*values)
+
+
+def _accuracies(table):
+    ours = table["methods"]["mmn"]
+    rows = [["classes", "accuracy", "vs plain", "vs best rival"]]
+    rows.append(["all", _cell(ours["accuracy"]), _difference(ours["vs_plain"]), _difference(ours["vs_best_rival"])])
+    for group in GROUPS:
+        versus = (_difference((ours.get(f"{key}_groups") or {}).get(group)) for key in ("vs_plain", "vs_best_rival"))
+        rows.append([f"{group}-shot ({table['groups'][group]})", _cell(ours[group]), *versus])
+    return markdown(rows)
+
+
+def _quality(table):
+    ours, seeds = table["methods"]["mmn"], table["seeds"]
+    return (
+        f"Mean per-class test accuracy of `mmn` in percent, mean over seeds {', '.join(map(str, seeds))} (these files are seed"
+        f" {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}); differences with their 95% interval, a paired bootstrap over"
+        f" test examples and seeds; one that holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
+        f"Calibration error after temperature scaling {ours['ece_scaled']:.1f} points, negative log-likelihood {ours['nll_scaled']:.2f}."
+        f" Probabilities are calibrated for classes that come up equally often. What it is bad at: classes with few training examples, as"
+        f" the table tells, and anything that is none of its {len(table['counts'][0])} classes, which gets one of them all the same."
+    )
+
+
+def as_markdown(classifier: Classifier, facts: Facts, files: tuple[str, ...]) -> str:
+    """The card of an export that has these files."""
+    table, split = facts
+    versions = ", ".join(f"{name} {version}" for name, version in table["versions"].items())
+    uses = "\n\n".join(f"### {name}\n\n{USES[name].format(dim=classifier.W.shape[1])}" for name in files)
+    return "\n\n".join(
+        [
+            f"# {table['dataset']}: a long-tailed classifier",
+            "A linear softmax classifier over frozen features, its rows mixed by mmn_jax from heads under priors that the many-shot classes"
+            " teach.",
+            "## Data",
+            "\n".join(_data(classifier, table, split)),
+            "## How good it is",
+            _quality(table),
+            "## What made it",
+            f"{versions}; configuration {table['config_hash']}.",
+            "## How to use it",
+            f"Features have to come from the same backbone and the same preprocessing as in training.\n\n{uses}\n",
+        ]
+    )

@@ -1,0 +1,84 @@
+"""Flags to pipeline, for bin/run.py and `mmn-jax run`: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from mmn_jax import artifacts, mesh, metrics, pipeline, reference, report, results
+from mmn_jax.command import exit_code
+from mmn_jax.data import glyphs
+from mmn_jax.run import make_terminal
+from mmn_jax.types import BadInput
+
+
+def define() -> flags.FlagValues:
+    """The flags, but for the recipe's, with their defaults."""
+    values = flags.FlagValues()
+    stage = "What to run, after what it needs; meta also prints the table."
+    coordinator = "HOST:PORT of process 0 of several that run together; auto: JAX finds it out (TPU pods, Slurm)."
+    flags.DEFINE_bool("help", False, "This text.", values)
+    flags.DEFINE_enum("stage", "meta", pipeline.STAGES, stage, values)
+    flags.DEFINE_string("coordinator", "", coordinator, values)
+    flags.DEFINE_integer("processes", None, "How many there are.", flag_values=values)
+    flags.DEFINE_integer("process", None, "Which of them this is, from 0.", flag_values=values)
+    flags.DEFINE_string("workdir", "", "Where artefacts and results go (default: runs/NAME of the recipe).", values)
+    return values
+
+
+def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, flags.FlagValues, Path]:
+    """Config, flags and workdir of a command line, whose first word is the program; recipes: a folder that a message may point to.
+
+    Raises:
+      BadInput: for every way they can be wrong.
+    """
+    values = define()
+    try:
+        argv = sorted(argv, key=lambda word: "=" in word and word.lstrip("-").startswith("config."))  # settings after their recipe
+        text = "The recipe; settings by --config.KEY=VALUE."
+        config_flags.DEFINE_config_file("config", glyphs.__file__, text, values, sys_argv=argv)
+        rest = values(argv)
+        name = config_flags.get_config_filename(values["config"])
+        config = values.config.copy_and_resolve_references() if Path(name).is_file() else None
+    except AttributeError as error:  # how ml_collections reports a key that the recipe lacks
+        raise BadInput(f"--config: no such setting {error}; --help and docs/config.md list them all") from error
+    except Exception as error:  # a recipe is Python and may fail in any way
+        raise BadInput(f"--config: {str(error).strip().splitlines()[-1]}") from error
+    if config is None:
+        where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
+        raise BadInput(f"--config={name}: no such file; {where}")
+    if len(rest) > 1:
+        raise BadInput(f"{rest[1]}: not a flag; settings are given as --config.KEY=VALUE")
+    return config, values, Path(values.workdir or Path("runs") / Path(name).stem)
+
+
+def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
+    """Runs the stage and prints what it gave."""
+    mesh.join(values.coordinator, values.processes, values.process)
+    compiling = mesh.compile_clock()
+    with artifacts.occupied(workdir) as workdir, metrics.written(workdir) as log:
+        terminal = make_terminal(mesh.first_process(), log)
+        seeds = pipeline.run_seeds(config, workdir, terminal, values.stage)
+        if seeds:
+            table = results.collect(seeds, config)
+            results.write(workdir, table, seeds)
+            terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
+        terminal.say(f"{compiling():.0f} s went into compiling")
+        terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
+        if values.stage in ("report", "all"):
+            terminal.say(f"report: {report.write(workdir, seeds)}")
+
+
+def describe() -> str:
+    """The text of --help."""
+    recipe = f"  --config: The recipe, a Python file with get_config().\n    (default: '{glyphs.__name__}', the embedded glyphs)"
+    return f"{__doc__}\n{define().module_help(__name__)}\n{recipe}\n\nSettings, given as --config.KEY=VALUE:\n{reference.as_text()}"
+
+
+def main(argv: list[str], recipes: Path | None = None) -> int:
+    """The exit code of a command line as `parse` takes it."""
+    mesh.keep_programs()
+    if {"-h", "-help", "--help", "--help=true"} & set(argv):
+        print(describe())
+        return 0
+    return exit_code(lambda: show(*parse(argv, recipes)), "interrupted; finished artefacts are saved, the same command goes on from there")

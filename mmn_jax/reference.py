@@ -1,0 +1,54 @@
+"""Every setting as text, for --help, and as the page docs/config.md: python -m mmn_jax.reference > docs/config.md"""
+
+from itertools import groupby
+
+from mmn_jax.config import SETTINGS, Setting
+
+INTRODUCTION = """# Every setting
+
+Given on the command line as `--config.KEY=VALUE`, lists with commas, or in a recipe in Python, which starts from
+`mmn_jax.config.default()`. The recipe of the default run (`configs/glyphs.py`) sets `data.longtail.imbalance` to 100 and
+`data.longtail.max_per_class` to 200. A value that makes no sense is refused before anything is computed. Candidates are searched, within
+`tuning.budget`, and chosen on validation examples.
+
+This page is made by `python -m mmn_jax.reference > docs/config.md` from the lines of `mmn_jax/config.py`.
+"""
+
+
+def shown(default: object) -> str:
+    """A default as it would be given on the command line."""
+    if default is None or default == ():
+        return "none"
+    if isinstance(default, tuple):
+        return ",".join(map(shown, default))
+    if isinstance(default, type):
+        return "unset"
+    return f"{default:g}" if isinstance(default, float) else str(default) or "empty"
+
+
+def _section(setting: Setting) -> str:
+    return setting.key.rpartition(".")[0].partition(".")[0]
+
+
+def as_text() -> str:
+    """One line a setting: key, default, meaning and what it must be."""
+    width = max(len(setting.key) for setting in SETTINGS)
+    lines = []
+    for key, default, rule, meaning in SETTINGS:
+        lines.append(f"  {key:{width}}  {meaning}{f'; {rule.says}' if rule.says else ''} (default: {shown(default)})")
+    return "\n".join(lines)
+
+
+def as_markdown() -> str:
+    """The page, a table for each part of the config."""
+    parts = [INTRODUCTION]
+    for section, settings in groupby(SETTINGS, _section):
+        rows = [f"| `{s.key}` | {shown(s.default)} | {s.rule.says} | {s.meaning} |" for s in settings]
+        parts.append(
+            "\n".join([f"## {section or 'The run'}\n", "| key | default | rule | meaning |", "| --- | --- | --- | --- |", *rows, ""])
+        )
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

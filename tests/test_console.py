@@ -1,0 +1,68 @@
+"""The console script: the same functions as the commands behind it, and nothing loaded before it is needed."""
+
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmn_jax import cli, job
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_script_is_declared():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["mmn-jax"].partition(":")
+    assert getattr(import_module(module), name) is cli.script
+
+
+def test_help_and_predictions_load_no_jax(tmp_path):
+    model = {"W": np.eye(3, dtype=np.float32), "b": np.zeros(3), "class_names": np.array(["a", "b", "c"])}
+    np.savez(tmp_path / "classifier.npz", **model, mean=np.zeros(3), scale=np.ones(3), temperature=np.float32(1))
+    np.save(tmp_path / "x.npy", np.eye(3)[[2, 0]])
+    script = (
+        "import sys\nfrom mmn_jax import cli\nassert cli.main(['--help']) == 0\nassert 'numpy' not in sys.modules\n"
+        f"assert cli.main(['predict', '--model={tmp_path}', '--features={tmp_path / 'x.npy'}']) == 0\nassert 'jax' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(cli.USAGE) and [line.split(",")[1] for line in done.stdout.splitlines()[-2:]] == ["c", "a"]
+
+
+def test_help_names_every_command(capsys):
+    assert cli.main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  mmn-jax {command} " in text for command in ("run", "predict", "diagnose", "export", "report"))
+
+
+@pytest.mark.parametrize("command", ["run", "report", "predict", "diagnose", "export"])
+def test_bad_input_is_one_line_and_exit_code_2(capsys, command):
+    assert cli.main([command, "--nope=1"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1 and error.strip()
+
+
+def test_a_command_that_is_none(capsys):
+    assert cli.main(["fly"]) == 2
+    assert capsys.readouterr().err == "fly: no such command; mmn-jax --help lists them\n"
+
+
+def test_report_is_the_last_stage_of_a_run(monkeypatch):
+    seen = []
+    monkeypatch.setattr(job, "main", lambda argv: seen.append(argv) or 0)
+    assert cli.main(["report", "--workdir=a"]) == cli.main(["run", "--workdir=a"]) == 0
+    assert seen == [["mmn-jax report", "--workdir=a", "--stage=report"], ["mmn-jax run", "--workdir=a"]]
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
+def test_the_default_recipe_is_the_one_in_configs():
+    config, flags, workdir = job.parse(["run"])
+    same, _, beside = job.parse(["run", f"--config={ROOT / 'configs' / 'glyphs.py'}"])
+    assert config == same and workdir == beside == Path("runs/glyphs") and flags.stage == "meta"
+    assert (config.data.longtail.imbalance, config.data.longtail.max_per_class) == (100.0, 200)
+    changed = job.parse(["run", "--config.seeds=0,1", "--config.data.licence=CC0"])[0]
+    assert changed.seeds == (0, 1) and changed.data.licence == "CC0"

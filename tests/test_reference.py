@@ -1,0 +1,66 @@
+"""Settings: every one is checked, explained on its page, and shown by --help."""
+
+from pathlib import Path
+
+import pytest
+
+from mmn_jax import job, reference
+from mmn_jax.config import SETTINGS, check, default
+from mmn_jax.types import BadInput
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
+
+
+def test_the_page_is_up_to_date():
+    assert PAGE.read_text() == reference.as_markdown(), "make it anew: python -m mmn_jax.reference > docs/config.md"
+
+
+def test_help_shows_every_setting_with_its_default_and_meaning():
+    text = job.describe()
+    for key, value, _, meaning in SETTINGS:
+        (line,) = (line for line in text.splitlines() if line.split()[:1] == [key])
+        assert meaning in line and f"(default: {reference.shown(value)})" in line
+    assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [((1e-2, 1e-9), "0.01,1e-09"), ((), "none"), (None, "none"), (float, "unset"), ("", "empty"), (1e-5, "1e-05"), (200, "200")],
+)
+def test_defaults_are_shown_as_they_are_given(value, text):
+    assert reference.shown(value) == text
+
+
+def nonsense(rule):
+    """Something that the rule doesn't allow."""
+
+    def refused(value):
+        try:
+            return not rule.allows(value)
+        except (TypeError, OverflowError):
+            return True
+
+    return next(value for value in ("nonsense", -1, float("nan"), (-1.0,), object()) if refused(value))
+
+
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.rule.says], ids=lambda setting: setting.key)
+def test_nonsense_is_refused_with_the_rule(setting):
+    config, value = default(), nonsense(setting.rule)
+    check(config)
+    with config.ignore_type():
+        config.update_from_flattened_dict({setting.key: value})
+    with pytest.raises(BadInput) as caught:
+        check(config)
+    assert str(caught.value) == f"--config.{setting.key}: {setting.rule.says}, it is {value}"
+
+
+def test_a_recipe_that_starts_elsewhere_is_told_what_it_lacks():
+    config = default()
+    del config.meta.width
+    with pytest.raises(BadInput, match=r"lacks meta\.width; start it from mmn_jax\.config\.default"):
+        check(config)
+
+
+def test_defaults_are_fresh_every_time():
+    default().data.longtail.imbalance = 5.0
+    assert default().data.longtail.imbalance is None
