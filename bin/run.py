@@ -1,6 +1,5 @@
 """Flags to pipeline: python bin/run.py --stage=meta [--config=configs/NAME.py] [--workdir=DIR]."""
 
-import signal
 import sys
 from pathlib import Path
 
@@ -8,18 +7,20 @@ from absl import flags
 from ml_collections import config_flags
 
 from mmn_jax import artifacts, mesh, pipeline, report, results
-from mmn_jax.command import exit_code
+from mmn_jax.command import exit_code, stop_on_signals
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-FLAGS = flags.FLAGS
-flags.DEFINE_bool("help", False, "This text.")
-flags.DEFINE_enum("stage", "meta", pipeline.STAGES, "What to run, after what it needs; meta also prints the table.")
-flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0 of several that run together; auto: JAX finds it out (TPU pods, Slurm).")
-flags.DEFINE_integer("processes", None, "How many there are.")
-flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-flags.DEFINE_string("workdir", "", "Where artefacts and results go (default: runs/NAME of the config).")
+FLAGS = flags.FlagValues()  # its own: nothing else that is imported can add to them
+flags.DEFINE_bool("help", False, "This text.", FLAGS)
+flags.DEFINE_enum("stage", "meta", pipeline.STAGES, "What to run, after what it needs; meta also prints the table.", FLAGS)
+flags.DEFINE_string(
+    "coordinator", "", "HOST:PORT of process 0 of several that run together; auto: JAX finds it out (TPU pods, Slurm).", FLAGS
+)
+flags.DEFINE_integer("processes", None, "How many there are.", flag_values=FLAGS)
+flags.DEFINE_integer("process", None, "Which of them this is, from 0.", flag_values=FLAGS)
+flags.DEFINE_string("workdir", "", "Where artefacts and results go (default: runs/NAME of the config).", FLAGS)
 
 
 def parse(argv):
@@ -27,7 +28,7 @@ def parse(argv):
     try:
         argv = sorted(argv, key=lambda word: "=" in word and word.lstrip("-").startswith("config."))  # settings after their recipe
         text = "The recipe; settings by --config.KEY=VALUE."
-        config_flags.DEFINE_config_file("config", str(CONFIGS / "glyphs.py"), text, sys_argv=argv)
+        config_flags.DEFINE_config_file("config", str(CONFIGS / "glyphs.py"), text, flag_values=FLAGS, sys_argv=argv)
         rest = FLAGS(argv)
         name = config_flags.get_config_filename(FLAGS["config"])
         config = FLAGS.config.copy_and_resolve_references() if Path(name).is_file() else None
@@ -59,14 +60,13 @@ def show(config, stage, workdir):
 
 
 def main(argv):
-    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: it is ignored in what a script starts in the background
-        signal.signal(stop, signal.default_int_handler)
     mesh.keep_programs()
     if {"-h", "-help", "--help", "--help=true"} & set(argv):
-        print(f"{__doc__}\n{FLAGS.main_module_help()}")
+        print(f"{__doc__}\n{FLAGS.get_help()}")
         return 0
     return exit_code(lambda: show(*parse(argv)), "interrupted; finished artefacts are saved, the same command goes on from there")
 
 
 if __name__ == "__main__":
+    stop_on_signals()
     sys.exit(main(sys.argv))

@@ -1,19 +1,54 @@
-"""How every command ends: 0 done, 2 bad input with one line on stderr, 130 interrupted."""
+"""How every command reads its flags and how it ends: 0 done, 2 bad input with one line on stderr, 130 interrupted."""
 
+import argparse
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 from mmn_jax.types import BadInput
 
+GRACE = 8.0  # seconds that a computation gets to come back from where Python is not asked
+
+
+class Parser(argparse.ArgumentParser):
+    """One that raises BadInput where flags are wrong, instead of printing its usage and leaving."""
+
+    def error(self, message):
+        raise BadInput(f"{message}; see --help")
+
 
 def exit_code(work: Callable[[], None], interrupted: str = "interrupted") -> int:
-    """Of the work; `interrupted` is what to say where it was stopped."""
+    """Of the work; `interrupted` is what to say where it was stopped. A disk that is full or refuses is bad input, too."""
     try:
         work()
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
     return 0
+
+
+def stop_on_signals(grace: float = GRACE) -> None:
+    """SIGINT and SIGTERM raise KeyboardInterrupt; where nothing comes of that in `grace` seconds, because compiled code is at work, the
+    process ends with 130 all the same. That loses no more than a kill does: what is saved is saved whole."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to at once, whatever Python is doing
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: it is ignored in what a script starts in the background
+        signal.signal(stop, signal.default_int_handler)
+
+    def end():
+        os.read(reader, 1)
+        time.sleep(grace)
+        print("interrupted in the middle of a computation; what was saved before it stands", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    threading.Thread(target=end, daemon=True).start()

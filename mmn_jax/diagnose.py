@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mmn_jax import config, mmn, rivals, tuning
-from mmn_jax.command import exit_code
+from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.cuts import draw_shots
 from mmn_jax.data.features import load_training
 from mmn_jax.data.longtail import random_ranks
@@ -97,16 +97,20 @@ def describe(diagnosis: Diagnosis) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m mmn_jax.diagnose", description="Does mmn help my data? From training data alone.")
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = Parser("python -m mmn_jax.diagnose", description="Does mmn help my data? From training data alone.")
     parser.add_argument(
         "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
     )
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
 
+
+def main(argv: list[str] | None = None) -> int:
     def work():
+        arguments = parse(argv)
         if arguments.cuts < 2:
             raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
@@ -117,4 +121,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    stop_on_signals()
     sys.exit(main())

@@ -10,7 +10,6 @@ A class name that starts with = + - @ or a tab gets an apostrophe before it, or 
 import argparse
 import csv
 import os
-import signal
 import sys
 import zipfile
 import zlib
@@ -22,7 +21,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from mmn_jax.command import exit_code
+from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.data.features import read_npz
 from mmn_jax.types import BadInput
 
@@ -203,14 +202,9 @@ def _to_standard_output(classifier, table):
             raise BadInput(f"standard output: cannot be written ({error.strerror})") from error
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise BadInput(f"{message}; see --help")
-
-
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The flags."""
-    parser = _Parser("python -m mmn_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("python -m mmn_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="the workdir of a run, which holds classifier.npz")
     parser.add_argument("--features", required=True, help="npz file with x [n, d] or test_x, npy file, or - for npy on the standard input")
     parser.add_argument("--out", help="CSV file to write; without it, the standard output")
@@ -236,6 +230,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: it is ignored in what a script starts in the background
-        signal.signal(stop, signal.default_int_handler)
+    stop_on_signals()
     sys.exit(main())

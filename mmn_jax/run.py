@@ -12,7 +12,7 @@ from mmn_jax import artifacts, tuning
 from mmn_jax.tuning import Fold
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 5  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 6  # part of every hash: artefacts of another layout are made anew
 
 
 class Terminal(NamedTuple):

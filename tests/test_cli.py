@@ -1,13 +1,17 @@
 """The command line by running it: exit codes, one line for bad input, nothing saved is touched."""
 
+import contextlib
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import write_features
@@ -37,6 +41,16 @@ def own(feature_file, workdir, *flags):
     return ["--config=configs/own_features.py", f"--config.data.path={feature_file}", f"--workdir={workdir}", *SMALL, *flags]
 
 
+def in_process(*flags):
+    """bin/run.py's main in this process, from a module of its own: an exit code."""
+    spec = importlib.util.spec_from_file_location("run_command", ROOT / "bin" / "run.py")
+    module = sys.modules["run_command"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with jax.numpy_dtype_promotion("standard"), contextlib.chdir(ROOT), warnings.catch_warnings():  # as users have it
+        warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)  # how ml_collections reads recipes
+        return module.main(["bin/run.py", *map(str, flags)])
+
+
 BAD = {
     "unknown stage": (["--stage=fly"], "--stage=fly"),
     "unknown flag": (["--nope=1"], "nope"),
@@ -61,21 +75,27 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, case):
+def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, capsys, case):
     flags, named = BAD[case]
     workdir = [] if any(flag.startswith("--workdir") for flag in flags) else [f"--workdir={tmp_path / 'run'}"]
-    done = run(*workdir, *flags)
-    assert done.returncode == 2, done.stderr
-    assert named in done.stderr and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+    assert in_process(*workdir, *flags) == 2
+    error = capsys.readouterr().err
+    assert named in error and len(error.strip().splitlines()) == 1 and "Traceback" not in error
 
 
-def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path):
+def test_bad_input_ends_the_process_as_it_ends_main():
+    done = run("--stage=fly")
+    assert done.returncode == 2 and "--stage=fly" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path, capsys):
     feature_file = write_features(tmp_path / "features.npz")
     workdir = tmp_path / "run"
-    done = run(*own(feature_file, workdir, "--stage=all"))
-    assert done.returncode == 0, done.stderr
-    assert "metamodelnet" in done.stdout and "few (" in done.stdout and str(workdir) in done.stdout
-    assert "%|" not in done.stderr  # no progress bar where nobody looks
+    flags = own(feature_file, workdir, "--stage=all")
+    assert in_process(*flags) == 0
+    shown = capsys.readouterr()
+    assert "metamodelnet" in shown.out and "few (" in shown.out and str(workdir) in shown.out
+    assert "%|" not in shown.err  # no progress bar where nobody looks
 
     def written():
         return {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != ".lock"}
@@ -84,21 +104,21 @@ def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path):
     arrays = dict(np.load(feature_file))
     arrays["train_x"][0, 0] = np.nan
     np.savez(feature_file, **arrays)
-    done = run(*own(feature_file, workdir, "--stage=all"))
-    assert done.returncode == 2 and "NaN" in done.stderr
+    assert in_process(*flags) == 2 and "NaN" in capsys.readouterr().err
     assert written() == saved
     assert json.loads((workdir / "results.json").read_text())["schema"] == 1
     assert (workdir / "report.md").exists()
 
 
-def test_settings_may_stand_before_their_recipe(feature_file, tmp_path):
-    done = run("--stage=split", "--config.seed=3", *reversed(own(feature_file, tmp_path / "run")))
-    assert done.returncode == 0 and "seed 3: split" in done.stdout, done.stderr
+def test_settings_may_stand_before_their_recipe(feature_file, tmp_path, capsys):
+    assert in_process("--stage=split", "--config.seed=3", *reversed(own(feature_file, tmp_path / "run"))) == 0
+    assert "seed 3: split" in capsys.readouterr().out
 
 
-def test_help_is_printed(tmp_path):
-    done = run("--help")
-    assert done.returncode == 0 and "--stage" in done.stdout and "--config" in done.stdout
+def test_help_is_printed(capsys):
+    assert in_process("--help") == 0
+    shown = capsys.readouterr().out
+    assert "--stage" in shown and "--config" in shown
 
 
 def test_sigterm_ends_with_130_and_a_word_on_how_to_go_on(feature_file, tmp_path):
