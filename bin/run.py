@@ -35,7 +35,7 @@ def parse(argv):
     except AttributeError as error:  # how ml_collections reports a key that the recipe lacks
         raise BadInput(f"--config: no such setting {error}; mmn_jax/config.py lists them all") from error
     except Exception as error:  # a recipe is Python and may fail in any way
-        raise BadInput(f"--config: {' '.join(str(error).split())}") from error
+        raise BadInput(f"--config: {str(error).strip().splitlines()[-1]}") from error
     if config is None:
         raise BadInput(f"--config={name}: no such file; recipes are in {CONFIGS}")
     if len(rest) > 1:

@@ -86,7 +86,7 @@ def _one(test):
 
 
 _POSITIVE = (_one(lambda v: v > 0), "must be above 0")
-_AT_LEAST_1 = (_one(lambda v: v >= 1), "must be at least 1")
+_AT_LEAST_1 = (_one(lambda v: 1 <= v < 2**31), "must be at least 1, and below 2^31")
 _POSITIVES = (_all(lambda v: v > 0), "must list numbers above 0")
 _NOT_NEGATIVES = (_all(lambda v: v >= 0), "must list numbers from 0 up")
 _ANY = (lambda v: True, "")  # checked where it is used, with the features at hand
@@ -103,17 +103,20 @@ _RULES = {
     **{f"data.synthetic.{name}": _AT_LEAST_1 for name in ("classes", "dim", "largest", "median", "test_per_class")},
     "data.source": (lambda v: v in ("glyphs", "npz", "synthetic"), "must be glyphs, npz or synthetic"),
     "data.validation": (lambda v: v in ("set", "train"), "must be set or train"),
-    "data.folds": (_one(lambda v: v >= 2), "must be at least 2"),
+    "data.folds": (_one(lambda v: 2 <= v < 2**31), "must be at least 2, and below 2^31"),
     "tuning.budget": _AT_LEAST_1,
     "heads.l2": _POSITIVES,
     "heads.tol": _POSITIVE,
     "heads.final_tol": _POSITIVE,
     "kshot.top": (_one(lambda v: 0 <= v <= 30), "must be from 0 to 30"),
     "kshot.min_classes": _AT_LEAST_1,
-    "kshot.subsets": (lambda v: len(v) > 0 and all(isinstance(s, int) and s >= 1 for s in v), "must list integers from 1 up"),
+    "kshot.subsets": (
+        lambda v: len(v) > 0 and all(isinstance(s, int) and 1 <= s < 2**31 for s in v),
+        "must list integers from 1 up, below 2^31",
+    ),
     "kshot.l2": _POSITIVE,
     "kshot.tol": _POSITIVE,
-    "kshot.memory_mb": (_one(lambda v: v >= 0), "must be from 0 up"),
+    "kshot.memory_mb": (_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31"),
     "meta.split": (lambda v: v in ("recursive", "fixed"), "must be recursive or fixed"),
     "meta.fixed_shots": _AT_LEAST_1,
     "meta.width": _AT_LEAST_1,
@@ -144,7 +147,7 @@ def check(config: ConfigDict) -> None:
             value = value[part]
         try:
             allowed = test(value)
-        except TypeError:  # text or nothing where a number belongs
+        except (TypeError, OverflowError):  # text or nothing where a number belongs, or one with hundreds of digits
             allowed = False
         if not allowed:
             raise BadInput(f"--config.{key}: {rule}, it is {value}")

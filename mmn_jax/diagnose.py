@@ -61,8 +61,10 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
     """The expected gain of mmn on logit adjustment.
 
     Raises:
-      BadInput: fewer than 3 classes have 8 examples.
+      BadInput: fewer than 3 classes have 8 examples, or fewer than 2 cuts are asked for.
     """
+    if cuts < 2:
+        raise BadInput(f"cuts: must be at least 2 for an interval, it is {cuts}")
     settings = config.default()
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
@@ -111,8 +113,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     def work():
         arguments = parse(argv)
-        if arguments.cuts < 2:
-            raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts)))

@@ -42,9 +42,11 @@ def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
     Raises:
       BadInput: it doesn't hold C such numbers; the line starts with `where`.
     """
-    if prior.shape != (classes,) or not (np.isfinite(prior).all() and (prior >= 0).all() and prior.sum() > 0):
+    with np.errstate(over="ignore"):
+        total = prior.sum()
+    if prior.shape != (classes,) or not ((prior >= 0).all() and 0 < total < np.inf):
         raise BadInput(f"{where}: must hold {classes} numbers from 0 up, one a class; it has {prior.size}")
-    return prior / prior.sum()
+    return prior / total
 
 
 def shot_groups(counts: np.ndarray, few: int = 20, many: int = 100) -> dict[str, np.ndarray]:

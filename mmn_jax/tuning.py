@@ -26,27 +26,37 @@ from mmn_jax.weighting import Rule, Weighting, plain
 
 Setting = dict[str, Any]
 
+FAR = 1e18  # what float32 still squares
+
 
 class Normalisation(NamedTuple):
-    """x̂ = (x − mean) · scale: training features centred, at unit mean square norm."""
+    """x̂ = (x − mean) · scale: training features centred, at unit mean square norm. Refuses what lies so far out that float32 cannot
+    score it."""
 
     mean: np.ndarray
     scale: np.float32
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return ((x - self.mean) * self.scale).astype(np.float32)
+        with np.errstate(over="ignore"):
+            scaled = ((x - self.mean) * self.scale).astype(np.float32)
+        if not -FAR < scaled.min(initial=0) <= scaled.max(initial=0) < FAR:
+            row = int(np.abs(scaled).max(1).argmax())
+            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than those of train_x; is it damaged?")
+        return scaled
 
 
 def normalisation(x: np.ndarray) -> Normalisation:
     """The normalisation of training features x [n, d].
 
     Raises:
-      BadInput: all examples are the same point.
+      BadInput: all examples are the same point, or so near each other or so far apart that float32 cannot tell.
     """
+    if (x == x[0]).all():
+        raise BadInput("train_x: every example is the same point, there is nothing to learn from")
     mean = x.mean(0, dtype=np.float64)
     square = ((x - mean) ** 2).sum(1).mean()
-    if not square > 0:
-        raise BadInput("train_x: every example is the same point, there is nothing to learn from")
+    if not 1 / FAR < np.sqrt(square) < FAR:
+        raise BadInput(f"train_x: its examples lie {np.sqrt(square):.0e} from their mean; multiply all features to bring that near 1")
     return Normalisation(mean.astype(np.float32), np.float32(1 / np.sqrt(square)))
 
 

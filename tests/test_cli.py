@@ -1,20 +1,16 @@
 """The command line by running it: exit codes, one line for bad input, nothing saved is touched."""
 
-import contextlib
-import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from conftest import write_features
+from conftest import in_process, write_features
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -39,48 +35,6 @@ def run(*flags, cwd=None):
 
 def own(feature_file, workdir, *flags):
     return ["--config=configs/own_features.py", f"--config.data.path={feature_file}", f"--workdir={workdir}", *SMALL, *flags]
-
-
-def in_process(*flags):
-    """bin/run.py's main in this process, from a module of its own: an exit code."""
-    spec = importlib.util.spec_from_file_location("run_command", ROOT / "bin" / "run.py")
-    module = sys.modules["run_command"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with jax.numpy_dtype_promotion("standard"), contextlib.chdir(ROOT), warnings.catch_warnings():  # as users have it
-        warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)  # how ml_collections reads recipes
-        return module.main(["bin/run.py", *map(str, flags)])
-
-
-BAD = {
-    "unknown stage": (["--stage=fly"], "--stage=fly"),
-    "unknown flag": (["--nope=1"], "nope"),
-    "unknown setting": (["--config.meta.wings=2"], "wings"),
-    "setting of the wrong type": (["--config.meta.steps=many"], "--config.meta.steps=many"),
-    "missing recipe": (["--config=configs/none.py"], "configs/none.py"),
-    "stray word": (["meta"], "meta: not a flag"),
-    "no path": (["--config=configs/own_features.py"], "--config.data.path"),
-    "missing file": (["--config=configs/own_features.py", "--config.data.path=none.npz"], "none.npz: no such file"),
-    "imbalance": (["--config.data.longtail.imbalance=-1"], "data.longtail.imbalance"),
-    "split": (["--config.meta.split=random"], "--config.meta.split"),
-    "validation": (["--config.data.validation=test"], "--config.data.validation"),
-    "missing manifest": (["--config.data.manifest=none.json"], "none.json"),
-    "prior": (["--config.eval.prior=sometimes"], "--config.eval.prior"),
-    "batch": (["--config.meta.batch=0"], "--config.meta.batch"),
-    "text for numbers": (["--config.heads.l2=abc"], "--config.heads.l2"),
-    "a seed twice": (["--config.seeds=1,1"], "--config.seeds"),
-    "features where the recipe has its own": (["--config.data.path=mine.npz"], "--config.data.path=mine.npz"),
-    "empty grid": (["--config.heads.l2=()"], "--config.heads.l2"),
-    "workdir below a file": (["--workdir=README.md/x"], "--workdir=README.md/x"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, capsys, case):
-    flags, named = BAD[case]
-    workdir = [] if any(flag.startswith("--workdir") for flag in flags) else [f"--workdir={tmp_path / 'run'}"]
-    assert in_process(*workdir, *flags) == 2
-    error = capsys.readouterr().err
-    assert named in error and len(error.strip().splitlines()) == 1 and "Traceback" not in error
 
 
 def test_bad_input_ends_the_process_as_it_ends_main():
