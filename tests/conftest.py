@@ -19,7 +19,6 @@ import jax  # noqa: E402 - after the environment, which JAX reads when it is imp
 import numpy as np  # noqa: E402 - likewise
 import pytest  # noqa: E402 - likewise
 
-
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -4,7 +4,6 @@ In the messages DIR stands for the folder of the case's files, and a trailing ..
 """
 
 import json
-import re
 import zipfile
 
 import numpy as np
@@ -73,17 +72,33 @@ def settings(*pairs):
 
 # name: flags, message; the files they need are written first
 COMMAND = {
-    "unknown stage": (["--stage=fly"], "--config: flag --stage=fly: value should be one of <split|heads|kshot|meta|eval|report|all>", nothing),
+    "unknown stage": (
+        ["--stage=fly"],
+        "--config: flag --stage=fly: value should be one of <split|heads|kshot|meta|eval|report|all>",
+        nothing,
+    ),
     "unknown flag": (["--nope=1"], "--config: Unknown command line flag 'nope'...", nothing),
     "stray word": (["meta"], "meta: not a flag; settings are given as --config.KEY=VALUE", nothing),
-    "processes that are no number": (["--processes=two"], "--config: flag --processes=two: invalid literal for int() with base 10: 'two'", nothing),
+    "processes that are no number": (
+        ["--processes=two"],
+        "--config: flag --processes=two: invalid literal for int() with base 10: 'two'",
+        nothing,
+    ),
     "coordinator": (["--coordinator=here"], "--coordinator=here: must be HOST:PORT of process 0, or auto", nothing),
     "missing recipe": (["--config=configs/none.py"], "--config=configs/none.py: no such file; recipes are in ROOT/configs", nothing),
-    "recipe that fails": (["--config=DIR/recipe.py"], "--config: ValueError: no luck", text("recipe.py", "def get_config():\n    raise ValueError('no luck')")),
+    "recipe that fails": (
+        ["--config=DIR/recipe.py"],
+        "--config: ValueError: no luck",
+        text("recipe.py", "def get_config():\n    raise ValueError('no luck')"),
+    ),
     "recipe that isn't Python": (["--config=DIR/recipe.py"], "--config: '{' was never closed (recipe.py, line 1)", text("recipe.py", "{")),
     "unknown setting": (settings("meta.wings=2"), "--config: no such setting ...", nothing),
     "setting of the wrong type": (settings("meta.steps=many"), "--config: flag --config.meta.steps=many: invalid literal...", nothing),
-    "a setting is never evaluated": (settings("heads.l2=__import__('os').getcwd()"), "--config.heads.l2: must list numbers above 0, it is ...", nothing),
+    "a setting is never evaluated": (
+        settings("heads.l2=__import__('os').getcwd()"),
+        "--config.heads.l2: must list numbers above 0, it is ...",
+        nothing,
+    ),
     "text for numbers": (settings("heads.l2=abc"), "--config.heads.l2: must list numbers above 0, it is ...", nothing),
     "empty grid": (settings("heads.l2=()"), "--config.heads.l2: must list numbers above 0, it is ()", nothing),
     "ridge of 0": (settings("heads.l2=0.0"), "--config.heads.l2: must list numbers above 0, it is (0.0,)", nothing),
@@ -100,24 +115,44 @@ COMMAND = {
     "validation": (settings("data.validation=test"), "--config.data.validation: must be set or train, it is test", nothing),
     "source": (settings("data.source=web"), "--config.data.source: must be glyphs, npz or synthetic, it is web", nothing),
     "profile": (settings("data.longtail.profile=log"), "--config.data.longtail.profile: must be exp, pareto or step, it is log", nothing),
-    "profile alone": ([*OWN, *settings("data.longtail.profile=step")], "--config.data.longtail.profile=step: needs data.longtail.imbalance", save("good.npz")),
+    "profile alone": (
+        [*OWN, *settings("data.longtail.profile=step")],
+        "--config.data.longtail.profile=step: needs data.longtail.imbalance",
+        save("good.npz"),
+    ),
     "thresholds": (settings("eval.few=9", "eval.many=8"), "--config.eval.few: must not be above eval.many (8), it is 9", nothing),
     "imbalance": (settings("data.longtail.imbalance=-1"), "data.longtail.imbalance: must be a positive number, it is -1.0", nothing),
     "imbalance of 0": (settings("data.longtail.imbalance=0"), "data.longtail.imbalance: must be a positive number, it is 0.0", nothing),
     "largest class": (settings("data.longtail.max_per_class=0"), "data.longtail.max_per_class: must be at least 1, it is 0", nothing),
     "validation of nothing": (
-        [*OWN, *settings("data.val_per_class=0")], "data.val_per_class: must be at least 1 where the file has no val_x, it is 0", save("good.npz")),
+        [*OWN, *settings("data.val_per_class=0")],
+        "data.val_per_class: must be at least 1 where the file has no val_x, it is 0",
+        save("good.npz"),
+    ),
     "workdir below a file": (["--workdir=DIR/file/run"], "--workdir=DIR/file/run: cannot be made (Not a directory)", text("file", "")),
     "features where the recipe has its own": (
-        settings("data.path=mine.npz"), "--config.data.path=mine.npz: this recipe has its own features; use --config=configs/own_features.py", nothing),
+        settings("data.path=mine.npz"),
+        "--config.data.path=mine.npz: this recipe has its own features; use --config=configs/own_features.py",
+        nothing,
+    ),
     "no path": (OWN[:1], "--config.data.path: give the file or folder with your features", nothing),
     "missing file": ([OWN[0], "--config.data.path=DIR/none.npz"], "DIR/none.npz: no such file", nothing),
-    "prior that is no file": ([*OWN, *settings("eval.prior=often")], "--config.eval.prior=often: must be uniform, train, or a text file of 3 numbers", save("good.npz")),
-    "prior that is a folder": ([*OWN, *settings("eval.prior=")], "--config.eval.prior=: must be uniform, train, or a text file of 3 numbers", save("good.npz")),
+    "prior that is no file": (
+        [*OWN, *settings("eval.prior=often")],
+        "--config.eval.prior=often: must be uniform, train, or a text file of 3 numbers",
+        save("good.npz"),
+    ),
+    "prior that is a folder": (
+        [*OWN, *settings("eval.prior=")],
+        "--config.eval.prior=: must be uniform, train, or a text file of 3 numbers",
+        save("good.npz"),
+    ),
     **{
         f"prior of {content!r}": (
-            [*OWN, *settings("eval.prior=DIR/prior.txt")], f"--config.eval.prior=DIR/prior.txt: {message}",
-            lambda folder, content=content: (save("good.npz")(folder), text("prior.txt", content)(folder)))
+            [*OWN, *settings("eval.prior=DIR/prior.txt")],
+            f"--config.eval.prior=DIR/prior.txt: {message}",
+            lambda folder, content=content: (save("good.npz")(folder), text("prior.txt", content)(folder)),
+        )
         for content, message in {
             "1 2": "must hold 3 numbers from 0 up, one a class; it has 2",
             "1 2 -3": "must hold 3 numbers from 0 up, one a class; it has 3",
@@ -130,8 +165,10 @@ COMMAND = {
     },
     **{
         f"list of {content!r}": (
-            [*OWN, *settings("data.longtail.indices=DIR/rows.txt")], f"--config.data.longtail.indices=DIR/rows.txt: {message}",
-            lambda folder, content=content: (save("good.npz")(folder), text("rows.txt", content)(folder)))
+            [*OWN, *settings("data.longtail.indices=DIR/rows.txt")],
+            f"--config.data.longtail.indices=DIR/rows.txt: {message}",
+            lambda folder, content=content: (save("good.npz")(folder), text("rows.txt", content)(folder)),
+        )
         for content, message in {
             "0\n18": "line 2 is '18', it must be a row of train_x, 0 to 17",
             "-1": "line 1 is '-1', it must be a row of train_x, 0 to 17",
@@ -145,14 +182,26 @@ COMMAND = {
         }.items()
     },
     "list that leaves none to validate on": (
-        [*OWN, *settings("data.longtail.indices=DIR/rows.txt")], "data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
-        lambda folder: (save("good.npz")(folder), text("rows.txt", "\n".join(map(str, range(18))))(folder))),
-    "missing list": ([*OWN, *settings("data.longtail.indices=DIR/rows.txt")], "--config.data.longtail.indices=DIR/rows.txt: cannot be read as text", save("good.npz")),
-    "missing manifest": ([*OWN, *settings("data.manifest=DIR/none.json")], "--config.data.manifest=DIR/none.json: cannot be read (No such file or directory)", save("good.npz")),
+        [*OWN, *settings("data.longtail.indices=DIR/rows.txt")],
+        "data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
+        lambda folder: (save("good.npz")(folder), text("rows.txt", "\n".join(map(str, range(18))))(folder)),
+    ),
+    "missing list": (
+        [*OWN, *settings("data.longtail.indices=DIR/rows.txt")],
+        "--config.data.longtail.indices=DIR/rows.txt: cannot be read as text",
+        save("good.npz"),
+    ),
+    "missing manifest": (
+        [*OWN, *settings("data.manifest=DIR/none.json")],
+        "--config.data.manifest=DIR/none.json: cannot be read (No such file or directory)",
+        save("good.npz"),
+    ),
     **{
         f"manifest {name}": (
-            [*OWN, *settings("data.manifest=DIR/split.json")], f"--config.data.manifest=DIR/split.json: {message}",
-            lambda folder, write=write: (save("good.npz")(folder), write(folder)))
+            [*OWN, *settings("data.manifest=DIR/split.json")],
+            f"--config.data.manifest=DIR/split.json: {message}",
+            lambda folder, write=write: (save("good.npz")(folder), write(folder)),
+        )
         for name, (write, message) in {
             "that isn't JSON": (text("split.json", "{"), "not a split manifest; a run writes one as seed-N/split.json"),
             "that is a list": (text("split.json", "[]"), "not a split manifest; a run writes one as seed-N/split.json"),
@@ -167,19 +216,36 @@ COMMAND = {
         }.items()
     },
     "single examples that have to choose": (
-        [*OWN, *settings("data.validation=train")], "--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y",
-        save("good.npz", train_x=np.eye(3, 4), train_y=np.arange(3))),
+        [*OWN, *settings("data.validation=train")],
+        "--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y",
+        save("good.npz", train_x=np.eye(3, 4), train_y=np.arange(3)),
+    ),
     "classes too small to validate on": (
-        OWN, "data.val_per_class: no class has 3 examples to spare one for validation; give val_x and val_y in the file",
-        save("good.npz", train_x=np.eye(3, 4), train_y=np.arange(3))),
-    "a single point": (OWN, "train_x: every example is the same point, there is nothing to learn from", save("good.npz", train_x=np.full((18, 4), 0.1))),
+        OWN,
+        "data.val_per_class: no class has 3 examples to spare one for validation; give val_x and val_y in the file",
+        save("good.npz", train_x=np.eye(3, 4), train_y=np.arange(3)),
+    ),
+    "a single point": (
+        OWN,
+        "train_x: every example is the same point, there is nothing to learn from",
+        save("good.npz", train_x=np.full((18, 4), 0.1)),
+    ),
     "nearly a single point": (
-        OWN, "train_x: its examples lie 2e-30 from their mean; multiply all features to bring that near 1", save("good.npz", train_x=good()["train_x"] * 1e-30)),
+        OWN,
+        "train_x: its examples lie 2e-30 from their mean; multiply all features to bring that near 1",
+        save("good.npz", train_x=good()["train_x"] * 1e-30),
+    ),
     "huge features": (
-        OWN, "train_x: its examples lie 2e+30 from their mean; multiply all features to bring that near 1", save("good.npz", train_x=good()["train_x"] * 1e30)),
+        OWN,
+        "train_x: its examples lie 2e+30 from their mean; multiply all features to bring that near 1",
+        save("good.npz", train_x=good()["train_x"] * 1e30),
+    ),
     "a row from another world": (
-        OWN, "features: row 0 lies 1e+18 times further out than those of train_x; is it damaged?", save("good.npz", test_x=np.full((18, 4), 3e38))),
-}  # fmt: skip
+        OWN,
+        "features: row 0 lies 1e+18 times further out than those of train_x; is it damaged?",
+        save("good.npz", test_x=np.full((18, 4), 3e38)),
+    ),
+}
 
 
 def check_line(message, error, folder):
@@ -230,33 +296,105 @@ def folder_of(**arrays):
 FILES = {
     "missing": ("good.npz", "DIR/good.npz: no such file", nothing),
     "a folder without arrays": (".", "DIR: neither npy nor Parquet files in it; it must hold train_x.npy, ...", nothing),
-    "a single npy file": ("x.npy", "DIR/x.npy: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy", nothing),
+    "a single npy file": (
+        "x.npy",
+        "DIR/x.npy: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy",
+        nothing,
+    ),
     "text": ("good.npz", "DIR/good.npz: not an npz file; write it with numpy.savez", text("good.npz", "1,2")),
     "empty": ("good.npz", "DIR/good.npz: not an npz file; write it with numpy.savez", text("good.npz", "")),
     "a zip that points outside": ("good.npz", "DIR/good.npz: ../outside is not an array; write the file with numpy.savez", a_zip),
-    "a pickle": ("good.npz", "DIR/good.npz: array train_x holds Python objects, which are never loaded; save plain numbers or strings", save("good.npz", train_x=np.array([print] * 18))),
+    "a pickle": (
+        "good.npz",
+        "DIR/good.npz: array train_x holds Python objects, which are never loaded; save plain numbers or strings",
+        save("good.npz", train_x=np.array([print] * 18)),
+    ),
     "a header that is a program": ("good.npz", "DIR/good.npz: array train_x is damaged", with_header(b"__import__('os').getcwd()\n")),
     "a header that doesn't end": ("good.npz", "DIR/good.npz: array train_x is damaged", with_header(b"{'descr': (((\n")),
-    "more rows than any memory holds": ("good.npz", "DIR/good.npz: array train_x doesn't fit into memory", with_header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000, 4)}\n")),
-    "times for labels": ("good.npz", "DIR/good.npz: train_y must hold integers, it holds timedelta64[s]", save("good.npz", train_y=np.arange(18).astype("m8[s]"))),
-    "times for features": ("good.npz", "DIR/good.npz: train_x must hold numbers, it holds timedelta64[s]", save("good.npz", train_x=np.zeros((18, 4), "m8[s]"))),
-    "truth for labels": ("good.npz", "DIR/good.npz: train_y must hold integers, it holds bool", save("good.npz", train_y=np.arange(18) > 8)),
-    "complex features": ("good.npz", "DIR/good.npz: train_x must hold numbers, it holds complex128", save("good.npz", train_x=np.zeros((18, 4), complex))),
-    "a gap in the labels": ("good.npz", "DIR/good.npz: class 1 (1) has no example in train_y", save("good.npz", train_y=good()["train_y"] * 2, test_y=good()["test_y"] * 2)),
-    "a class in test alone": ("good.npz", "DIR/good.npz: test_y has label 3, but there are 3 classes (0 to 2)", save("good.npz", test_y=good()["test_y"] + 1)),
-    "a class in val alone": ("good.npz", "DIR/good.npz: val_y has label 9, but there are 3 classes (0 to 2)", save("good.npz", val_x=np.zeros((1, 4)), val_y=np.array([9]))),
-    "a folder with a pickle": ("npy", "DIR/npy/train_x.npy: not an npy file of plain numbers or strings, or damaged; write it with numpy.save", folder_of(train_x=np.array([{}]))),
+    "more rows than any memory holds": (
+        "good.npz",
+        "DIR/good.npz: array train_x doesn't fit into memory",
+        with_header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000, 4)}\n"),
+    ),
+    "times for labels": (
+        "good.npz",
+        "DIR/good.npz: train_y must hold integers, it holds timedelta64[s]",
+        save("good.npz", train_y=np.arange(18).astype("m8[s]")),
+    ),
+    "times for features": (
+        "good.npz",
+        "DIR/good.npz: train_x must hold numbers, it holds timedelta64[s]",
+        save("good.npz", train_x=np.zeros((18, 4), "m8[s]")),
+    ),
+    "truth for labels": (
+        "good.npz",
+        "DIR/good.npz: train_y must hold integers, it holds bool",
+        save("good.npz", train_y=np.arange(18) > 8),
+    ),
+    "complex features": (
+        "good.npz",
+        "DIR/good.npz: train_x must hold numbers, it holds complex128",
+        save("good.npz", train_x=np.zeros((18, 4), complex)),
+    ),
+    "a gap in the labels": (
+        "good.npz",
+        "DIR/good.npz: class 1 (1) has no example in train_y",
+        save("good.npz", train_y=good()["train_y"] * 2, test_y=good()["test_y"] * 2),
+    ),
+    "a class in test alone": (
+        "good.npz",
+        "DIR/good.npz: test_y has label 3, but there are 3 classes (0 to 2)",
+        save("good.npz", test_y=good()["test_y"] + 1),
+    ),
+    "a class in val alone": (
+        "good.npz",
+        "DIR/good.npz: val_y has label 9, but there are 3 classes (0 to 2)",
+        save("good.npz", val_x=np.zeros((1, 4)), val_y=np.array([9])),
+    ),
+    "a folder with a pickle": (
+        "npy",
+        "DIR/npy/train_x.npy: not an npy file of plain numbers or strings, or damaged; write it with numpy.save",
+        folder_of(train_x=np.array([{}])),
+    ),
     "a folder without labels": ("npy", "DIR/npy: array train_y is missing; it has train_x", folder_of(train_x=np.zeros((2, 2)))),
     "no Parquet file": ("x.parquet", "DIR/x.parquet: no such file", nothing),
     "text as Parquet": ("x.parquet", "DIR/x.parquet: not a Parquet file, or damaged", text("x.parquet", "PAR1")),
-    "Parquet without features": ("data.parquet", "DIR/data.parquet: column features is missing, it has label, split; name it by --config.data.columns.features", parquet(features=None)),
-    "Parquet with another split": ("data.parquet", "DIR/data.parquet: column split has 'night', it must say train, validation or test", parquet(split=["train", "train", "test", "night"])),
-    "Parquet of ragged lists": ("data.parquet", "DIR/data.parquet: column features of train has lists of different lengths: 2 in row 0, 1 in row 1", parquet(features=[[0.0, 1.0], [1.0], [0.0, 1.0], [0.0, 1.0]])),
-    "Parquet with an empty row": ("data.parquet", "DIR/data.parquet: column features of train has no value in row 1", parquet(features=[[0.0, 1.0], None, [0.0, 1.0], [0.0, 1.0]])),
-    "Parquet with an unknown name": ("data.parquet", "DIR/data.parquet: column label of test has the name 'c', which train has not", parquet(label=["a", "b", "a", "c"])),
-    "Parquet of fractions": ("data.parquet", "DIR/data.parquet: column label of test must hold integers or names, it holds double", parquet(label=[0.5] * 4)),
-    "Parquet files of other names": (".", "DIR/more.parquet: its name must be train, validation or test, or one of these and -00000-of-00002", parquet("more.parquet")),
-}  # fmt: skip
+    "Parquet without features": (
+        "data.parquet",
+        "DIR/data.parquet: column features is missing, it has label, split; name it by --config.data.columns.features",
+        parquet(features=None),
+    ),
+    "Parquet with another split": (
+        "data.parquet",
+        "DIR/data.parquet: column split has 'night', it must say train, validation or test",
+        parquet(split=["train", "train", "test", "night"]),
+    ),
+    "Parquet of ragged lists": (
+        "data.parquet",
+        "DIR/data.parquet: column features of train has lists of different lengths: 2 in row 0, 1 in row 1",
+        parquet(features=[[0.0, 1.0], [1.0], [0.0, 1.0], [0.0, 1.0]]),
+    ),
+    "Parquet with an empty row": (
+        "data.parquet",
+        "DIR/data.parquet: column features of train has no value in row 1",
+        parquet(features=[[0.0, 1.0], None, [0.0, 1.0], [0.0, 1.0]]),
+    ),
+    "Parquet with an unknown name": (
+        "data.parquet",
+        "DIR/data.parquet: column label of test has the name 'c', which train has not",
+        parquet(label=["a", "b", "a", "c"]),
+    ),
+    "Parquet of fractions": (
+        "data.parquet",
+        "DIR/data.parquet: column label of test must hold integers or names, it holds double",
+        parquet(label=[0.5] * 4),
+    ),
+    "Parquet files of other names": (
+        ".",
+        "DIR/more.parquet: its name must be train, validation or test, or one of these and -00000-of-00002",
+        parquet("more.parquet"),
+    ),
+}
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -284,19 +422,34 @@ FUNCTIONS = {
     "prior in words": (fit(prior=["a", "b", "c"]), "prior: must be numbers, it is ['a', 'b', 'c']"),
     "prior of another length": (fit(prior=[1.0]), "prior: must hold 3 numbers from 0 up, one a class; it has 1"),
     "one class": (lambda: TailClassifier().fit([[0.0], [1.0]], ["a", "a"]), "y: only one class, 'a'; a classifier needs at least two"),
-    "one point": (lambda: TailClassifier().fit([[0.1], [0.1]], [0, 1]), "train_x: every example is the same point, there is nothing to learn from"),
+    "one point": (
+        lambda: TailClassifier().fit([[0.1], [0.1]], [0, 1]),
+        "train_x: every example is the same point, there is nothing to learn from",
+    ),
     "a validation label of its own": (
-        lambda: TailClassifier().fit([[0.0], [1.0]], [0, 1], X_val=[[0.0]], y_val=[7]), "y_val: label 7 is not in y"),
+        lambda: TailClassifier().fit([[0.0], [1.0]], [0, 1], X_val=[[0.0]], y_val=[7]),
+        "y_val: label 7 is not in y",
+    ),
     "half a validation set": (lambda: TailClassifier().fit([[0.0], [1.0]], [0, 1], X_val=[[0.0]]), "X_val and y_val: give both or neither"),
     "a known class": (lambda: fit()().add_class([[0.0] * 4], 2), "add_class: label 2 is known; fit again with the new examples"),
-    "a class of another type": (lambda: fit()().add_class([[0.0] * 4], "new"), "add_class: 'new' must be one label of the type of the others, such as 0"),
+    "a class of another type": (
+        lambda: fit()().add_class([[0.0] * 4], "new"),
+        "add_class: 'new' must be one label of the type of the others, such as 0",
+    ),
     "no rows": (lambda: fit(method="knn")().add_class([[0.0] * 4], 3), "add_class: knn has no rows; fit again with the new examples"),
     "features from another world": (
-        lambda: fit()().predict(np.full((2, 4), 3e38)), "features: row 0 lies 1e+18 times further out than those of train_x; is it damaged?"),
+        lambda: fit()().predict(np.full((2, 4), 3e38)),
+        "features: row 0 lies 1e+18 times further out than those of train_x; is it damaged?",
+    ),
     "nothing to cut": (
-        lambda: fit()().diagnose(good()["train_x"], good()["train_y"]), "train_y: 0 classes have 8 examples or more; at least 3 must, to be cut and judged"),
-    "one cut": (lambda: fit()().diagnose(good()["train_x"], good()["train_y"], cuts=1), "cuts: must be at least 2 for an interval, it is 1"),
-}  # fmt: skip
+        lambda: fit()().diagnose(good()["train_x"], good()["train_y"]),
+        "train_y: 0 classes have 8 examples or more; at least 3 must, to be cut and judged",
+    ),
+    "one cut": (
+        lambda: fit()().diagnose(good()["train_x"], good()["train_y"], cuts=1),
+        "cuts: must be at least 2 for an interval, it is 1",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", FUNCTIONS)
@@ -327,26 +480,68 @@ def another_model(folder):
 
 TOOLS = {
     "predict without flags": (predict.main, [], "the following arguments are required: --model, --features; see --help", nothing),
-    "predict with a flag of no one": (predict.main, ["--model=a", "--features=b", "--fast"], "unrecognized arguments: --fast; see --help", nothing),
+    "predict with a flag of no one": (
+        predict.main,
+        ["--model=a", "--features=b", "--fast"],
+        "unrecognized arguments: --fast; see --help",
+        nothing,
+    ),
     "predict without a model": (
-        predict.main, ["--model=DIR", "--features=x"], "--model=DIR: has no classifier.npz; bin/run.py --stage=meta --workdir=DIR makes it", nothing),
-    "predict by a damaged model": (predict.main, ["--model=DIR", "--features=x"], "DIR/classifier.npz: array temperature is damaged", another_model),
+        predict.main,
+        ["--model=DIR", "--features=x"],
+        "--model=DIR: has no classifier.npz; bin/run.py --stage=meta --workdir=DIR makes it",
+        nothing,
+    ),
+    "predict by a damaged model": (
+        predict.main,
+        ["--model=DIR", "--features=x"],
+        "DIR/classifier.npz: array temperature is damaged",
+        another_model,
+    ),
     "predict what isn't there": (
-        predict.main, ["--model=DIR", "--features=DIR/x.npz"], "--features=DIR/x.npz: cannot be read (No such file or directory)", a_model),
+        predict.main,
+        ["--model=DIR", "--features=DIR/x.npz"],
+        "--features=DIR/x.npz: cannot be read (No such file or directory)",
+        a_model,
+    ),
     "predict what float32 cannot hold": (
-        predict.main, ["--model=DIR", "--features=DIR/huge.npy", "--out=DIR/out"], "--features=DIR/huge.npy: a value is NaN, infinite or beyond float32 in row 0", a_model),
+        predict.main,
+        ["--model=DIR", "--features=DIR/huge.npy", "--out=DIR/out"],
+        "--features=DIR/huge.npy: a value is NaN, infinite or beyond float32 in row 0",
+        a_model,
+    ),
     "predict what float32 cannot score": (
-        predict.main, ["--model=DIR", "--features=DIR/wide.npy", "--out=DIR/out"], "--features=DIR/wide.npy: row 1 lies too far out for float32 to score; is it damaged?",
-        lambda folder: (a_model(folder), np.savez(folder / "classifier.npz", **dict(np.load(folder / "classifier.npz")) | {"W": np.full((2, 4), 10, np.float32)}),
-                        np.save(folder / "wide.npy", np.full((2, 4), 3e38, np.float32) * np.array([[0], [1]], np.float32)))),
+        predict.main,
+        ["--model=DIR", "--features=DIR/wide.npy", "--out=DIR/out"],
+        "--features=DIR/wide.npy: row 1 lies too far out for float32 to score; is it damaged?",
+        lambda folder: (
+            a_model(folder),
+            np.savez(folder / "classifier.npz", **dict(np.load(folder / "classifier.npz")) | {"W": np.full((2, 4), 10, np.float32)}),
+            np.save(folder / "wide.npy", np.full((2, 4), 3e38, np.float32) * np.array([[0], [1]], np.float32)),
+        ),
+    ),
     "diagnose without flags": (diagnose.main, [], "the following arguments are required: --features; see --help", nothing),
-    "diagnose with cuts in words": (diagnose.main, ["--features=x", "--cuts=many"], "argument --cuts: invalid int value: 'many'; see --help", nothing),
+    "diagnose with cuts in words": (
+        diagnose.main,
+        ["--features=x", "--cuts=many"],
+        "argument --cuts: invalid int value: 'many'; see --help",
+        nothing,
+    ),
     "diagnose what isn't there": (diagnose.main, ["--features=DIR/none.npz"], "DIR/none.npz: no such file", nothing),
-    "diagnose with one cut": (diagnose.main, ["--features=DIR/good.npz", "--cuts=1"], "cuts: must be at least 2 for an interval, it is 1", save("good.npz")),
+    "diagnose with one cut": (
+        diagnose.main,
+        ["--features=DIR/good.npz", "--cuts=1"],
+        "cuts: must be at least 2 for an interval, it is 1",
+        save("good.npz"),
+    ),
     "diagnose with no seed": (diagnose.main, ["--features=x", "--seed=-1"], "--seed: must be from 0 to 2^31 - 1, it is -1", nothing),
     "diagnose classes too small": (
-        diagnose.main, ["--features=DIR/good.npz"], "train_y: 0 classes have 8 examples or more; at least 3 must, to be cut and judged", save("good.npz")),
-}  # fmt: skip
+        diagnose.main,
+        ["--features=DIR/good.npz"],
+        "train_y: 0 classes have 8 examples or more; at least 3 must, to be cut and judged",
+        save("good.npz"),
+    ),
+}
 
 
 @pytest.mark.parametrize("case", TOOLS)
