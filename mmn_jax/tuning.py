@@ -19,8 +19,9 @@ import numpy as np
 from mmn_jax.classes import ClassModel, Shrinkage, class_model, row_prior_metric
 from mmn_jax.data.longtail import stratified_folds
 from mmn_jax.evaluate import mean_class_accuracy
-from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples
+from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
 from mmn_jax.keys import stream
+from mmn_jax.mesh import device_memory
 from mmn_jax.types import BadInput, Examples
 from mmn_jax.weighting import Rule, Weighting, plain
 
@@ -101,8 +102,12 @@ def fit_weighted(
 
     A metric M is a scaling of the features under the ridge, [d] where it is diagonal: the head is
     fitted on x M and folded back, W Mᵀ, so that every head lives in the same coordinates.
+
+    Raises:
+      BadInput: it takes more memory than there is.
     """
     used = weighting.weight > 0
+    _check_memory(int(used.sum()), *theta.shape)
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
     x = train.x[used] * metric if metric.ndim == 1 else train.x[used] @ metric
     problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
@@ -110,6 +115,13 @@ def fit_weighted(
     fitted, info = fit_one(pad_examples(problem), jnp.asarray(start), tol)
     fitted = np.asarray(fitted)
     return np.concatenate([_rescaled(fitted[:, :-1], metric), fitted[:, -1:]], 1), jax.device_get(info)
+
+
+def _check_memory(examples, classes, width):
+    needed = solve_bytes(examples, width - 1, classes)
+    if needed > device_memory():
+        have = f"a head of {examples} examples and {classes} classes takes {needed / 1e9:.1f} GB of memory"
+        raise BadInput(f"train_x: {have}, there are {device_memory() / 1e9:.1f}; leave some examples of every class out")
 
 
 class Head(NamedTuple):

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 from conftest import in_process, write_features
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,40 +81,24 @@ def test_sigterm_ends_with_130_and_a_word_on_how_to_go_on(feature_file, tmp_path
     for line in process.stdout:
         if "kshot" in line:
             break
+    began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from there" in error
+    assert process.returncode == 130 and ("goes on from there" in error or "what was saved before it stands" in error)
+    assert time.monotonic() - began < 10
 
 
-def without_clock(workdir):
-    table = json.loads((workdir / "results.json").read_text())
-    for method in table["methods"].values():
-        del method["seconds"]
-    return table
-
-
-@pytest.fixture(scope="module")
-def whole(feature_file, tmp_path_factory):
-    """A run that nobody stopped."""
-    workdir = tmp_path_factory.mktemp("whole")
-    assert run(*own(feature_file, workdir, "--stage=eval")).returncode == 0
-    return workdir
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("marker", ["split", "heads", "k = 1", "k = 2", "stage 1", "stage 0", "rivals"])
-def test_killed_in_any_stage_it_ends_in_the_same_bits(whole, feature_file, tmp_path, marker):
-    killed = tmp_path / "killed"
-    flags = own(feature_file, killed, "--stage=eval")
-    with subprocess.Popen(command(*flags), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        for line in process.stdout:
-            if marker in line:
-                break
-        time.sleep(1.0)
-        process.kill()
-    assert not (killed / "results.json").exists()
-    assert run(*flags).returncode == 0
-    assert without_clock(killed) == without_clock(whole)
-    first, second = (np.load(workdir / "classifier.npz") for workdir in (whole, killed))
-    for name in first.files:
-        np.testing.assert_array_equal(first[name], second[name])
+def test_a_signal_ends_a_computation_that_never_asks_python():
+    code = """
+import ctypes
+from mmn_jax import command
+command.stop_on_signals(grace=0.5)
+print("at work", flush=True)
+mutex = ctypes.create_string_buffer(64)
+for _ in range(2):  # the second time it waits for ever, signal or not
+    ctypes.CDLL(None).pthread_mutex_lock(mutex)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130 and "in the middle of a computation" in process.stderr.read()

@@ -66,12 +66,13 @@ def content(save, *arrays):
     return stream.getvalue()
 
 
-Y = np.arange(12, dtype=float).reshape(6, 2)
+X = np.arange(12, dtype=float).reshape(6, 2)
+ARRAYS = {"train_x": X, "train_y": np.arange(6) % 2, "test_x": X, "test_y": np.arange(6) % 2}
 WHOLE = {
-    "npz": content(lambda stream: np.savez(stream, train_x=Y, train_y=np.arange(6) % 2, test_x=Y, test_y=np.arange(6) % 2)),
-    "compressed.npz": content(lambda stream: np.savez_compressed(stream, train_x=Y, train_y=np.arange(6) % 2, test_x=Y, test_y=np.arange(6) % 2)),
-    "npy": content(np.save, Y),
-}  # fmt: skip
+    "npz": content(lambda stream: np.savez(stream, **ARRAYS)),
+    "compressed.npz": content(lambda stream: np.savez_compressed(stream, **ARRAYS)),
+    "npy": content(np.save, X),
+}
 
 
 @st.composite

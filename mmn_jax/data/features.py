@@ -26,7 +26,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
         raise BadInput(f"{path}: not an npz file; write it with numpy.savez")
     arrays, name = {}, None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged one open
             for name in archive.files:
                 arrays[name] = archive[name]
     except Exception as error:  # a damaged header fails in as many ways as Python has of parsing one
