@@ -100,5 +100,6 @@ for _ in range(2):  # the second time it waits for ever, signal or not
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
+        time.sleep(0.3)  # until it waits
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130 and "in the middle of a computation" in process.stderr.read()
