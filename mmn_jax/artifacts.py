@@ -1,15 +1,18 @@
 """Orbax save and restore, the one place: an artefact is a directory with arrays and a JSON record.
 
-A save is atomic (Orbax writes beside the name and renames at the end), so a directory that
-exists under its own name is whole. `cached` makes what is missing and returns what is there.
+A save is atomic (Orbax writes beside the name and renames at the end), so a directory that exists under its own name was
+written whole; checksums kept in it tell whether it still is. `cached` makes what is missing or damaged and returns what is there.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,33 +29,115 @@ Arrays = dict[str, Any]
 Record = dict[str, Any]
 
 
+@contextlib.contextmanager
 def _checkpointer():
     handler = ocp.CompositeCheckpointHandler(arrays=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
-    return ocp.Checkpointer(handler)
+    log = logging.getLogger("absl")  # Orbax raises what goes wrong, and logs it with a traceback, too
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with ocp.Checkpointer(handler) as checkpointer:
+            yield checkpointer
+    finally:
+        log.setLevel(level)
 
 
 def save(directory: Path, arrays: Arrays, record: Record) -> None:
-    """Writes a nested dict of arrays and a JSON-able record; done when it returns."""
-    arguments = ocp.args.Composite(arrays=ocp.args.StandardSave(jax.device_get(arrays)), record=ocp.args.JsonSave(record))
-    with _checkpointer() as checkpointer:
-        checkpointer.save(directory.absolute(), args=arguments)
+    """Writes a nested dict of arrays and a JSON-able record, with their checksums; done when it returns.
+
+    Raises:
+      OSError: the disk is full, or cannot be written to.
+    """
+    arrays = jax.device_get(arrays)
+    record = json.loads(json.dumps(record))  # as it will be read
+    sealed = {"record": record, "arrays_sha256": _arrays_sha256(arrays)}
+    sealed |= {"record_sha256": _record_sha256(sealed)}
+    arguments = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(sealed))
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(directory.absolute(), args=arguments)
+    except Exception as error:  # TensorStore, which writes arrays, has no exception of its own
+        number = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
+
+
+def _arrays_sha256(arrays):
+    """Of every array's place, type, shape and content."""
+    found = hashlib.sha256()
+    for place, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        leaf = np.asarray(leaf)
+        found.update(repr((jax.tree_util.keystr(place), leaf.dtype.name, leaf.shape)).encode())
+        found.update(np.ascontiguousarray(leaf).view(np.uint8).data if leaf.size else b"")
+    return found.hexdigest()
+
+
+def _record_sha256(sealed):
+    return hashlib.sha256(json.dumps([sealed["record"], sealed["arrays_sha256"]], sort_keys=True).encode()).hexdigest()
 
 
 def restore(directory: Path) -> tuple[Arrays, Record]:
-    """Arrays as numpy, restored against the shapes the artefact itself states, and its record."""
-    directory = directory.absolute()
-    with _checkpointer() as checkpointer:
-        shapes = checkpointer.metadata(directory).item_metadata["arrays"].tree
-        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
-        restored = checkpointer.restore(directory, args=arguments)
-    return restored["arrays"], restored["record"]
+    """Arrays as numpy, restored against the shapes the artefact itself states, and its record.
+
+    Raises:
+      BadInput: it is damaged.
+    """
+    return _intact(directory.absolute(), _read_all)
 
 
 def restore_record(directory: Path) -> Record:
-    """The record alone."""
-    with _checkpointer() as checkpointer:
-        return checkpointer.restore(directory.absolute(), args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+    """The record alone.
+
+    Raises:
+      BadInput: it is damaged.
+    """
+    return _intact(directory.absolute(), _read_record)[1]
+
+
+def _read_all(checkpointer, directory):
+    shapes = checkpointer.metadata(directory).item_metadata["arrays"].tree
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
+    restored = checkpointer.restore(directory, args=arguments)
+    if restored["record"]["arrays_sha256"] != _arrays_sha256(restored["arrays"]):
+        raise ValueError("other arrays")
+    return restored["arrays"], restored["record"]
+
+
+def _read_record(checkpointer, directory):
+    return None, checkpointer.restore(directory, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+
+
+def _intact(directory, read):
+    """What `read` finds, the record unsealed."""
+    try:
+        with _checkpointer() as checkpointer:
+            arrays, sealed = read(checkpointer, directory)
+        if sealed["record_sha256"] != _record_sha256(sealed):
+            raise ValueError("another record")
+    except MemoryError:
+        raise
+    except Exception as error:  # a flipped bit shows in as many ways as there are readers below
+        raise BadInput(f"{directory}: damaged; remove it, and the same command makes it again") from error
+    return arrays, sealed["record"]
+
+
+def kept(directory: Path) -> tuple[Arrays, Record] | None:
+    """The artefact, None where there is none; a damaged one is removed, with a line that says so."""
+    if not agreed(directory.exists()):
+        return None
+    try:
+        found = restore(directory)
+    except BadInput:
+        found = None
+    if agreed(found is not None):
+        return found or restore(directory)
+    if first_process():
+        print(f"{directory}: damaged, it is made again", file=sys.stderr)
+        shutil.rmtree(directory, ignore_errors=True)
+    agreed(True)  # the others wait until it is gone
+    return None
 
 
 def digest(*parts: Any) -> str:
@@ -62,10 +147,12 @@ def digest(*parts: Any) -> str:
 
 def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[Arrays, Record]:
     """The artefact at `directory`, made and saved first where it is missing; its record gains the seconds that took."""
-    if not agreed(directory.exists()):
-        start = time.perf_counter()
-        arrays, record = make()
-        save(directory, arrays, {**record, "seconds": round(time.perf_counter() - start, 2)})
+    found = kept(directory)
+    if found is not None:
+        return found
+    start = time.perf_counter()
+    arrays, record = make()
+    save(directory, arrays, {**record, "seconds": round(time.perf_counter() - start, 2)})
     return restore(directory)
 
 
@@ -116,5 +203,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     if not first_process():
         return
     part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that stops could leave an empty file of that name
+        part.replace(path)
+    except OSError as error:  # a write names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -22,7 +22,7 @@ from mmn_jax import artifacts, kshot
 from mmn_jax.heads import head_flops, padded
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
-from mmn_jax.mesh import device_memory
+from mmn_jax.mesh import agreed, device_memory, first_process
 from mmn_jax.run import Run, warn_unless_solved
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Bank
@@ -79,6 +79,16 @@ def _pieces(path):
             found.append((first, stop, path / f"heads-{first}-{stop}"))
             end = stop
     return found
+
+
+def _discard_damaged(path):
+    """Removes damaged pieces, and those that a gap cuts off from the rest: heads are made from the first missing one on."""
+    for *_, piece in _pieces(path):
+        artifacts.kept(piece)
+    if first_process():
+        for stray in set(path.glob("heads-*")) - {piece for *_, piece in _pieces(path)}:
+            shutil.rmtree(stray, ignore_errors=True)
+    agreed(True)  # the others wait until they are gone
 
 
 def _missing(stored):
@@ -189,6 +199,8 @@ def banks(run: Run, part: Fold, mesh: Mesh) -> Banks:
     """
     say, counts = run.terminal.say, np.bincount(part.train.y)
     all_stored = [_stored(run, part, shots, mesh) for shots in shots_used(run.config, counts)]
+    for stored in all_stored:
+        _discard_damaged(stored.path)
     expected = forecast(all_stored, mesh)
     if expected.heads:
         sizes = f"{expected.disk / 1e6:.0f} MB on disk and {expected.memory / 1e6:.0f} MB of memory"

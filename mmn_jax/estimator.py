@@ -35,11 +35,15 @@ def _seed(random_state):
     return int(random_state) if isinstance(random_state, numbers.Integral) else int(generator.randint(2**31 - 1))
 
 
-def _grid(l2):
+def _numbers(values, name):
     try:
-        grid = np.atleast_1d(np.asarray(l2, float))
-    except (TypeError, ValueError):
-        grid = np.zeros(1)
+        return np.asarray(values, float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"{name}: must be numbers, it is {values!r}") from error
+
+
+def _grid(l2):
+    grid = np.atleast_1d(_numbers(l2, "l2"))
     if grid.size == 0 or grid.ndim > 1 or not (np.isfinite(grid) & (grid > 0)).all():
         raise BadInput(f"l2: must be a number above 0 or a list of them, it is {l2!r}")
     return tuple(grid.tolist())
@@ -49,7 +53,7 @@ def _codes(classes, y, name):
     """[n] int32 position of each label in the sorted classes."""
     unknown = ~np.isin(y, classes)
     if unknown.any():
-        raise BadInput(f"{name}: label {y[unknown][0]!r} is not in y")
+        raise BadInput(f"{name}: label {y[unknown].tolist()[0]!r} is not in y")
     return np.searchsorted(classes, y).astype(np.int32)
 
 
@@ -57,7 +61,7 @@ def _with_label(classes, label):
     """[C+1] the classes and the label, which is none of them, behind."""
     kinds = [np.asarray(one).dtype.kind for one in (classes.tolist()[0], np.asarray(label).tolist())]
     if np.ndim(label) or kinds[0] != kinds[1]:
-        raise BadInput(f"add_class: {label!r} must be one label of the type of the others, such as {classes[0]!r}")
+        raise BadInput(f"add_class: {label!r} must be one label of the type of the others, such as {classes.tolist()[0]!r}")
     if label in classes:
         raise BadInput(f"add_class: label {label!r} is known; fit again with the new examples")
     return np.append(classes, label)
@@ -132,7 +136,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
-            raise BadInput(f"y: only one class, {self.classes_[0]!r}; a classifier needs at least two")
+            raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
         self._log_prior()  # a bad one is refused before the work, not after
         seed = _seed(self.random_state)
         self.normalise_ = normalisation(X)
@@ -177,7 +181,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
                 raise BadInput(f"prior: must be uniform, train or {len(self.classes_)} numbers, it is {self.prior!r}")
             shares = self.counts_ if self.prior == "train" else np.ones(len(self.classes_))
         else:
-            shares = np.asarray(self.prior, float)
+            shares = _numbers(self.prior, "prior")
         with np.errstate(divide="ignore"):  # a class that never comes up has a score of -inf
             return np.log(class_shares(shares, len(self.classes_), "prior") * len(self.classes_))
 

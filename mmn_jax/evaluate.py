@@ -10,6 +10,8 @@ from scipy.special import log_softmax, ndtri, softmax, stdtrit
 
 from mmn_jax.types import BadInput
 
+CHUNK_FLOATS = 2**22  # of the scores whose likelihood is taken at once
+
 
 def predict_logits(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """[n, C] logits of normalised features x [n, d] under rows theta [C, d+1]."""
@@ -42,9 +44,11 @@ def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
     Raises:
       BadInput: it doesn't hold C such numbers; the line starts with `where`.
     """
-    if prior.shape != (classes,) or not (np.isfinite(prior).all() and (prior >= 0).all() and prior.sum() > 0):
+    with np.errstate(over="ignore"):
+        total = prior.sum()
+    if prior.shape != (classes,) or not ((prior >= 0).all() and 0 < total < np.inf):
         raise BadInput(f"{where}: must hold {classes} numbers from 0 up, one a class; it has {prior.size}")
-    return prior / prior.sum()
+    return prior / total
 
 
 def shot_groups(counts: np.ndarray, few: int = 20, many: int = 100) -> dict[str, np.ndarray]:
@@ -77,7 +81,17 @@ def calibration_error(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> floa
 
 def class_mean_nll(logits: np.ndarray, y: np.ndarray) -> float:
     """Negative log-likelihood in nats, averaged within classes and then over them."""
-    losses = -log_softmax(logits, axis=1)[np.arange(len(y)), y]
+    return _class_mean(_losses(logits, y, 1.0), y)
+
+
+def _losses(logits, y, temperature):
+    """[n] in chunks: the scores of many classes are large, their copies in float64 larger."""
+    rows = max(1, CHUNK_FLOATS // logits.shape[1])
+    chunks = [(logits[first : first + rows], y[first : first + rows]) for first in range(0, len(y), rows)]
+    return np.concatenate([-log_softmax(scores / temperature, axis=1)[np.arange(len(own)), own] for scores, own in chunks])
+
+
+def _class_mean(losses, y):
     total = np.bincount(y)
     return float((np.bincount(y, losses)[total > 0] / total[total > 0]).mean())
 
@@ -85,7 +99,9 @@ def class_mean_nll(logits: np.ndarray, y: np.ndarray) -> float:
 def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
     """The T whose logits / T have the smallest `class_mean_nll` (Guo et al. 2017), between 1/100 and 100."""
     limit = np.log(100.0)
-    return float(np.exp(minimize_scalar(lambda t: class_mean_nll(logits / np.exp(t), y), bounds=(-limit, limit), method="bounded").x))
+    return float(
+        np.exp(minimize_scalar(lambda t: _class_mean(_losses(logits, y, np.exp(t)), y), bounds=(-limit, limit), method="bounded").x)
+    )
 
 
 def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.random.Generator, draws: int = 2000) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mmn_jax.bfgs import bfgs
 from mmn_jax.frame import HeadProblem, eigenframe, into_frame, mm, out_of_frame, point_at, spanframe
-from mmn_jax.newton import newton
+from mmn_jax.newton import BLOCK_EXAMPLES, BLOCK_LIMIT, newton
 
 
 class Solver(NamedTuple):
@@ -84,6 +84,13 @@ def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solve
 
 
 fit_one = jax.jit(fit_head, static_argnames="solver")  # for single problems, so that they share its compiled programs
+
+
+def solve_bytes(examples: int, dim: int, classes: int) -> int:
+    """A forecast of the working memory of one large solve: what Newton's method makes of the logits, and its per-class blocks."""
+    width = min(examples, dim) + 1
+    blocks = classes * width * (2 * width + min(examples, BLOCK_EXAMPLES)) if classes * width * width <= BLOCK_LIMIT else 0
+    return 4 * (4 * examples * classes + blocks)
 
 
 def head_flops(examples: int, dim: int, classes: int, steps: np.ndarray, products: np.ndarray) -> np.ndarray:

@@ -81,9 +81,13 @@ def _cooled(task, settings):
     held = np.concatenate([part.held.y for part in parts])
     if len(held) == 0:  # every class has a single example: nothing can be left out
         return Cooled(parts, np.ones((len(settings), 1, 1)))
-    each = zip(*([predict_logits(theta, part.held.x) for theta in part.theta] for part in parts), strict=True)
-    scale = np.array([1 / best_temperature(np.concatenate(logits), held) for logits in each])[:, None, None]
+    scale = np.array([1 / best_temperature(_held_logits(parts, h), held) for h in range(len(settings))])[:, None, None]
     return Cooled([part._replace(theta=part.theta * scale) for part in parts], scale)
+
+
+def _held_logits(parts, h):
+    """[n, C] scores that member h gives to the held-out examples of all cuts."""
+    return np.concatenate([predict_logits(part.theta[h], part.held.x) for part in parts])
 
 
 def fit(settings: Sequence[Setting], task: Task, setting: Setting) -> Fitted:

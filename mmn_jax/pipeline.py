@@ -116,7 +116,8 @@ def _normalised(run, tail, name):
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":
         if val is None:
-            raise BadInput("--config.data.manifest: its split holds nothing out to validate on; add --config.data.validation=train")
+            where = f"--config.data.manifest={run.config.data.manifest}"
+            raise BadInput(f"{where}: its split holds nothing out to validate on; add --config.data.validation=train")
         whole = Fold(name, train, val)
         return Data(tail, normalise, whole, (whole,))
     folds = tuning.training_folds(name, train, run.seed, run.config.data.folds)

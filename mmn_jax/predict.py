@@ -74,7 +74,12 @@ def load_classifier(workdir: str) -> Classifier:
 
 
 def predict(classifier: Classifier, x: np.ndarray) -> Prediction:
-    """What the classes of features x [n, d] are."""
+    """What the classes of features x [n, d] are; a probability is NaN where a score is beyond float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _predict(classifier, x)
+
+
+def _predict(classifier, x):
     scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
     label, every = scores.argmax(1), np.arange(len(x))
     best = scores[every, label]
@@ -120,7 +125,7 @@ def open_table(stack: ExitStack, path: str, dim: int) -> Table:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header fails in as many ways as Python has of parsing one
         raise BadInput(f"{name}: not an array of numpy; write it with numpy.savez or numpy.save") from error
     if dtype.kind not in "fiu":
         raise BadInput(f"{name}: must hold numbers, it holds {dtype}")
@@ -171,6 +176,9 @@ def write_csv(classifier: Classifier, table: Table, out: IO[str]) -> None:
     with tqdm(total=table.shape[0], unit=" rows", leave=False, disable=None) as progress:  # on stderr, where that is a terminal
         for first, x in chunks(table, rows):
             label, probability, runner_up = predict(classifier, x)
+            if not np.isfinite(probability).all():
+                row = first + int(np.isfinite(probability).argmin())
+                raise BadInput(f"{table.name}: row {row} lies too far out for float32 to score; is it damaged?")
             shown = (f"{p:.6g}" for p in probability)
             writer.writerows(zip(range(first, first + len(x)), names[label], shown, names[runner_up], strict=True))
             progress.update(len(x))
@@ -221,7 +229,7 @@ def run(arguments: argparse.Namespace) -> None:
                 _to_file(arguments.out, classifier, table)
             else:
                 _to_standard_output(classifier, table)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, OverflowError) as error:
             raise BadInput(f"--features={arguments.features}: the file is damaged") from error
 
 

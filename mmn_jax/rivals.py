@@ -12,11 +12,13 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mmn_jax import weighting
-from mmn_jax.classes import class_means
+from mmn_jax.classes import class_means, class_statistics
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, logit_adjusted, scaling, tau_axis
 from mmn_jax.tuning import Axis, Setting, Task, unscaled
 from mmn_jax.weighting import Weighting, log_prior
+
+TARGET_FLOATS = 2**26  # of the one-hot targets that are in memory at once
 
 
 def _weighted(name: str, rule: Callable[..., weighting.Rule], *knobs: str) -> Callable[[Task, Setting], Fitted]:
@@ -137,20 +139,30 @@ def ridge(task: Task, setting: Setting) -> Fitted:
 
     metric, y = _metric(task, setting), task.train.y
     weight = task.counts[y] ** -setting["balance"]
-    targets = np.eye(len(task.counts))[y]
-    model = Ridge(alpha=setting["l2"] * weight.sum(), solver="cholesky").fit((task.train.x * metric).astype(float), targets, weight)
-    return _folded(model.coef_, model.intercept_, metric)
+    model, x = Ridge(alpha=setting["l2"] * weight.sum(), solver="cholesky"), (task.train.x * metric).astype(float)
+    fitted = [
+        model.fit(x, targets, weight) and (np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_))
+        for targets in _one_hot(y, len(task.counts))
+    ]
+    return _folded(*map(np.concatenate, zip(*fitted, strict=True)), metric)
+
+
+def _one_hot(y, classes):
+    """[n, ..] targets of some classes after the other, as many as TARGET_FLOATS hold at once."""
+    size = max(1, TARGET_FLOATS // len(y))
+    return ((y[:, None] == np.arange(classes)[first : first + size]).astype(float) for first in range(0, classes, size))
 
 
 def lda(task: Task, setting: Setting) -> Fitted:
     """Linear discriminant analysis with the pooled covariance shrunk to its trace (Hastie et al. 2009, section 4.3), b − τ log π.
 
-    With one example a class there is no covariance: it is the nearest class mean.
+    Where no class has two examples that differ there is no covariance: it is the nearest class mean.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
 
     metric, classes = _metric(task, setting), len(task.counts)
-    if len(task.train.y) <= classes:
+    within = task.once("variance within classes", lambda: np.trace(class_statistics(task.train).within))
+    if len(task.train.y) <= classes or within < 1e-9:  # of features at unit mean square norm
         return ncm(task, setting | {"cosine": False})
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=setting["shrinkage"], priors=task.counts / task.counts.sum())
     with warnings.catch_warnings():  # a class with one example adds nothing to the pooled covariance, which is right

@@ -19,34 +19,45 @@ import numpy as np
 from mmn_jax.classes import ClassModel, Shrinkage, class_model, row_prior_metric
 from mmn_jax.data.longtail import stratified_folds
 from mmn_jax.evaluate import mean_class_accuracy
-from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples
+from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
 from mmn_jax.keys import stream
+from mmn_jax.mesh import device_memory
 from mmn_jax.types import BadInput, Examples
 from mmn_jax.weighting import Rule, Weighting, plain
 
 Setting = dict[str, Any]
 
+FAR = 1e18  # what float32 still squares
+
 
 class Normalisation(NamedTuple):
-    """x̂ = (x − mean) · scale: training features centred, at unit mean square norm."""
+    """x̂ = (x − mean) · scale: training features centred, at unit mean square norm. Refuses what lies so far out that float32 cannot
+    score it."""
 
     mean: np.ndarray
     scale: np.float32
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return ((x - self.mean) * self.scale).astype(np.float32)
+        with np.errstate(over="ignore"):
+            scaled = ((x - self.mean) * self.scale).astype(np.float32)
+        if not -FAR < scaled.min(initial=0) <= scaled.max(initial=0) < FAR:
+            row = int(np.abs(scaled).max(1).argmax())
+            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than those of train_x; is it damaged?")
+        return scaled
 
 
 def normalisation(x: np.ndarray) -> Normalisation:
     """The normalisation of training features x [n, d].
 
     Raises:
-      BadInput: all examples are the same point.
+      BadInput: all examples are the same point, or so near each other or so far apart that float32 cannot tell.
     """
+    if (x == x[0]).all():
+        raise BadInput("train_x: every example is the same point, there is nothing to learn from")
     mean = x.mean(0, dtype=np.float64)
     square = ((x - mean) ** 2).sum(1).mean()
-    if not square > 0:
-        raise BadInput("train_x: every example is the same point, there is nothing to learn from")
+    if not 1 / FAR < np.sqrt(square) < FAR:
+        raise BadInput(f"train_x: its examples lie {np.sqrt(square):.0e} from their mean; multiply all features to bring that near 1")
     return Normalisation(mean.astype(np.float32), np.float32(1 / np.sqrt(square)))
 
 
@@ -91,8 +102,12 @@ def fit_weighted(
 
     A metric M is a scaling of the features under the ridge, [d] where it is diagonal: the head is
     fitted on x M and folded back, W Mᵀ, so that every head lives in the same coordinates.
+
+    Raises:
+      BadInput: it takes more memory than there is.
     """
     used = weighting.weight > 0
+    _check_memory(int(used.sum()), *theta.shape)
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
     x = train.x[used] * metric if metric.ndim == 1 else train.x[used] @ metric
     problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
@@ -100,6 +115,13 @@ def fit_weighted(
     fitted, info = fit_one(pad_examples(problem), jnp.asarray(start), tol)
     fitted = np.asarray(fitted)
     return np.concatenate([_rescaled(fitted[:, :-1], metric), fitted[:, -1:]], 1), jax.device_get(info)
+
+
+def _check_memory(examples, classes, width):
+    needed = solve_bytes(examples, width - 1, classes)
+    if needed > device_memory():
+        have = f"a head of {examples} examples and {classes} classes takes {needed / 1e9:.1f} GB of memory"
+        raise BadInput(f"train_x: {have}, there are {device_memory() / 1e9:.1f}; leave some examples of every class out")
 
 
 class Head(NamedTuple):

@@ -1,11 +1,13 @@
 """Artefacts come back as they were, are made once, and are whole or not there."""
 
 import os
+import resource
+import signal
 
 import numpy as np
 import pytest
 
-from mmn_jax import artifacts
+from mmn_jax import artifacts, command
 from mmn_jax.types import BadInput
 
 ARRAYS = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}, "labels": np.arange(3)}
@@ -64,3 +66,73 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path):
 
 def test_digests_tell_parts_apart():
     assert artifacts.digest("a", {"x": 1}) == artifacts.digest("a", {"x": 1}) != artifacts.digest("a", {"x": 2})
+
+
+def spoil(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "cut short":
+        content = content[: len(content) // 2]
+    elif how == "zeroed":
+        content = bytes(len(content))
+    else:
+        content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def largest_file(folder):
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize("how", ["cut short", "zeroed", "a bit flipped"])
+@pytest.mark.parametrize("part", ["arrays/ocdbt.process_0/d", "arrays", "record"])
+def test_a_damaged_artefact_is_never_taken_for_a_whole_one(tmp_path, capsys, part, how):
+    path, made = tmp_path / "x", []
+
+    def make():
+        made.append(1)
+        return ARRAYS, {"name": "é", "list": [1.5]}
+
+    artifacts.cached(path, make)
+    spoil(largest_file(path / part), how)
+    assert (path / "record").exists()
+    arrays, record = artifacts.cached(path, make)  # a file that isn't read may be damaged without harm
+    np.testing.assert_array_equal(arrays["a"]["b"], ARRAYS["a"]["b"])
+    assert record["name"] == "é" and record["list"] == [1.5]
+    assert ("damaged, it is made again" in capsys.readouterr().err) == (len(made) == 2)
+
+
+def test_a_record_that_was_changed_is_refused(tmp_path):
+    artifacts.save(tmp_path / "x", ARRAYS, {"gradient_norm": 1e-6})
+    record = tmp_path / "x" / "record" / "metadata"
+    record.write_text(record.read_text().replace("1e-06", "1e-07"))
+    for read in (artifacts.restore, artifacts.restore_record):
+        with pytest.raises(BadInput, match=r"x: damaged; remove it, and the same command makes it again"):
+            read(tmp_path / "x")
+
+
+def test_an_artefact_without_checksums_is_made_again(tmp_path):
+    """That of an older schema, should its hash ever come up."""
+    artifacts.save(tmp_path / "x", ARRAYS, {})
+    (tmp_path / "x" / "record" / "metadata").write_text('{"seconds": 1.0}')
+    assert artifacts.kept(tmp_path / "x") is None and not (tmp_path / "x").exists()
+
+
+@pytest.fixture
+def no_large_file():
+    """The system refuses to write beyond 100 kB into a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_save_that_the_disk_refuses_is_one_line_and_leaves_nothing_behind_its_name(tmp_path, capsys, no_large_file):
+    noise = np.random.default_rng(0).bytes(400_000)
+    arrays = {"a": np.frombuffer(noise, np.uint8)}
+    assert command.exit_code(lambda: artifacts.save(tmp_path / "x", arrays, {})) == 2
+    assert command.exit_code(lambda: artifacts.write_bytes(tmp_path / "y", noise)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["File too large"] * 2 and str(tmp_path / "x") in lines[0]
+    assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()

@@ -49,6 +49,19 @@ def test_a_run_goes_on_after_the_last_piece(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.heads(0, 150), rows)
 
 
+def test_a_damaged_piece_is_made_again_and_what_it_cuts_off_with_it(tmp_path, monkeypatch, capsys):
+    first = make(tmp_path, monkeypatch, piece=1).every[0]
+    rows, folder = first.heads(0, 150), next((tmp_path / "seed-0").glob("bank-1-*"))
+    pieces = sorted(folder.glob("heads-*"), key=lambda path: int(path.name.split("-")[1]))
+    record = pieces[1] / "record" / "metadata"
+    record.write_text(record.read_text().replace("e-0", "e-1", 1))
+    kept = (pieces[0] / "_CHECKPOINT_METADATA").stat().st_mtime_ns
+    again = make(tmp_path, monkeypatch, piece=1).every[0]
+    assert f"{pieces[1]}: damaged, it is made again" in capsys.readouterr().err
+    assert (pieces[0] / "_CHECKPOINT_METADATA").stat().st_mtime_ns == kept
+    np.testing.assert_array_equal(again.heads(0, 150), rows)
+
+
 def test_what_banks_will_take_is_said_before_they_are_made_and_only_then(tmp_path, monkeypatch):
     said = [], []
     for lines in said:

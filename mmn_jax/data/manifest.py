@@ -50,7 +50,7 @@ def read(path: str | Path, features: FeatureSet) -> np.ndarray:
         labels, indices = manifest["labels_sha256"], manifest["indices_sha256"]
     except OSError as error:
         raise BadInput(f"--config.data.manifest={path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"--config.data.manifest={path}: not a split manifest; a run writes one as seed-N/split.json") from error
     if labels != _sha256(features.train.y):
         raise BadInput(f"--config.data.manifest={path}: made for other features, the labels of train_y differ")
