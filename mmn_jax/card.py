@@ -107,8 +107,8 @@ def _accuracies(table):
 def _quality(table):
     ours, seeds = table["methods"]["mmn"], table["seeds"]
     return (
-        f"Mean per-class test accuracy of `mmn` in percent, mean over seeds {', '.join(map(str, seeds))} (these files are seed"
-        f" {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}); differences with their 95% interval, a paired bootstrap over"
+        f"Mean per-class test accuracy of `mmn` in percent, seeds {', '.join(map(str, seeds))} on average (these files are"
+        f" seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}); differences with their 95% interval, a paired bootstrap over"
         f" test examples and seeds; one that holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
         f"Calibration error after temperature scaling {ours['ece_scaled']:.1f} points, negative log-likelihood {ours['nll_scaled']:.2f}."
         f" Probabilities are calibrated for classes that come up equally often. What it is bad at: classes with few training examples, as"

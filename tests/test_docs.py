@@ -242,7 +242,13 @@ def test_the_whole_tutorial(tmp_path, monkeypatch):
     exec(SENTENCES, {})
     data = np.load("features.npz")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    small = ["--config.heads.l2=1e-2,1e-4", "--config.kshot.subsets=4,3", "--config.meta.steps=20", "--config.eval.draws=100"]
+    small = [
+        "--config.seeds=0",
+        "--config.heads.l2=1e-2,1e-4",
+        "--config.kshot.subsets=4,3",
+        "--config.meta.steps=20",
+        "--config.eval.draws=100",
+    ]
     with jax.numpy_dtype_promotion("standard"):
         assert diagnose.main(tutorial_command("diagnose")) == 0
         for words in commands(ROOT / "docs" / "tutorial.md"):
