@@ -88,9 +88,9 @@ def trajectories(paths: Paths, axis: str) -> Figure:
     """Mean rows of frequent classes (A, B, ..) from one shot to θ*, single rows around them, and rare classes (a, b, ..) before and
     after transfer."""
     figure, axes = panels(5.4)
-    shades = colormaps["plasma"](np.linspace(0.1, 0.85, len(paths.steps)))
+    shades = colormaps["plasma"](np.linspace(0.25, 0.88, len(paths.steps)))  # what is seen on light and dark ground
     for step, (name, shade) in enumerate(zip(paths.steps, shades, strict=True)):
-        axes.scatter(*paths.cloud[paths.step == step].T, s=5, color=shade, alpha=0.3, linewidths=0)
+        axes.scatter(*paths.cloud[paths.step == step].T, s=5, color=shade, alpha=0.4, linewidths=0)
         axes.scatter(*paths.stations[:, step].T, s=26, color=shade, zorder=3, label=name if name == "θ*" else f"k = {name}")
     for stations, letter in zip(paths.stations, ascii_uppercase, strict=False):
         axes.plot(*stations.T, color=INK, linewidth=0.8, alpha=0.6, zorder=2)
