@@ -253,7 +253,7 @@ def test_the_whole_tutorial(tmp_path, monkeypatch):
         assert diagnose.main(tutorial_command("diagnose")) == 0
         for words in commands(ROOT / "docs" / "tutorial.md"):
             if "bin/run.py" in words:
-                assert job.main([*words[1:], *small]) == 0
+                assert job.main([word for word in words[1:] if "seeds" not in word] + small) == 0  # one is enough here
     np.savez("new.npz", x=data["test_x"])
     assert predict.main(tutorial_command("predict")) == export.main(tutorial_command("export")) == 0
     names = {}
