@@ -108,8 +108,8 @@ def _quality(table):
     ours, seeds = table["methods"]["mmn"], table["seeds"]
     return (
         f"Mean per-class test accuracy of `mmn` in percent, seeds {', '.join(map(str, seeds))} on average (these files are"
-        f" seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}); differences with their 95% interval, a paired bootstrap over"
-        f" test examples and seeds; one that holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
+        f" seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}); differences with their 95% interval, a paired bootstrap"
+        f" over test examples and seeds; one that holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
         f"Calibration error after temperature scaling {ours['ece_scaled']:.1f} points, negative log-likelihood {ours['nll_scaled']:.2f}."
         f" Probabilities are calibrated for classes that come up equally often. What it is bad at: classes with few training examples, as"
         f" the table tells, and anything that is none of its {len(table['counts'][0])} classes, which gets one of them all the same."
