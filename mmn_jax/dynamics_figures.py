@@ -109,8 +109,9 @@ def trajectories(paths: Paths, axis: str) -> Figure:
 
 
 def _letter(axes, letter, point, away):
-    """At 9 points from the point, in this direction, where its line doesn't run."""
-    offset = 9 * away / max(np.linalg.norm(away), 1e-12)
+    """At 9 points from the point, in this direction, where its line doesn't run, or above it where it has none."""
+    length = np.linalg.norm(away)
+    offset = 9 * away / length if length > 0 else (0, 9)
     axes.annotate(letter, point, offset, textcoords="offset points", ha="center", va="center", zorder=5)
 
 
