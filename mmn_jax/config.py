@@ -15,8 +15,13 @@ def default() -> ConfigDict:
     c.seeds = ()  # several seeds to run and aggregate, e.g. (0, 1, 2); empty: just `seed`
 
     c.data = ConfigDict()
-    c.data.source = "glyphs"  # glyphs: the embedded default; npz: features of your own at data.path; synthetic: made-up ones
+    c.data.source = "glyphs"  # glyphs: the embedded default; npz: features of your own at data.path; synthetic: made-up ones;
+    # images: features are made of the images at data.path (docs/your_own_features.md); fonts: of letters that are rendered
     c.data.path = ""  # an npz or Parquet file, or a folder of npy or Parquet files (docs/your_own_features.md)
+    c.data.tfds = ""  # with source=images: a TFDS data set prepared in data.path
+    c.data.lists = ConfigDict({"train": "", "val": "", "test": ""})  # with source=images: list files, their images below data.path
+    c.data.test_share = placeholder(float)  # with source=images: of every class, to test on where a folder has no test images
+    c.data.fonts = ""  # with source=fonts: a folder; empty: those that matplotlib brings
     c.data.columns = ConfigDict()  # what Parquet files call them
     c.data.columns.features = "features"  # lists of numbers, all of one length
     c.data.columns.label = "label"  # integers from 0, or names
@@ -36,6 +41,26 @@ def default() -> ConfigDict:
     c.data.synthetic.largest = 1132  # examples of the largest class
     c.data.synthetic.median = 47
     c.data.synthetic.test_per_class = 40
+
+    c.characters = ConfigDict()  # what source=fonts renders
+    c.characters.points = "21-24F 370-52F 1E00-1EFF 2190-22FF"  # ranges of code points
+    c.characters.classes = 250  # letters at most, drawn of those that all parts have
+    c.characters.base = 400  # other characters at most, to train the backbone on
+    c.characters.per_class = (200, 20, 30)  # examples of a letter to train, to validate and to test on
+    c.characters.distort = 1.0  # strength of the random distortions; 0: none, and each rendering once
+    c.characters.families = ConfigDict({"train": (), "val": (), "test": ()})  # of type, by name; none: drawn
+    c.characters.seed = 0  # of everything drawn here; the same characters in every seed of a run
+
+    c.features = ConfigDict()  # how images become features
+    c.features.backbone = None  # a function of your own (docs/your_own_features.md); none: our network, trained on the base images
+    c.features.weights = ""  # our network from another run, its folder backbone-..., instead of a new one
+    c.features.size = 0  # pixels; the shorter side is brought to it and the middle cut out; 0: images as they are, all of one size
+    c.features.batch = 256
+    c.features.dim = 128  # d of our network
+    c.features.widths = (32, 64, 128, 128)  # channels of its layers
+    c.features.epochs = 8.0  # over the base images
+    c.features.rate = 3e-3  # learning rate at the top of its cycle
+    c.features.seed = 0  # of its training
 
     c.tuning = ConfigDict()
     c.tuning.budget = 18  # settings that every method may try
@@ -101,7 +126,26 @@ _RULES = {
         "must list different integers from 0 to 2^31 - 1",
     ),
     **{f"data.synthetic.{name}": _AT_LEAST_1 for name in ("classes", "dim", "largest", "median", "test_per_class")},
-    "data.source": (lambda v: v in ("glyphs", "npz", "synthetic"), "must be glyphs, npz or synthetic"),
+    "data.source": (
+        lambda v: v in ("glyphs", "npz", "synthetic", "images", "fonts"),
+        "must be glyphs, npz, synthetic, images or fonts",
+    ),
+    **dict.fromkeys(("data.tfds", "data.lists.train", "data.lists.val", "data.lists.test", "data.test_share", "data.fonts"), _ANY),
+    **dict.fromkeys(("characters.points", "features.weights"), _ANY),
+    **{f"characters.families.{part}": (lambda v: isinstance(v, tuple), "must list names") for part in ("train", "val", "test")},
+    "characters.classes": (_one(lambda v: v >= 2), "must be at least 2"),
+    "characters.base": (_one(lambda v: v >= 0), "must be from 0 up"),
+    "characters.per_class": (lambda v: len(v) == 3 and all(isinstance(n, int) and n >= 1 for n in v), "must list three integers from 1 up"),
+    "characters.distort": (_one(lambda v: 0 <= v <= 3), "must be from 0 to 3"),
+    "characters.seed": (_one(lambda v: 0 <= v < 2**31), "must be from 0 to 2^31 - 1"),
+    "features.backbone": (lambda v: v is None or callable(v), "must be a function, given in the recipe"),
+    "features.size": (_one(lambda v: v >= 0), "must be from 0 up"),
+    "features.batch": _AT_LEAST_1,
+    "features.dim": _AT_LEAST_1,
+    "features.widths": (lambda v: len(v) > 0 and all(isinstance(n, int) and n >= 1 for n in v), "must list integers from 1 up"),
+    "features.epochs": _POSITIVE,
+    "features.rate": _POSITIVE,
+    "features.seed": (_one(lambda v: 0 <= v < 2**31), "must be from 0 to 2^31 - 1"),
     "data.validation": (lambda v: v in ("set", "train"), "must be set or train"),
     "data.folds": (_one(lambda v: v >= 2), "must be at least 2"),
     "tuning.budget": _AT_LEAST_1,
