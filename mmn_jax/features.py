@@ -8,6 +8,7 @@ images that it was trained on and by its recipe.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -106,14 +107,22 @@ def _fingerprint(base: Examples) -> str:
 def _train(base, recipe, seed, terminal):
     x = base.x[..., None] if base.x.ndim == 3 else base.x
     trained = backbone.pretrain(stream(seed, "backbone"), x, base.y, recipe, terminal.track)
-    record = {"recipe": recipe._asdict(), "classes": int(base.y.max()) + 1, "images": len(base.y), "held_out_accuracy": trained.accuracy}
+    record = {"recipe": recipe._asdict(), "classes": int(base.y.max()) + 1, "images": len(base.y), "sides": list(base.x.shape[1:3])}
+    record["held_out_accuracy"] = None if math.isnan(trained.accuracy) else round(trained.accuracy, 4)
     return {"variables": trained.variables, "losses": trained.losses}, record
 
 
-def _use(arrays, record):
+def _use(arrays, record, where):
     """Our network with these weights, and its card."""
-    apply = jax.jit(backbone.features)
-    return partial(apply, jax.device_put(arrays["variables"])), {"network": "mmn_jax.data.backbone.Network", **record}
+    apply = partial(jax.jit(backbone.features), jax.device_put(arrays["variables"]))
+
+    def compute(batch):
+        if list(batch.shape[1:3]) != record["sides"]:
+            sides = [" by ".join(map(str, side)) for side in (batch.shape[1:3], record["sides"])]
+            raise BadInput(f"{where}: images of {sides[0]} pixels, the backbone is for {sides[1]}; see --config.features.size")
+        return apply(batch)
+
+    return compute, {"network": "mmn_jax.data.backbone.Network", **record}
 
 
 def _own(config, workdir, terminal, where):
@@ -130,14 +139,15 @@ def _own(config, workdir, terminal, where):
         if not agreed(folder.exists()):
             terminal.say(f"  training the backbone on {len(pictures.base.y)} images of {int(pictures.base.y.max()) + 1} other classes")
         arrays, record = artifacts.cached(folder, lambda: _train(pictures.base, recipe, seed, terminal))
-        accuracy, seconds = record["held_out_accuracy"], record["seconds"]
-        terminal.say(f"  backbone: {100 * accuracy:.1f}% of held-out images of its own classes are right; trained in {seconds:.0f} s")
-        return _use(arrays, {**record, "folder": folder.name})
+        held = record["held_out_accuracy"]
+        right = "" if held is None else f", {100 * held:.1f}% of held-out images of its own classes are right"
+        terminal.say(f"  backbone: trained in {record['seconds']:.0f} s{right}")
+        return _use(arrays, {**record, "folder": folder.name}, where)
 
     return Extractor(("own", recipe, seed), make)
 
 
-def _kept(folder):
+def _kept(folder, where):
     """Our network as another run trained it."""
     if not (folder.is_dir() and folder.name.startswith("backbone-")):
         raise BadInput(f"--config.features.weights={folder}: not a folder backbone-.. of a run")
@@ -146,7 +156,7 @@ def _kept(folder):
         backbone.network_of(arrays["variables"])
     except Exception as error:  # Orbax has no error of its own for a damaged folder
         raise BadInput(f"--config.features.weights={folder}: no backbone, or damaged") from error
-    return Extractor(("kept", folder.name), lambda pictures: _use(arrays, {**record, "folder": folder.name}))
+    return Extractor(("kept", folder.name), lambda pictures: _use(arrays, {**record, "folder": folder.name}, where))
 
 
 def _given(function):
@@ -169,7 +179,7 @@ def choose_extractor(config: ConfigDict, workdir: Path, terminal: Terminal, wher
         if config.features.weights:
             raise BadInput("--config.features.weights: the recipe has a features.backbone of its own")
         return _given(config.features.backbone)
-    return _kept(Path(config.features.weights)) if config.features.weights else _own(config, workdir, terminal, where)
+    return _kept(Path(config.features.weights), where) if config.features.weights else _own(config, workdir, terminal, where)
 
 
 def _card(source, description, folder, settings, counts, seconds):

@@ -129,7 +129,7 @@ def distort_one(key: jax.Array, image: jax.Array, strength: Strength) -> jax.Arr
     return jnp.round(jnp.clip(x, 0.0, 255.0)).astype(jnp.uint8)
 
 
-@partial(jax.jit, static_argnums=2)
+@jax.jit
 def distort(key: jax.Array, images: jax.Array, strength: Strength) -> jax.Array:
     """uint8 [B, H, W, ch], each distorted in its own way."""
     return jax.vmap(distort_one, (0, 0, None))(jax.random.split(key, len(images)), images, strength)
