@@ -9,6 +9,7 @@ from mmn_jax.config import default
 def get_config():
     config = default()
     config.data.source = "fonts"
+    config.features.epochs = 40.0  # a character has eight renderings here
     config.data.longtail.imbalance = 100.0
     config.data.longtail.max_per_class = 200
     return config

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -207,27 +208,8 @@ def test_our_network_needs_images_of_other_classes(tmp_path):
         stage.make(config_for(path, weights=str(tmp_path / "backbone-x")), tmp_path, QUIET)
 
 
-RECIPE = '''"""Class folders through a function of the user's."""
-
-import numpy as np
-
-from mmn_jax.config import default
-
-
-def corners(images):
-    """[B, 12] four pixels: any function of a batch of uint8 images [B, H, W, 3]."""
-    return np.asarray(images)[:, ::7, ::7].reshape(len(images), -1) / 255
-
-
-def get_config():
-    config = default()
-    config.data.source = "images"
-    config.data.test_share = 0.25
-    config.data.longtail.imbalance = 5.0
-    config.features.backbone = corners
-    config.features.size = 8
-    return config
-'''
+PAGE = (ROOT / "docs" / "your_own_features.md").read_text()
+(RECIPE,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S) if "features.backbone" in block)
 
 
 def write_folder(root):
@@ -239,19 +221,19 @@ def write_folder(root):
     return root
 
 
-def test_a_recipe_brings_a_function_of_its_own(tmp_path):
+def test_the_recipe_of_the_docs_brings_a_function_of_its_own(tmp_path):
     recipe, root = tmp_path / "mine.py", write_folder(tmp_path / "photographs")
     recipe.write_text(RECIPE)
     spec = importlib.util.spec_from_file_location("mine", recipe)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-    config.data.path = str(root)
+    config.data.path, config.data.test_share, config.data.longtail.imbalance = str(root), 0.25, 5.0
     assert pipeline.run_seeds(config, tmp_path / "run", QUIET, "features") == [] and not (tmp_path / "run" / "seed-0").exists()
     pipeline.run_seeds(config, tmp_path / "run", QUIET, "split")
     (folder,) = (tmp_path / "run").glob("features-*")
     card = json.loads((folder / "card.json").read_text())
-    assert card["backbone"]["network"] == "corners" and card["backbone"]["file"] == "mine.py" and "bicubic" in card["preprocessing"]
+    assert card["backbone"]["network"] == "thumbnails" and card["backbone"]["file"] == "mine.py" and "bicubic" in card["preprocessing"]
     split = json.loads((tmp_path / "run" / "seed-0" / "split.json").read_text())
     assert split["dataset"] == "photographs" and max(split["counts"]) == 5 * min(split["counts"])
 
@@ -267,7 +249,7 @@ def test_the_command_names_a_broken_image(tmp_path):
     recipe.write_text(RECIPE)
     broken = root / "class 1" / "61.png"
     broken.write_bytes(broken.read_bytes()[:50])
-    done = command(recipe, "--stage=features", f"--config.data.path={root}")
+    done = command(recipe, "--stage=features", f"--config.data.path={root}", "--config.data.test_share=0.25")
     assert (done.returncode, done.stderr) == (2, f"{broken}: broken, or not an image\n")
 
 
