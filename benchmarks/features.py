@@ -58,7 +58,7 @@ def plain_loop(compute, images: Images, batch: int) -> np.ndarray:
 def stage(compute, images: Images) -> np.ndarray:
     """[n, d] as --stage=features makes them."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = extract.part_features(compute, images, Path(folder), "train", FLAGS.size, FLAGS.batch, lambda items, name: items)
+        paths, _ = extract.part_features(compute, images, Path(folder), "train", FLAGS.size, FLAGS.batch, lambda items, name: items)
         return np.concatenate([np.load(path) for path in paths])
 
 

@@ -41,6 +41,11 @@ class Source(NamedTuple):
     open: Callable[[], Pictures]
 
 
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _fonts(config, terminal):
     settings, folder = config.characters, Path(config.data.fonts or render.shipped())
     families = settings.families.to_dict()
@@ -83,7 +88,7 @@ def choose_source(config: ConfigDict, terminal: Terminal) -> Source:
     if path.suffix == ".npz" and not path.is_dir():
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
-        return Source(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), lambda: image_file(path))
+        return Source(path.stem, _sha256(path), lambda: image_file(path))
     found = _of_files(config)
     parts = [(part.version, part.y.tolist()) for part in (found.train, found.val, found.test) if part is not None]
     return Source(found.name, artifacts.digest(parts, found.class_names), lambda: Pictures(found, None))
@@ -164,7 +169,7 @@ def _given(function):
     code = getattr(function, "__code__", None)
     if code is None or not Path(code.co_filename).is_file():
         raise BadInput("features.backbone: must be a function made by `def` in a file, whose text tells it from others")
-    text = hashlib.sha256(Path(code.co_filename).read_bytes()).hexdigest()
+    text = _sha256(code.co_filename)
     card = {"network": function.__qualname__, "file": Path(code.co_filename).name, "file_sha256": text}
     return Extractor(("given", function.__qualname__, text), lambda pictures: (function, card))
 
@@ -182,13 +187,13 @@ def choose_extractor(config: ConfigDict, workdir: Path, terminal: Terminal, wher
     return _kept(Path(config.features.weights), where) if config.features.weights else _own(config, workdir, terminal, where)
 
 
-def _card(source, description, folder, settings, counts, seconds):
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.npy"))}
+def _card(source, description, folder, settings, counts, rate):
+    files = {path.name: _sha256(path) for name in feature_files.NAMES if (path := folder / f"{name}.npy").is_file()}
     size = f"shorter side to {settings.size}, bicubic, middle cut out" if settings.size else "images as they are"
     return {
         "schema": SCHEMA, "name": source.name, "source_version": source.version, "backbone": description,
         "preprocessing": f"RGB, uint8, {size}", "dtype": "float16", "counts": counts, "sha256": files,
-        "images_per_second": round(sum(counts.values()) / seconds, 1) if seconds else None,
+        "images_per_second": rate,
         "versions": {name: metadata.version(name) for name in ("jax", "flax", "numpy")},
     }  # fmt: skip
 
@@ -201,14 +206,14 @@ def _extract(source, extractor, folder, settings, terminal):
     counts, began, made = {name: len(part.y) for name, part in parts.items()}, time.perf_counter(), 0
     for name, part in parts.items():
         if not agreed((folder / f"{name}_x.npy").exists()):
-            pieces = extract.part_features(compute, part, folder, name, settings.size, settings.batch, terminal.track)
+            pieces, computed = extract.part_features(compute, part, folder, name, settings.size, settings.batch, terminal.track)
             extract.join(pieces, folder / f"{name}_x.npy")
-            made += len(part.y)
+            made += computed
         extract.write_npy(folder / f"{name}_y.npy", part.y)
     extract.write_npy(folder / "class_names.npy", np.array(pictures.images.class_names))
-    seconds = time.perf_counter() - began if made == sum(counts.values()) else None  # unknown where an earlier run made some
-    card = _card(source, description, folder, settings, counts, seconds)
-    artifacts.write_bytes(folder / "card.json", json.dumps(card, indent=1, default=str).encode())
+    rate = round(made / (time.perf_counter() - began), 1)  # with compiling; 0 where an earlier run had computed everything
+    card = _card(source, description, folder, settings, counts, rate)
+    artifacts.write_bytes(folder / "card.json", json.dumps(card, indent=1).encode())
     agreed(True)  # the card is there, for all processes, once everything else is
 
 
@@ -225,6 +230,5 @@ def make(config: ConfigDict, workdir: Path, terminal: Terminal) -> FeatureSet:
     if not agreed((folder / "card.json").exists()):
         _extract(source, extractor, folder, config.features, terminal)
     card = json.loads((folder / "card.json").read_text())
-    rate = f", {card['images_per_second']:.0f} images a second" if card["images_per_second"] else ""
-    terminal.say(f"  {sum(card['counts'].values())} images of {source.name}{rate}: {folder}")
+    terminal.say(f"  {sum(card['counts'].values())} images of {source.name}, {card['images_per_second']:.0f} a second: {folder}")
     return feature_files.load(folder)._replace(name=source.name)

@@ -209,6 +209,8 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
     made = config.data.source in ("images", "fonts")
     features = feature_stage.make(config, workdir, terminal) if made else load_features(config)
     if last == "features":
+        if not made:
+            terminal.say(f"{features.name} has features already; --stage=features makes them of images")
         return []
     class_prior(config.eval.prior, np.bincount(features.train.y))  # a bad one is refused before hours of work, not after
     fingerprint = feature_files.fingerprint(features)

@@ -54,7 +54,7 @@ def small_pieces(monkeypatch):
 @pytest.mark.parametrize("n", [1, 8, 39, 100])
 def test_batches_over_the_devices_give_what_one_image_at_a_time_gives(n, tmp_path, small_pieces):
     x, y = shaded(n)
-    paths = extract.part_features(means, arrays.in_memory(x, y), tmp_path, "train", 0, 15, TRACK)
+    paths, _ = extract.part_features(means, arrays.in_memory(x, y), tmp_path, "train", 0, 15, TRACK)
     assert len(paths) == -(-n // 40)
     extract.join(paths, tmp_path / "train_x.npy")
     made = np.load(tmp_path / "train_x.npy")
@@ -86,8 +86,8 @@ def test_work_that_was_stopped_goes_on_after_the_last_piece(tmp_path, small_piec
     with pytest.raises(KeyboardInterrupt):
         extract.part_features(stopping, arrays.in_memory(x, y), tmp_path, "train", 0, 16, TRACK)
     assert [path.name for path in tmp_path.iterdir()] == ["train-00000-of-00003.npy"]
-    paths = extract.part_features(stopping, arrays.in_memory(x, y), tmp_path, "train", 0, 16, TRACK)
-    assert len(computed) == 4 + 3 + 2  # two pieces, of 40 and of 20
+    paths, again = extract.part_features(stopping, arrays.in_memory(x, y), tmp_path, "train", 0, 16, TRACK)
+    assert again == 60 and len(computed) == 4 + 3 + 2  # two pieces, of 40 and of 20
     extract.join(paths, tmp_path / "train_x.npy")
     np.testing.assert_allclose(np.load(tmp_path / "train_x.npy"), plainly(x), rtol=2e-3)
 

@@ -126,21 +126,23 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 
 def part_features(
     backbone: Backbone, images: Images, folder: Path, part: str, size: int, batch: int, track: Callable[[Iterable, str], Iterable]
-) -> list[Path]:
-    """Pieces, npy files with the features of one part's images in order; those that are there already are kept.
+) -> tuple[list[Path], int]:
+    """Pieces, npy files with the features of one part's images in order, and how many images were computed; pieces that are there
+    already are kept.
 
     Raises:
       BadInput: an image that is missing, broken or of another size; features that are none.
     """
     batch, n = rounded_batch(batch), len(images.y)
     read = partial(_read, images, size, resized(images.load(0), size).shape, part)
-    threads, pieces, paths = min(16, 2 * (os.cpu_count() or 1)), -(-n // PIECE), []
+    threads, pieces, paths, computed = min(16, 2 * (os.cpu_count() or 1)), -(-n // PIECE), [], 0
     for number in track(range(pieces), f"features of {part}"):
         paths.append(folder / f"{part}-{number:05d}-of-{pieces:05d}.npy")
         if not agreed(paths[-1].exists()):
             stop = min((number + 1) * PIECE, n)
             write_npy(paths[-1], compute(backbone, read, number * PIECE, stop, batch, threads, part))
-    return paths
+            computed += stop - number * PIECE
+    return paths, computed
 
 
 def join(paths: list[Path], into: Path) -> None:
