@@ -48,7 +48,7 @@ def _sha256(path):
 
 def _fonts(config, terminal):
     settings, folder = config.characters, Path(config.data.fonts or render.shipped())
-    families = settings.families.to_dict()
+    families = {part: tuple(name.strip() for name in settings.families[part].split(",") if name.strip()) for part in PARTS}
     if not config.data.fonts and not any(families.values()):
         families = characters.SHIPPED
     strength = backbone.Strength(*(settings.distort * most for most in backbone.Strength()))
