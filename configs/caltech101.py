@@ -3,9 +3,9 @@
 python bin/run.py --stage=eval --config=configs/caltech101.py --config.data.path=FILE --config.seeds=0,1,2
 
 What it needs: FILE with features of 30 training images a class and of the rest as the test set, in any form of docs/your_own_features.md.
-tfds_source("caltech101", DATA_DIR) reads such a split of the images, image_folder("101_ObjectCategories", test_share=0.5) another one. The
-step from images to features comes with --stage=features, which is not there yet. Classes are too small to take validation images out of
-the tail: knobs are chosen on three folds. Few classes have many examples here, so the ladder of shot counts is short.
+tfds_source("caltech101", DATA_DIR) reads such a split of the images, image_folder("101_ObjectCategories", test_share=0.5) another one;
+features of them: docs/your_own_features.md, From images. Classes are too small to take validation images out of the tail: knobs are chosen
+on three folds. Few classes have many examples here, so the ladder of shot counts is short.
 
 Published: nothing to hold against; no paper that we know of reports this tail.
 

@@ -4,8 +4,8 @@ python bin/run.py --stage=eval --config=configs/imagenet_lt.py --config.data.pat
 
 What it needs: FILE with features of the three parts, val_x and val_y among them, in any form of docs/your_own_features.md. Images go by
 the published lists: mmn_jax.data.images.list_files("imagenet", "ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt")
-reads them and holds them against the counts above; tfds_source("imagenet_lt", DATA_DIR) reads what TFDS prepared. The step from
-images to features comes with --stage=features, which is not there yet. A tail of the same kind from all of ImageNet's features:
+reads them and holds them against the counts above; tfds_source("imagenet_lt", DATA_DIR) reads what TFDS prepared. Features of them:
+docs/your_own_features.md, From images. A tail of the same kind from all of ImageNet's features:
 --config.data.longtail.profile=pareto --config.data.longtail.imbalance=256 --config.data.longtail.max_per_class=1280
 
 Published (frozen features, ResNeXt-50, overall top-1): NCM 47.3, cRT 49.6, τ-norm 49.4, LWS 49.9, balanced softmax 50.8, LADE 53.0,

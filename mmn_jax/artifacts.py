@@ -140,9 +140,13 @@ def kept(directory: Path) -> tuple[Arrays, Record] | None:
     return None
 
 
+def _plain(value):
+    return getattr(value, "__qualname__", None) or float(value)
+
+
 def digest(*parts: Any) -> str:
     """A short hash of JSON-able parts, which names the artefact that depends on just these."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=float).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
 
 def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[Arrays, Record]:
@@ -193,7 +197,7 @@ def occupied(path: str | Path) -> Iterator[Path]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        for leftover in path.glob("seed-*/**/*.orbax-checkpoint-tmp*"):
+        for leftover in (*path.glob("seed-*/**/*.orbax-checkpoint-tmp*"), *path.glob("*.orbax-checkpoint-tmp*")):
             shutil.rmtree(leftover, ignore_errors=True)
         yield path
 

@@ -63,7 +63,11 @@ _SEED = Rule(_seed, "must be from 0 to 2^31 - 1")
 _SEEDS = Rule(lambda v: len(set(v)) == len(v) and all(map(_seed, v)), "must list different integers from 0 to 2^31 - 1")
 _TOP = Rule(_one(lambda v: 0 <= v <= 30), "must be from 0 to 30")
 _SHARE = Rule(_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5")
-_MEGABYTES = Rule(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
+_THREE = Rule(lambda v: len(v) == 3 and all(map(_count, v)), "must list three integers from 1 up")
+_DISTORT = Rule(_one(lambda v: 0 <= v <= 3), "must be from 0 to 3")
+_FUNCTION = Rule(lambda v: v is None or callable(v), "must be a function, given in the recipe")
+_SOURCE = _choice("glyphs", "npz", "synthetic", "images", "fonts")
+_NOT_NEGATIVE = Rule(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
 
 _RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 
@@ -71,8 +75,16 @@ SETTINGS = (
     Setting("seed", 0, _SEED, "of the split and every random stream"),
     Setting("seeds", (), _SEEDS, "several seeds to run and aggregate, such as 0,1,2; none: just `seed`"),
     #
-    Setting("data.source", "glyphs", _choice("glyphs", "npz", "synthetic"), "the embedded default, those at data.path, or made-up ones"),
-    Setting("data.path", "", _ANY, "an npz or Parquet file, or a folder of npy or Parquet files (docs/your_own_features.md)"),
+    Setting(
+        "data.source", "glyphs", _SOURCE, "the embedded default, features at data.path, made-up ones, images at data.path, or fonts"
+    ),
+    Setting("data.path", "", _ANY, "an npz or Parquet file, or a folder of npy or Parquet files or of images (docs/your_own_features.md)"),
+    Setting("data.tfds", "", _ANY, "with source=images: a TFDS data set prepared in data.path"),
+    Setting("data.lists.train", "", _ANY, "with source=images: a list file, its images below data.path"),
+    Setting("data.lists.val", "", _ANY, "likewise, of validation images"),
+    Setting("data.lists.test", "", _ANY, "likewise, of test images"),
+    Setting("data.test_share", float, _ANY, "with source=images: of every class, to test on where a folder has no test images"),
+    Setting("data.fonts", "", _ANY, "with source=fonts: a folder; none: those that matplotlib brings"),
     Setting("data.licence", "", _ANY, "of the features, where you know it; for the model card"),
     Setting("data.columns.features", "features", _ANY, "the column of Parquet files with lists of numbers, all of one length"),
     Setting("data.columns.label", "label", _ANY, "the column with integers from 0, or names"),
@@ -91,6 +103,26 @@ SETTINGS = (
     Setting("data.synthetic.median", 47, _at_least(1), "examples of the middle class"),
     Setting("data.synthetic.test_per_class", 40, _at_least(1), "test examples of each"),
     #
+    Setting("characters.points", "21-24F 370-52F 1E00-1EFF 2190-22FF", _ANY, "ranges of code points that source=fonts renders"),
+    Setting("characters.classes", 250, _at_least(2), "letters at most, drawn of those that all parts have"),
+    Setting("characters.base", 400, _NOT_NEGATIVE, "other characters at most, to train the backbone on"),
+    Setting("characters.per_class", (200, 20, 30), _THREE, "examples of a letter to train, to validate and to test on"),
+    Setting("characters.distort", 1.0, _DISTORT, "strength of the random distortions; 0: none, and each rendering once"),
+    Setting("characters.families.train", "", _ANY, "families of type, names with commas; none in all three: drawn"),
+    Setting("characters.families.val", "", _ANY, "likewise, to validate on"),
+    Setting("characters.families.test", "", _ANY, "likewise, to test on"),
+    Setting("characters.seed", 0, _SEED, "of everything drawn here; the same characters in every seed of a run"),
+    #
+    Setting("features.backbone", None, _FUNCTION, "images → features, of your own; none: our network, trained on the base images"),
+    Setting("features.weights", "", _ANY, "our network from another run, its folder backbone-.., instead of a new one"),
+    Setting("features.size", 0, _NOT_NEGATIVE, "pixels of the shorter side, the middle is cut out; 0: images as they are, all of one size"),
+    Setting("features.batch", 256, _at_least(1), "images at once"),
+    Setting("features.dim", 128, _at_least(1), "d of our network"),
+    Setting("features.widths", (32, 64, 128, 128), _COUNTS, "channels of its layers"),
+    Setting("features.epochs", 8.0, _POSITIVE, "over the base images"),
+    Setting("features.rate", 3e-3, _POSITIVE, "learning rate at the top of its cycle"),
+    Setting("features.seed", 0, _SEED, "of its training"),
+    #
     Setting("tuning.budget", 18, _at_least(1), "settings that every method may try"),
     #
     Setting("heads.l2", _RIDGES, _POSITIVES, "ridge ℓ for the mean loss, candidates"),
@@ -102,7 +134,7 @@ SETTINGS = (
     Setting("kshot.subsets", (32, 16, 8), _COUNTS, "S at k = 1, 2, and 4 and above; the paper: 1000,500,200"),
     Setting("kshot.l2", 1e-6, _POSITIVE, "ridge of the bank for the mean loss of the whole training set"),
     Setting("kshot.tol", 1e-4, _POSITIVE, "gradient norm of every head"),
-    Setting("kshot.memory_mb", 0, _MEGABYTES, "of the heads that a device solves at once; 0: 24 on a CPU, 4096 elsewhere"),
+    Setting("kshot.memory_mb", 0, _NOT_NEGATIVE, "of the heads that a device solves at once; 0: 24 on a CPU, 4096 elsewhere"),
     #
     Setting("meta.split", "recursive", _choice("recursive", "fixed"), "the paper's; fixed: one block on one k, its ablation"),
     Setting("meta.fixed_shots", 8, _at_least(1), "k of the fixed split, whose head classes have 2k examples"),

@@ -1,6 +1,6 @@
 """The stages as a list: artefacts in, artefact out.
 
-    split → heads → kshot → meta → eval → report
+    features → split → heads → kshot → meta → eval → report
 
 Each stage of a seed writes artefacts under the workdir, named by a hash of just what they depend
 on, so a change of λ doesn't refit the bank, and a run that was stopped goes on where it was.
@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, metrics, mmn, rivals, tuning
+from mmn_jax import features as feature_stage
 from mmn_jax.banks import banks
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
@@ -30,11 +31,13 @@ from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solv
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 
-STAGES = ("split", "heads", "kshot", "meta", "eval", "report", "all")
+STAGES = ("features", "split", "heads", "kshot", "meta", "eval", "report", "all")
 
 
 def load_features(config: ConfigDict) -> FeatureSet:
-    """The FeatureSet that config.data names."""
+    """The FeatureSet that config.data names, where it is one of features."""
+    if config.data.source in ("images", "fonts"):
+        raise BadInput(f"--config.data.source={config.data.source}: features of images are made by bin/run.py --stage=features")
     if config.data.source != "npz":
         if config.data.path:
             raise BadInput(f"--config.data.path={config.data.path}: this recipe has its own features; use --config=configs/own_features.py")
@@ -210,9 +213,14 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
 
 
 def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) -> list[SeedResult]:
-    """Every seed of the config up to the stage `last`; [] where that is before meta."""
+    """Every seed of the config up to the stage `last`; [] where that is before meta. Features of images are the same for all of them."""
     check(config)
-    features = load_features(config)
+    made = config.data.source in ("images", "fonts")
+    features = feature_stage.make(config, workdir, terminal) if made else load_features(config)
+    if last == "features":
+        if not made:
+            terminal.say(f"{features.name} has features already; --stage=features makes them of images")
+        return []
     class_prior(config.eval.prior, np.bincount(features.train.y))  # a bad one is refused before hours of work, not after
     fingerprint = feature_files.fingerprint(features)
     seeds = tuple(config.seeds) or (config.seed,)

@@ -335,7 +335,7 @@ def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
     fill(tmp_path / "photographs", {"ant": 5, "bee": 5})
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(page.read_text().split("```python\n")[1].split("```")[0], names)
+    exec(page.read_text().split("```python\n")[-1].split("```")[0], names)
     assert names["first"].shape == (4, 5, 3)
 
 

@@ -1,8 +1,9 @@
 """Sources of images: a folder of class folders, list files, a prepared TFDS data set → ImageSet, read one image at a time.
 
-Nothing is decoded before it is asked for. Turning images into features is not here; see docs/your_own_features.md.
+Nothing is decoded before it is asked for. Features are made of them by mmn_jax/features.py.
 """
 
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -22,10 +23,11 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 class Images(NamedTuple):
     """load: index → uint8 [H, W, 3], or BadInput naming an image that is missing or broken; worker processes may have it.
-    y: [n] int32 labels in 0..C-1."""
+    y: [n] int32 labels in 0..C-1. version: tells these images from others without decoding them."""
 
     load: Callable[[int], np.ndarray]
     y: np.ndarray
+    version: str = ""
 
 
 class ImageSet(NamedTuple):
@@ -76,8 +78,21 @@ def _load_file(paths: tuple[str, ...], index: int) -> np.ndarray:
     return decode(paths[index], paths[index])
 
 
+def _stamp(paths):
+    """SHA-256 of the files' names within their folders, sizes and times: reading them all would take as long as the features."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise BadInput(f"{path}: no such file") from error
+        digest.update(repr((Path(path).parts[-2:], status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
 def _files(paths, labels):
-    return Images(partial(_load_file, tuple(map(str, paths))), np.asarray(labels, np.int32))
+    paths = tuple(map(str, paths))
+    return Images(partial(_load_file, paths), np.asarray(labels, np.int32), _stamp(paths))
 
 
 def _image_set(name, parts, class_names, where):
@@ -228,13 +243,13 @@ def list_files(
     for part, (_, y) in rows.items():
         if y.max() >= len(names):
             raise BadInput(f"{lists[part]}, line {int(y.argmax()) + 1}: label {y.max()}, but there are {len(names)} classes")
-    parts = {"val": None} | {part: _files([root / path for path in paths], y) for part, (paths, y) in rows.items()}
-    images = _image_set(Path(train_list).stem, parts, names, train_list)
-    for part, (paths, _) in rows.items():
+    for part, (paths, y) in rows.items():
+        check_labels({"train": rows["train"][1], part: y}, names, train_list)
         missing = next((path for path in paths if not os.path.isfile(root / path)), None)
         if missing is not None:
             raise BadInput(f"{root / missing}: no such file, but {lists[part]} lists it")
-    return images
+    parts = {"val": None} | {part: _files([root / path for path in paths], y) for part, (paths, y) in rows.items()}
+    return _image_set(Path(train_list).stem, parts, names, train_list)
 
 
 def _load_record(source: Any, key: str, where: str, index: int) -> np.ndarray:
@@ -284,7 +299,7 @@ def _tfds_part(builder, split, keys, where):
         raise BadInput(f"{where}, split {split} ({_first_line(error)})") from error
     if len(y) and y.min() < 0:
         raise BadInput(f"{where}, split {split}: image {int(y.argmin())} has no label")
-    return Images(partial(_load_record, source, keys[0], f"{where}, split {split}"), y)
+    return Images(partial(_load_record, source, keys[0], f"{where}, split {split}"), y, f"{builder.info.full_name} {split} {len(y)}")
 
 
 def tfds_source(name: str, data_dir: str | Path, splits: dict[str, str] | None = None) -> ImageSet:

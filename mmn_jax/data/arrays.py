@@ -1,0 +1,77 @@
+"""Images that lie in memory as one array: an ImageSet from them, and from an npz file. Beside it, images of other classes to train a
+backbone on."""
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mmn_jax.data.features import MAX_CLASSES, check_labels, read_npz
+from mmn_jax.data.images import Images, ImageSet
+from mmn_jax.types import BadInput, Examples
+
+
+class Pictures(NamedTuple):
+    """images: the set whose features are wanted. base: uint8 images [n, H, W] or [n, H, W, 3] of classes that are not in it, and their
+    labels [n], to train a backbone on; None where there are none."""
+
+    images: ImageSet
+    base: Examples | None
+
+
+def coloured(x: np.ndarray) -> np.ndarray:
+    """[.., H, W, 3] of images that may be grey, [.., H, W] or [.., H, W, 1]; x has an axis of images before them."""
+    x = x[..., None] if x.ndim == 3 else x
+    return np.broadcast_to(x, (*x.shape[:-1], 3))
+
+
+def _load(x, index):
+    return coloured(x[index : index + 1])[0]
+
+
+def in_memory(x: np.ndarray, y: np.ndarray) -> Images:
+    """Images of uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3] with labels [n]."""
+    return Images(partial(_load, x), y.astype(np.int32))
+
+
+def _part(arrays, name, where):
+    """Examples of NAME_x and NAME_y, or None where the file has neither."""
+    keys = (f"{name}_x", f"{name}_y")
+    if not any(key in arrays for key in keys):
+        return None
+    for key in keys:
+        if key not in arrays:
+            raise BadInput(f"{where}: array {key} is missing; it has {', '.join(arrays)}")
+    x, y = (arrays[key] for key in keys)
+    if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or x.size == 0:
+        raise BadInput(f"{where}: {keys[0]} must be images, uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3]; it is {x.dtype} {list(x.shape)}")
+    if y.ndim != 1 or len(y) != len(x) or not np.issubdtype(y.dtype, np.integer):
+        raise BadInput(f"{where}: {keys[1]} must be {len(x)} integers, it is {y.dtype} {list(y.shape)}")
+    if y.min() < 0 or y.max() >= MAX_CLASSES:
+        row = int(y.argmin() if y.min() < 0 else y.argmax())
+        raise BadInput(f"{where}: {keys[1]} has label {y[row]} in row {row}; labels are 0 to C - 1, C at most {MAX_CLASSES}")
+    return Examples(x, y.astype(np.int32))
+
+
+def from_parts(name: str, parts: dict[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> ImageSet:
+    """An ImageSet of images in memory whose labels fit together; parts: train, val and test."""
+    check_labels({part: examples.y for part, examples in parts.items() if examples is not None}, class_names, where)
+    return ImageSet(name, *(part and in_memory(*part) for part in (parts["train"], parts["val"], parts["test"])), class_names)
+
+
+def image_file(path: str | Path) -> Pictures:
+    """Images of an npz file with train_x, train_y, test_x, test_y, optionally val_x, val_y and class_names; base_x and base_y, where
+    it has them, are images of other classes to train a backbone on. x are uint8 [n, H, W] or [n, H, W, 3].
+
+    Raises:
+      BadInput: naming the file, the array and what is wrong with it.
+    """
+    arrays = read_npz(path)
+    parts = {name: _part(arrays, name, path) for name in ("train", "val", "test", "base")}
+    for name in ("train", "test"):
+        if parts[name] is None:
+            raise BadInput(f"{path}: array {name}_x is missing; it has {', '.join(arrays) or 'no arrays'}")
+    base = parts.pop("base")
+    names = arrays["class_names"].tolist() if "class_names" in arrays else range(int(parts["train"].y.max()) + 1)
+    return Pictures(from_parts(Path(path).stem, parts, tuple(map(str, names)), path), base)
