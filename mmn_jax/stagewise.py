@@ -63,7 +63,7 @@ class Lessons(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step carries: variables, optimiser state, and the loss that its episode had before it."""
+    """What a step carries: variables, optimiser state, and the summed loss of the episodes since it was last set to 0."""
 
     variables: Variables
     optimiser: optax.OptState
@@ -240,7 +240,7 @@ def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, 
     params = state.variables["params"]
     (loss, variables), gradient = jax.value_and_grad(objective, has_aux=True)(params, rest, hyper, key, context, data)
     update, optimiser = _optimiser(hyper).update(gradient, state.optimiser, params)
-    return State({**variables, "params": optax.apply_updates(params, update)}, optimiser, loss)
+    return State({**variables, "params": optax.apply_updates(params, update)}, optimiser, state.loss + loss)
 
 
 def held_out_score(regressor: Regressor, variables: Variables, context: Context, lessons: Lessons) -> jax.Array:
@@ -311,27 +311,23 @@ def train_stage(
     variables kept; over when none of the last `patience` looks was better. data(i) is what the steps before look i + 1 learn from."""
     current, context = data(0), programs.place(context)
 
-    def look(step, variables):
-        rows, task = np.asarray(programs.score(variables, context, current))
+    def look(step, state, episodes):
+        rows, task = np.asarray(programs.score(state.variables, context, current))
         score = float(rows + hyper.task_weight * task)
-        train = float(np.mean(jax.device_get(losses)))
-        return Look(step, train, float(rows), float(task), score if np.isfinite(score) else np.inf)
+        return Look(step, float(state.loss) / episodes, float(rows), float(task), score if np.isfinite(score) else np.inf)
 
     state = programs.place(begin_training(variables, hyper))
-    warm, losses = state, []
+    warm = state
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
         warm = programs.step(warm, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
-        losses.append(warm.loss)
     state = state._replace(variables=warm.variables)
-    best, looks = state.variables, [look(0, state.variables)]
-    best_step, losses = 0, []
+    best, best_step, looks = state.variables, 0, [look(0, warm, WARM)]
     for i in track(range(1, steps + 1)):
         state = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
-        losses.append(state.loss)
         if i % every and i < steps:
             continue
-        looks.append(look(i, state.variables))
-        losses = []
+        looks.append(look(i, state, i - looks[-1].step))
+        state = state._replace(loss=programs.place(jnp.zeros(())))
         if looks[-1].score == min(one.score for one in looks):
             best, best_step = state.variables, i
         if i - best_step >= patience * every:
