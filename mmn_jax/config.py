@@ -75,9 +75,7 @@ SETTINGS = (
     Setting("seed", 0, _SEED, "of the split and every random stream"),
     Setting("seeds", (), _SEEDS, "several seeds to run and aggregate, such as 0,1,2; none: just `seed`"),
     #
-    Setting(
-        "data.source", "glyphs", _SOURCE, "the embedded default, features at data.path, made-up ones, images at data.path, or fonts"
-    ),
+    Setting("data.source", "glyphs", _SOURCE, "the embedded default, features at data.path, made-up ones, images at data.path, or fonts"),
     Setting("data.path", "", _ANY, "an npz or Parquet file, or a folder of npy or Parquet files or of images (docs/your_own_features.md)"),
     Setting("data.tfds", "", _ANY, "with source=images: a TFDS data set prepared in data.path"),
     Setting("data.lists.train", "", _ANY, "with source=images: a list file, its images below data.path"),

@@ -41,3 +41,10 @@ def test_predictions_are_timed_and_weighed():
 def test_classes_are_added_and_held_against_a_full_fit():
     text = run("add_class.py", "--seeds=0", "--classes=60", "--added=2", "--shots=1,5", "--method=plain")
     assert "| 56 old ones | " in text and "| 2 added with 1 example | " in text and "| 2 added with 5 examples | " in text
+
+
+@pytest.mark.slow
+def test_a_bank_is_solved_saved_and_read():
+    (row,) = run("stream.py", "--shots=2", "--dim=32", "--classes=20", "--megabytes=1").splitlines()[-1:]
+    cells = [float(cell) for cell in row.strip("| ").split("|")]
+    assert cells[:4] == [2, 32, 20, 397] and all(cell > 0 for cell in cells[4:])

@@ -1,0 +1,63 @@
+"""A bank larger than memory: is it faster to read its heads back from the disk, or to solve them again?
+
+python benchmarks/stream.py [--shots=1,4,16] [--dim=2048] [--classes=397] [--megabytes=64] [--json=FILE]
+
+For every k it solves as many heads as make a piece of that size, saves the piece, and restores it as training does, checksum and all. The
+second of two rounds counts, as the first one compiles.
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags
+from bank import Case, features
+
+from mmn_jax import artifacts, kshot, mesh
+from mmn_jax.results import markdown
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("shots", ["1", "4", "16"], "k")
+flags.DEFINE_integer("dim", 2048, "d")
+flags.DEFINE_integer("classes", 397, "C")
+flags.DEFINE_integer("megabytes", 64, "Of rows in a piece.")
+flags.DEFINE_string("json", "", "File for the rows.")
+
+
+def seconds(case: Case, folder: Path) -> dict[str, float]:
+    """What solving, saving and reading one piece take."""
+    train, counts = features(case)
+    devices = mesh.all_devices()
+    heads = max(1, (FLAGS.megabytes << 20) // (4 * case.classes * (case.d + 1)))
+    plan = kshot.BankPlan(case.k, heads, 0.01, 1e-4, 1e-4, 24 << 20)
+    pool = kshot.bank_pool(train, counts, case.k, devices)
+    size = kshot.chunk_size(pool.shape, plan, devices.size)
+    jax.block_until_ready(kshot.fit_heads(jax.random.key(0), 0, pool, plan, devices))
+    marks = [time.perf_counter()]
+    parts = [kshot.fit_heads(jax.random.key(1), first, pool, plan, devices)[0] for first in range(0, heads, size)]
+    marks.append(time.perf_counter())
+    for name in ("warm", "piece"):
+        artifacts.save(folder / name, {"theta": np.concatenate(parts)}, {})
+        marks.append(time.perf_counter())
+        artifacts.restore(folder / name)
+        marks.append(time.perf_counter())
+    solve, *_, save, read = np.diff(marks)
+    return {"k": case.k, "d": case.d, "classes": case.classes, "heads": heads, "solve": solve, "save": save, "read": read}
+
+
+def main(_):
+    lines = []
+    for k in map(int, FLAGS.shots):
+        with tempfile.TemporaryDirectory() as folder:
+            lines.append(seconds(Case(k, FLAGS.dim, FLAGS.classes), Path(folder)))
+        print(lines[-1], flush=True)
+        if FLAGS.json:
+            Path(FLAGS.json).write_text(json.dumps(lines, indent=1))
+    print(markdown([list(lines[0]), *([f"{value:.3g}" for value in line.values()] for line in lines)]))
+
+
+if __name__ == "__main__":
+    app.run(main)
