@@ -238,7 +238,7 @@ def test_the_tutorial_s_features_predictions_and_deployed_file(tmp_path, monkeyp
 @pytest.mark.filterwarnings("ignore:the load_module")
 def test_the_whole_tutorial(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_sentences("sentences.csv", [40, 30, 20, 16, 12, 12, 12, 8, 4, 3, 2, 1])
+    write_sentences("sentences.csv", [40, 30, 20, 16, 12, 12, 12, 8, 8, 5, 4, 4])
     exec(SENTENCES, {})
     data = np.load("features.npz")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
