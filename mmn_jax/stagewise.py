@@ -296,9 +296,7 @@ def programs(objective: Callable, score: Callable, place: Callable) -> Programs:
     return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(score), place)
 
 
-def _copied(tree):
-    """Arrays of their own, which a step that takes their place may have."""
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+_copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own: a step takes the place of those it is given
 
 
 def train_stage(
@@ -328,9 +326,9 @@ def train_stage(
     for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
         state, loss = programs.step(state, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
         losses.append(loss)
+    looks, losses = [look(0, state.variables)], []
     state = programs.place(_copied(begin_training(state.variables, hyper)))
-    best, best_step, looks = _copied(state.variables), 0, [look(0, state.variables)]
-    losses = []
+    best, best_step = _copied(state.variables), 0
     for i in track(range(1, steps + 1)):
         state, loss = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
         losses.append(loss)
