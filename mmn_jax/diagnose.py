@@ -113,6 +113,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     def work():
         arguments = parse(argv)
+        if arguments.cuts < 2:
+            raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts)))

@@ -531,7 +531,7 @@ TOOLS = {
     "diagnose with one cut": (
         diagnose.main,
         ["--features=DIR/good.npz", "--cuts=1"],
-        "cuts: must be at least 2 for an interval, it is 1",
+        "--cuts: must be at least 2 for an interval, it is 1",
         save("good.npz"),
     ),
     "diagnose with no seed": (diagnose.main, ["--features=x", "--seed=-1"], "--seed: must be from 0 to 2^31 - 1, it is -1", nothing),

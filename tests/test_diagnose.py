@@ -33,13 +33,3 @@ def test_it_names_the_gain_its_interval_and_too_few_classes():
 def test_without_classes_to_cut_it_refuses():
     with pytest.raises(BadInput, match="at least 3 must"):
         diagnose.diagnose(Examples(*blobs(0, [9, 8, 7, 7], 3)))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [(["--features=none.npz"], "none.npz"), (["--features=none.npz", "--cuts=1"], "--cuts"), (["--features=x", "--seed=-1"], "--seed")],
-)
-def test_bad_input_gives_one_line_and_exit_code_2(capsys, arguments, named):
-    assert diagnose.main(arguments) == 2
-    error = capsys.readouterr().err
-    assert named in error and len(error.strip().splitlines()) == 1
