@@ -74,7 +74,7 @@ def settings(*pairs):
 COMMAND = {
     "unknown stage": (
         ["--stage=fly"],
-        "--config: flag --stage=fly: value should be one of <split|heads|kshot|meta|eval|report|all>",
+        "--config: flag --stage=fly: value should be one of <features|split|heads|kshot|meta|eval|report|all>",
         nothing,
     ),
     "unknown flag": (["--nope=1"], "--config: Unknown command line flag 'nope'...", nothing),
@@ -113,7 +113,7 @@ COMMAND = {
     "split": (settings("meta.split=random"), "--config.meta.split: must be recursive or fixed, it is random", nothing),
     "precision": (settings("meta.precision=int8"), "--config.meta.precision: must be float32 or bfloat16, it is int8", nothing),
     "validation": (settings("data.validation=test"), "--config.data.validation: must be set or train, it is test", nothing),
-    "source": (settings("data.source=web"), "--config.data.source: must be glyphs, npz or synthetic, it is web", nothing),
+    "source": (settings("data.source=web"), "--config.data.source: must be glyphs, npz, synthetic, images or fonts, it is web", nothing),
     "profile": (settings("data.longtail.profile=log"), "--config.data.longtail.profile: must be exp, pareto or step, it is log", nothing),
     "profile alone": (
         [*OWN, *settings("data.longtail.profile=step")],

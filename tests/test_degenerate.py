@@ -86,7 +86,7 @@ def test_a_run_ends_in_a_table_and_a_classifier(tmp_path, monkeypatch, counts, t
         seeds = pipeline.run_seeds(settings, tmp_path, pipeline.Terminal(said.append, lambda items, name: items), "meta")
     table = results.collect(seeds, settings)
     results.write(tmp_path, table, seeds)
-    report.write(tmp_path)
+    report.write(tmp_path, seeds)
     tested = np.array(test) > 0
     for name, method in json.loads((tmp_path / "results.json").read_text())["methods"].items():
         assert 0 <= method["accuracy"] <= 100

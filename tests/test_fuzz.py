@@ -138,7 +138,7 @@ VALUES = st.one_of(
 @given(st.data())
 def test_settings_are_checked_or_refused(data):
     settings_ = config.default()
-    keys = list(config._RULES)
+    keys = [setting.key for setting in config.SETTINGS]
     for key in data.draw(st.lists(st.sampled_from(keys), min_size=1, max_size=3)):
         *path, last = key.split(".")
         inside = settings_
