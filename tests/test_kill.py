@@ -24,8 +24,9 @@ def start(feature_file, workdir, devices):
 
 
 def results_of(workdir):
-    """results.json but for its clocks, and the arrays of classifier.npz."""
+    """results.json but for its clocks and the hash of its settings, and the arrays of classifier.npz."""
     table = json.loads((workdir / "results.json").read_text())
+    del table["config_hash"]
     for method in table["methods"].values():
         del method["seconds"]
     return json.dumps(table), {name: array.tobytes() for name, array in np.load(workdir / "classifier.npz").items()}

@@ -1,10 +1,10 @@
 """Numbers that repeat: the same command gives the same figures whatever it is run with.
 
-Bits are the same whatever is in the cache of compiled programs, and whatever kshot.memory_mb lets a device solve at once moves
-a bank's rows only within its solver's tolerance, so figures by less than 0.1. So does the number of threads: products of
-matrices are summed in another order.
+Bits are the same whatever is in the cache of compiled programs. Whatever kshot.memory_mb lets a device solve at once, and the number of
+threads, may move rows within the solver's tolerance, as products of matrices are summed in another order: figures by less than 0.1.
 """
 
+import json
 import os
 import subprocess
 
@@ -37,8 +37,6 @@ def test_a_cold_cache_gives_the_same_bits(usual, feature_file, tmp_path):
 
 
 def accuracies(found):
-    import json
-
     return {name: method["accuracy"] for name, method in json.loads(found[0])["methods"].items()}
 
 
