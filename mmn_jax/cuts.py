@@ -12,6 +12,7 @@ CUT_SHARE = 1 / 3  # of the classes that play rarer in a cut
 KEPT_SHARE = 0.8  # of the examples of the others
 LEAST = 4  # examples that a class needs to play rarer
 HELD = 10  # examples of a class that judge, at most
+LOGITS = 2**22  # of all that judge, at most: with thousands of classes, fewer examples of each are enough
 
 
 class Cut(NamedTuple):
@@ -33,11 +34,18 @@ def _cut_shots(rng, counts):
     return np.where(rarer, draw_shots(rng, counts, counts), kept)
 
 
+def _judges(key, y, most):
+    """Positions of at most HELD random examples of every class and `most` in all, a class's second after every class's first."""
+    ranks = random_ranks(key, y)
+    turns = np.lexsort((jax.random.uniform(jax.random.fold_in(key, 1), y.shape), ranks))
+    return np.sort(turns[ranks[turns] < HELD][:most])
+
+
 def make_cut(key: jax.Array, train: Examples) -> Cut:
     """A cut of a training set in which every class keeps an example; classes with a single one have none that judge."""
     counts = np.bincount(train.y)
     draw, keep, judge = jax.random.split(key, 3)
     used = random_ranks(keep, train.y) < _cut_shots(np.random.default_rng(int(jax.random.bits(draw))), counts)[train.y]
     rest = Examples(train.x[~used], train.y[~used])
-    judges = random_ranks(judge, rest.y) < HELD
+    judges = _judges(judge, rest.y, max(1, LOGITS // len(counts)))
     return Cut(Examples(train.x[used], train.y[used]), Examples(rest.x[judges], rest.y[judges]))

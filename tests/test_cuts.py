@@ -34,3 +34,13 @@ def test_shots_are_those_of_other_classes_and_at_most_half_of_ones_own():
     own = np.array([4, 9, 50, 200])
     drawn = draw_shots(np.random.default_rng(0), np.array([1, 3, 30, 200]), np.tile(own, 50)).reshape(50, 4)
     assert (drawn <= own // 2).all() and set(drawn[:, 3]) == {1, 3, 30, 100}
+
+
+def test_with_many_classes_fewer_examples_of_each_judge(monkeypatch):
+    train = Examples(np.zeros((200, 1), np.float32), np.repeat(np.arange(20, dtype=np.int32), 10))
+    every = make_cut(jax.random.key(0), train).held
+    monkeypatch.setattr("mmn_jax.cuts.LOGITS", 20 * 30)
+    some = make_cut(jax.random.key(0), train).held
+    assert len(some.y) == 30 < len(every.y)
+    counts, before = np.bincount(some.y, minlength=20), np.bincount(every.y, minlength=20)
+    assert (counts <= before).all() and (counts >= np.minimum(before, 1)).all() and counts.max() <= 2
