@@ -24,12 +24,12 @@ import jax
 import numpy as np
 from absl import app, flags
 from machine import peak
+from made_up import Case, features
 from scipy.special import softmax
 
 from mmn_jax import kshot, mesh
 from mmn_jax.heads import head_flops
 from mmn_jax.results import markdown
-from mmn_jax.tuning import normalisation
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
@@ -43,23 +43,6 @@ flags.DEFINE_float("tol", 1e-4, "Gradient norm of the mean loss.")
 flags.DEFINE_float("seconds", 10.0, "That a bank is timed for, at least.")
 flags.DEFINE_integer("memory_mb", 24, "Of the heads solved at once.")
 flags.DEFINE_list("rivals", ["sklearn"], "What to time beside it: sklearn, torch (where it is installed).")
-
-class Case(NamedTuple):
-    """One line of the table."""
-
-    k: int
-    d: int
-    classes: int
-
-
-def features(case: Case) -> tuple[Examples, np.ndarray]:
-    """Normalised examples, 2k of every class, and their counts."""
-    rng = np.random.default_rng(0)
-    spectrum = np.arange(1, case.d + 1) ** -0.5
-    means = rng.normal(size=(case.classes, case.d)) * spectrum
-    y = np.repeat(np.arange(case.classes, dtype=np.int32), 2 * case.k)
-    x = means[y] + 1.5 * rng.normal(size=(len(y), case.d)) * spectrum
-    return Examples(normalisation(x)(x), y), np.bincount(y)
 
 
 class Timed(NamedTuple):

@@ -86,13 +86,15 @@ def chain(run: Run, part: Fold, made: Banks, mesh: Mesh) -> Trained:
         )
         return jax.device_get(variables), {"best_step": report.best_step, "looks": [look._asdict() for look in report.looks]}
 
-    trained, names, seconds = [None] * len(candidates), [], made.seconds
-    stages = [{} for _ in candidates]
+    nothing: list[Variables | None] = [None] * len(candidates)
+    trained: list[Variables] = []
+    stages: list[dict[int, artifacts.Record]] = [{} for _ in candidates]
+    names, seconds = [], made.seconds
     for i in reversed(range(len(ladder))):
         seen = int((~held[all_banks[i].classes]).sum())
         run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(all_banks[i].classes) - seen} held out")
         paths = [run.path(f"chain-{i}", made.names, used, hyper) for hyper in candidates]
-        work = zip(paths, candidates, trained, strict=True)
+        work = zip(paths, candidates, trained or nothing, strict=True)
         saved = [artifacts.cached(path, partial(train_one, i, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
         seconds += sum(record["seconds"] for _, record in saved)
@@ -194,8 +196,12 @@ def _learned(moved, number):
 
 def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Learned | None]:
     """MetaModelNet, its setting chosen as every other method's; the tuned plain head and None where no class can teach it."""
-    parts = [move(run, fold, lambda fold=fold: tasks(fold.name)[1]) for fold in data.folds]
-    whole = parts[0] if data.whole.val is not None else move(run, data.whole, lambda: tasks(data.whole.name)[1])
+
+    def solved(fold):
+        return lambda: tasks(fold.name)[1]
+
+    parts = [move(run, fold, solved(fold)) for fold in data.folds]
+    whole = parts[0] if data.whole.val is not None else move(run, data.whole, solved(data.whole))
     every = parts if whole is parts[0] else [*parts, whole]
     if not all(part.record["ladder"] for part in every):
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")

@@ -185,7 +185,12 @@ def compile_step(network: Network, recipe: Recipe) -> Callable[..., tuple[State,
 def accuracy(variables: Variables, x: np.ndarray, y: np.ndarray, batch: int = 256) -> float:
     """Share of the images [n, H, W, 3] that the network gives their class; NaN where there are none."""
     network = network_of(variables)
-    top = jax.jit(lambda variables, images: network.apply(variables, images, False)[1].argmax(1))
+
+    @jax.jit
+    def top(variables, images):
+        _, logits = network.apply(variables, images, False)
+        return logits.argmax(1)
+
     right = 0
     for first in range(0, len(x), batch):
         part = x[first : first + batch]
