@@ -48,3 +48,11 @@ def test_a_bank_is_solved_saved_and_read():
     (row,) = run("stream.py", "--shots=2", "--dim=32", "--classes=20", "--megabytes=1").splitlines()[-1:]
     cells = [float(cell) for cell in row.strip("| ").split("|")]
     assert cells[:4] == [2, 32, 20, 397] and all(cell > 0 for cell in cells[4:])
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_bank_is_measured_as_each_of_its_sizes_grows():
+    lines = run("scaling.py", "--subsets=4,8", "--classes=20", "--dims=16", "--shots=1").splitlines()[2:]
+    cells = [[float(cell) for cell in line.strip("| ").split("|")] for line in lines]
+    assert [row[:4] for row in cells] == [[4, 4, 100, 128], [8, 4, 100, 128], [128, 4, 20, 128], [128, 4, 100, 16], [128, 1, 100, 128]]
+    assert all(row[4] > 0 and row[5] > 0 for row in cells)

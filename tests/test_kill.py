@@ -1,26 +1,58 @@
 """Killed at random moments and started again until it is done, a run ends in the bits of one that nobody touched.
 
 KILLS=30 python -m pytest -m slow tests/test_kill.py -rP        prints where each kill came
+
+Of two processes one is killed, and what starts them, a scheduler, then stops the other.
 """
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from test_cli import ROOT, command, environment, own
 
-KILLS = int(os.environ.get("KILLS", "6"))  # in all, on one and on eight devices
-EACH = 3  # in one run
+KILLS = int(os.environ.get("KILLS", "6"))  # in all, on one device, on eight, and of one of two processes
+EACH = 2  # in one run
 QUICK = ["--stage=eval", "--config.tuning.budget=4", "--config.heads.l2=1e-2,1e-3", "--config.meta.steps=10", "--config.eval.draws=100"]
 
 
-def start(feature_file, workdir, devices):
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    full = command(*own(feature_file, workdir, *QUICK))
-    return subprocess.Popen(full, cwd=ROOT, env=environment() | flags, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+class Setup(NamedTuple):
+    """What a run is started as."""
+
+    devices: int
+    processes: int
+
+
+SETUPS = {"1 device": Setup(1, 1), "8 devices": Setup(8, 1), "2 processes": Setup(1, 2)}
+
+
+def start(feature_file, workdir, setup):
+    """The processes of a run, the first of which prints."""
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={setup.devices}"}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        together = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={setup.processes}"]
+    several = [[*together, f"--process={i}"] for i in range(setup.processes)] if setup.processes > 1 else [[]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [
+        subprocess.Popen(command(*own(feature_file, workdir, *QUICK, *own_flags)), cwd=ROOT, env=environment() | flags, **pipes)
+        for own_flags in several
+    ]
+
+
+def finish(processes):
+    """Waits until a run is done; the lines that it printed, each with its seconds since the start, and what it said of errors."""
+    began = time.monotonic()
+    lines = [(time.monotonic() - began, line.strip()) for line in processes[0].stdout]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), errors
+    return lines, "".join(errors)
 
 
 def results_of(workdir):
@@ -32,45 +64,43 @@ def results_of(workdir):
     return json.dumps(table), {name: array.tobytes() for name, array in np.load(workdir / "classifier.npz").items()}
 
 
-def lines_of(process):
-    """(seconds since the start, line) as the run prints."""
-    began = time.monotonic()
-    return ((time.monotonic() - began, line.strip()) for line in process.stdout)
-
-
-@pytest.fixture(scope="module", params=[1, 8], ids=["1 device", "8 devices"])
+@pytest.fixture(scope="module", params=SETUPS)
 def whole(request, feature_file, tmp_path_factory):
-    """Devices, and the results and lines of a run that nobody stopped, once its programs are compiled."""
+    """A setup, and the results and lines of a run that nobody stopped, once its programs are compiled."""
     for name in ("first", "second"):
         workdir = tmp_path_factory.mktemp(name)
-        with start(feature_file, workdir, request.param) as process:
-            lines = list(lines_of(process))
-            assert process.wait() == 0, process.stderr.read()
-    return request.param, results_of(workdir), lines
+        lines, _ = finish(start(feature_file, workdir, SETUPS[request.param]))
+    return SETUPS[request.param], results_of(workdir), lines
 
 
-def kill_at(process, lines, moment):
-    """Kills a run as long after its line as `moment` is in a run of these lines, so that the machine's load is nothing; whether it
-    was alive, and the line."""
+def kill_at(processes, victim, lines, moment):
+    """Kills one process as long after its run's line as `moment` is in a run of these lines, so that the machine's load is nothing, and
+    stops the rest; whether it was alive, the line, and the seconds that the rest took to end."""
     times = [0.0, *(seconds for seconds, _ in lines)]
     number = int(np.searchsorted(times, moment, side="right")) - 1
-    with process:
-        for _ in range(number):
-            process.stdout.readline()
-        time.sleep(moment - times[number])
-        process.kill()
-        return process.wait() != 0, lines[number - 1][1] if number else "nothing yet"
+    for _ in range(number):
+        processes[0].stdout.readline()
+    time.sleep(moment - times[number])
+    processes[victim].kill()
+    alive, began = processes[victim].wait() != 0, time.monotonic()
+    for process in processes:
+        process.send_signal(signal.SIGTERM)  # nothing where it has ended
+        process.communicate()
+    return alive, lines[number - 1][1] if number else "nothing yet", time.monotonic() - began
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", range(-(-KILLS // (2 * EACH))))
+@pytest.mark.parametrize("run", range(-(-KILLS // (len(SETUPS) * EACH))))
 def test_killed_at_random_moments_it_ends_in_the_same_bits(whole, feature_file, tmp_path, run):
-    devices, expected, lines = whole
+    setup, expected, lines = whole
     end = next(seconds for seconds, line in lines if line.endswith("went into compiling"))
-    for moment in np.random.default_rng([run, devices]).uniform(0, end, EACH):
-        alive, line = kill_at(start(feature_file, tmp_path, devices), lines, moment)
-        print(f"{devices} device(s), run {run}: {'killed' if alive else 'done before'} {moment:.1f} s of {end:.1f} s in, after: {line}")
-    last = start(feature_file, tmp_path, devices)
-    _, error = last.communicate()
-    assert last.returncode == 0 and "damaged" not in error
+    rng = np.random.default_rng([run, *setup])
+    for moment in rng.uniform(0, end, EACH):
+        victim = int(rng.integers(setup.processes))
+        alive, line, rest = kill_at(start(feature_file, tmp_path, setup), victim, lines, moment)
+        how = f"process {victim} killed, the rest ended in {rest:.1f} s" if alive else "done before"
+        print(f"{setup}, run {run}: {moment:.1f} s of {end:.1f} s in, after: {line}: {how}")
+        assert rest < 15
+    _, error = finish(start(feature_file, tmp_path, setup))
+    assert "damaged" not in error
     assert results_of(tmp_path) == expected
