@@ -124,8 +124,8 @@ def gather(images: Images, rows: np.ndarray, size: int, batch: int, part: str) -
     shape = resized(images.load(int(rows[0])), size).shape
     every = np.empty((n, *shape), np.uint8)
     filled = np.resize(rows, -(-n // batch) * batch)
-    for i, images in enumerate(batches(partial(_read, images.load, size, shape, part), filled, batch, threads)):
-        every[i * batch : (i + 1) * batch] = images[: n - i * batch]
+    for i, some in enumerate(batches(partial(_read, images.load, size, shape, part), filled, batch, threads)):
+        every[i * batch : (i + 1) * batch] = some[: n - i * batch]
     return every
 
 
