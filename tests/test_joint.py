@@ -141,9 +141,7 @@ def test_stopped_inside_a_training_it_ends_in_the_same_bits(tmp_path):
 def test_bad_input_says_what_is_wrong(tmp_path, monkeypatch):
     path = write_images(tmp_path / "images.npz", base=False)
     config = config_of(path, "fixed", backbone=len)
-    with pytest.raises(
-        BadInput, match="^--config.features.finetune=fixed: features.backbone is a function, which cannot be trained; leave"
-    ):
+    with pytest.raises(BadInput, match=r"^--config.features.finetune=fixed: features.backbone is a function, which cannot"):
         joint.open_studio(config, tmp_path, QUIET)
     config = config_of(path, "fixed")
     monkeypatch.setattr(joint, "host_memory", lambda: 10_000)

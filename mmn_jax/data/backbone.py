@@ -178,7 +178,7 @@ def accuracy(variables: Variables, examples: Examples, known: np.ndarray, batch:
 def begin(key: jax.Array, network: nn.Module, sides: tuple[int, int], start: Variables | None = None) -> Variables:
     """Variables before training on images of these sides: those of `start`, which may lack the head, and fresh ones for what it lacks."""
     fresh = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((2, *sides, 3), jnp.uint8), False)
-    return unflatten_dict({**flatten_dict(fresh), **flatten_dict(start or {})})
+    return jax.device_put(unflatten_dict({**flatten_dict(fresh), **flatten_dict(start or {})}))
 
 
 def without_head(variables: Variables) -> Variables:
@@ -209,7 +209,7 @@ def train(
     variables = begin(keys[0], network, x.shape[1:3], start)
     fresh = Progress(State(variables, _optimiser(recipe.rate, recipe.decay).init(variables["params"])), np.zeros(0), np.zeros(0))
     state, losses, accuracies = checkpoints.read(fresh) or fresh
-    losses, accuracies = list(losses), list(accuracies)
+    state, losses, accuracies = jax.device_put(state), list(losses), list(accuracies)
     for i in track(range(len(losses), steps), "backbone"):
         key = jax.random.fold_in(keys[2], i)
         state, loss = step(state, rates[i], key, x[rows[i]], y[rows[i]], known, offset)
