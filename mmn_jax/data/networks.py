@@ -1,8 +1,10 @@
 """The networks that are trained here: uint8 images → features, and logits of the classes that they are trained on.
 
-Plain       features = BatchNorm ∘ FC ∘ (MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv)^L                      small images of letters
-Residual    features = BatchNorm ∘ FC ∘ Mean ∘ Block^L ∘ ReLU ∘ BatchNorm ∘ Conv                    photographs
-Block(x)    ReLU(x + BatchNorm ∘ Conv ∘ ReLU ∘ BatchNorm ∘ Conv(x)),     logits = FC(features) in both
+Plain, for small images of letters, and Residual, for photographs:
+
+    features = BatchNorm ∘ FC ∘ (MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv)^L
+    features = BatchNorm ∘ FC ∘ Mean ∘ Block^L ∘ MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv,     logits = FC(features) in both
+    Block(x) = ReLU(x + BatchNorm ∘ Conv ∘ ReLU ∘ BatchNorm ∘ Conv(x))
 """
 
 from collections.abc import Callable
@@ -41,8 +43,9 @@ class Plain(nn.Module):
 
 
 class Residual(nn.Module):
-    """uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits; a block of two convolutions for each of the widths, the sides
-    halved where the width differs from the one before."""
+    """uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits; a block of two convolutions for each of the widths. The sides are
+    halved before the first one and where the width differs from the one before: XLA's gradient of a convolution with few channels
+    over many pixels is slow on a CPU, and so is that of one which skips pixels."""
 
     dim: int
     widths: tuple[int, ...]
@@ -53,9 +56,9 @@ class Residual(nn.Module):
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
         conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False)
         x = images.astype(jnp.float32) / 255.0
-        x = nn.relu(norm(name="norm_stem")(conv(self.widths[0], name="stem")(x)))
+        x = _halved(nn.relu(norm(name="norm_stem")(conv(self.widths[0], name="stem")(x))))
         for i, width in enumerate(self.widths):
-            if width != x.shape[-1]:  # halved by maxima, as above: convolutions that skip pixels are slow to differentiate on a CPU
+            if width != x.shape[-1]:
                 x = _halved(x)
             y = nn.relu(norm(name=f"norm_first_{i}")(conv(width, name=f"first_{i}")(x)))
             y = norm(name=f"norm_second_{i}", scale_init=nn.initializers.zeros)(conv(width, name=f"second_{i}")(y))
