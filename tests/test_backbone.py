@@ -128,6 +128,17 @@ def test_the_same_key_gives_the_same_network(trained):
     jax.tree.map(np.testing.assert_array_equal, again.variables, trained.variables)
 
 
+@pytest.mark.parametrize("channels", [3, 9])
+def test_a_convolution_has_the_gradients_of_xla(channels):
+    x, kernel, slope = (
+        jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(((5, 6, 7, channels), (3, 3, channels, 4), (5, 6, 7, 4)))
+    )
+    made, expected = (jax.vjp(f, x, kernel) for f in (networks.convolve, networks._own_convolution))
+    np.testing.assert_array_equal(made[0], expected[0])
+    for one, other in zip(made[1](slope), expected[1](slope), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", networks.NETWORKS.values())
 def test_a_network_is_told_by_its_variables(kind):
     made = kind(8, (4, 4, 6), 5)

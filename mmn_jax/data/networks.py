@@ -12,9 +12,36 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 Variables = dict[str, Any]
+
+
+def _own_convolution(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.custom_vjp
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[B, H, W, out] of x [B, H, W, in] and a kernel [3, 3, in, out], "SAME"; the gradient of the kernel is taken by products of
+    matrices, since XLA's own is slow on a CPU: a step of the default network takes three quarters of the time."""
+    return _own_convolution(x, kernel)
+
+
+def _backward(residuals, slope):
+    x, kernel = residuals
+    height, width = x.shape[1:3]
+    framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = [framed[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    if x.shape[3] < 8:  # too narrow for products of their own
+        windows = [jnp.concatenate(windows, -1)]
+    found = [jnp.einsum("bhwi,bhwo->io", window, slope) for window in windows]
+    return _own_convolution(slope, jnp.flip(kernel, (0, 1)).swapaxes(2, 3)), jnp.concatenate(found).reshape(kernel.shape)
+
+
+convolve.defvjp(lambda x, kernel: (_own_convolution(x, kernel), (x, kernel)), _backward)
+_Conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False, conv_general_dilated=lambda x, kernel, *_, **__: convolve(x, kernel))
 
 
 def _halved(x):
@@ -36,7 +63,7 @@ class Plain(nn.Module):
         x = images.astype(jnp.float32) / 255.0
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
         for i, width in enumerate(self.widths):
-            x = nn.Conv(width, (3, 3), use_bias=False, name=f"conv_{i}")(x)
+            x = _Conv(width, name=f"conv_{i}")(x)
             x = _halved(nn.relu(norm(name=f"norm_{i}")(x)))
         x = norm(name="norm_out")(nn.Dense(self.dim, name="embed")(x.reshape(len(x), -1)))
         return x, nn.Dense(self.classes, name="head")(x)
@@ -54,16 +81,15 @@ class Residual(nn.Module):
     @nn.compact
     def __call__(self, images, train):
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
-        conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False)
         x = images.astype(jnp.float32) / 255.0
-        x = _halved(nn.relu(norm(name="norm_stem")(conv(self.widths[0], name="stem")(x))))
+        x = _halved(nn.relu(norm(name="norm_stem")(_Conv(self.widths[0], name="stem")(x))))
         for i, width in enumerate(self.widths):
             if width != x.shape[-1]:
                 x = _halved(x)
-            y = nn.relu(norm(name=f"norm_first_{i}")(conv(width, name=f"first_{i}")(x)))
-            y = norm(name=f"norm_second_{i}", scale_init=nn.initializers.zeros)(conv(width, name=f"second_{i}")(y))
+            y = nn.relu(norm(name=f"norm_first_{i}")(_Conv(width, name=f"first_{i}")(x)))
+            y = norm(name=f"norm_second_{i}", scale_init=nn.initializers.zeros)(_Conv(width, name=f"second_{i}")(y))
             if width != x.shape[-1]:
-                x = norm(name=f"norm_skip_{i}")(conv(width, kernel_size=(1, 1), name=f"skip_{i}")(x))
+                x = norm(name=f"norm_skip_{i}")(nn.Dense(width, use_bias=False, name=f"skip_{i}")(x))
             x = nn.relu(x + y)
         x = norm(name="norm_out")(nn.Dense(self.dim, name="embed")(x.mean((1, 2))))
         return x, nn.Dense(self.classes, name="head")(x)
