@@ -14,4 +14,6 @@ def get_config():
     config.features.augment = "photo"
     config.features.widths = (32, 64, 128)
     config.features.finetune = "fixed"
+    config.finetune.epochs = 8.0
+    config.finetune.rate = 3e-3
     return config
