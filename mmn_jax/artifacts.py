@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -138,6 +138,38 @@ def kept(directory: Path) -> tuple[Arrays, Record] | None:
         shutil.rmtree(directory, ignore_errors=True)
     agreed(True)  # the others wait until it is gone
     return None
+
+
+class Checkpoints(NamedTuple):
+    """Where work is kept on its way. read(like) → the tree of arrays of the last write, in the structure of `like`, or None.
+    write(step, tree): takes the place of what was written before."""
+
+    read: Callable[[Any], Any]
+    write: Callable[[int, Any], None]
+
+
+NO_CHECKPOINTS = Checkpoints(lambda like: None, lambda step, tree: None)
+
+
+def checkpoints(folder: Path) -> Checkpoints:
+    """Checkpoints in this folder, which its owner removes when the work is done; a damaged one is as none."""
+
+    def read(like):
+        for path in sorted(folder.glob("step-*[0-9]"), reverse=True):
+            found = kept(path)
+            if found is not None:
+                return jax.tree.unflatten(jax.tree.structure(like), [found[0][name] for name in sorted(found[0])])
+        return None
+
+    def write(step, tree):
+        path = folder / f"step-{step:09d}"
+        save(path, {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}, {})
+        if first_process():
+            for old in set(folder.iterdir()) - {path}:  # what an interrupted save left, too
+                shutil.rmtree(old, ignore_errors=True)
+        agreed(True)  # the others wait until they are gone
+
+    return Checkpoints(read, write)
 
 
 def _plain(value):

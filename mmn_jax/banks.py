@@ -191,14 +191,14 @@ class Banks(NamedTuple):
     seconds: float
 
 
-def banks(run: Run, part: Fold, mesh: Mesh) -> Banks:
-    """The bank of every k of the ladder, those that are missing made.
+def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
+    """The bank of every k of the ladder from `least` on, those that are missing made.
 
     Raises:
       BadInput: they fit neither into memory nor onto the disk.
     """
     say, counts = run.terminal.say, np.bincount(part.train.y)
-    all_stored = [_stored(run, part, shots, mesh) for shots in shots_used(run.config, counts)]
+    all_stored = [_stored(run, part, shots, mesh) for shots in shots_used(run.config, counts) if shots >= least]
     for stored in all_stored:
         _discard_damaged(stored.path)
     expected = forecast(all_stored, mesh)

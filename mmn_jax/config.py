@@ -67,6 +67,8 @@ _THREE = Rule(lambda v: len(v) == 3 and all(map(_count, v)), "must list three in
 _DISTORT = Rule(_one(lambda v: 0 <= v <= 3), "must be from 0 to 3")
 _FUNCTION = Rule(lambda v: v is None or callable(v), "must be a function, given in the recipe")
 _SOURCE = _choice("glyphs", "npz", "synthetic", "images", "fonts")
+_NETWORK = _choice("plain", "residual")
+_FINETUNE = _choice("none", "fixed", "recursive")
 _NOT_NEGATIVE = Rule(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
 
 _RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
@@ -120,6 +122,13 @@ SETTINGS = (
     Setting("features.epochs", 8.0, _POSITIVE, "over the base images"),
     Setting("features.rate", 3e-3, _POSITIVE, "learning rate at the top of its cycle"),
     Setting("features.seed", 0, _SEED, "of its training"),
+    Setting("features.network", "plain", _NETWORK, "convolutions in a row, or a block of two with a skip for each of the widths"),
+    Setting("features.augment", "letters", _choice("letters", "photo"), "how images of training are changed; photo: cropped and mirrored"),
+    Setting("features.finetune", "none", _FINETUNE, "our network learns from the long-tailed images: once, or at every stage"),
+    #
+    Setting("finetune.epochs", 4.0, _POSITIVE, "over the long-tailed images, in every stage"),
+    Setting("finetune.rate", 1e-3, _POSITIVE, "learning rate at the top of its cycle"),
+    Setting("finetune.adjust", 0.0, _NOT_NEGATIVE, "τ of the logit-adjusted loss; 0: cross-entropy"),
     #
     Setting("tuning.budget", 18, _at_least(1), "settings that every method may try"),
     #

@@ -8,28 +8,24 @@ images that it was trained on and by its recipe.
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts
-from mmn_jax.data import backbone, characters, extract, images, render
+from mmn_jax import artifacts, backbones
+from mmn_jax.backbones import SCHEMA
+from mmn_jax.data import augment, characters, extract, images, render
 from mmn_jax.data import features as feature_files
 from mmn_jax.data.arrays import Pictures, image_file
-from mmn_jax.keys import stream
 from mmn_jax.mesh import agreed
 from mmn_jax.run import Terminal
-from mmn_jax.types import BadInput, Examples, FeatureSet
+from mmn_jax.types import BadInput, FeatureSet
 
-SCHEMA = 1  # part of every hash here
 PARTS = ("train", "val", "test")
 
 
@@ -51,7 +47,7 @@ def _fonts(config, terminal):
     families = {part: tuple(name.strip() for name in settings.families[part].split(",") if name.strip()) for part in PARTS}
     if not config.data.fonts and not any(families.values()):
         families = characters.SHIPPED
-    strength = backbone.Strength(*(settings.distort * most for most in backbone.Strength()))
+    strength = augment.Strength(*(settings.distort * most for most in augment.Strength()))
     choice = characters.Choice(
         settings.points, settings.classes, settings.base, tuple(settings.per_class), strength, families, settings.seed
     )
@@ -101,67 +97,24 @@ class Extractor(NamedTuple):
     make: Callable[[Pictures], tuple[extract.Backbone, dict[str, Any]]]
 
 
-def _recipe(settings):
-    return backbone.Recipe(settings.dim, tuple(settings.widths), float(settings.epochs), rate=settings.rate)
-
-
-def _fingerprint(base: Examples) -> str:
-    return hashlib.sha256(repr(base.x.shape).encode() + base.x.tobytes() + base.y.tobytes()).hexdigest()
-
-
-def _train(base, recipe, seed, terminal):
-    x = base.x[..., None] if base.x.ndim == 3 else base.x
-    trained = backbone.pretrain(stream(seed, "backbone"), x, base.y, recipe, terminal.track)
-    record = {"recipe": recipe._asdict(), "classes": int(base.y.max()) + 1, "images": len(base.y), "sides": list(base.x.shape[1:3])}
-    record["held_out_accuracy"] = None if math.isnan(trained.accuracy) else round(trained.accuracy, 4)
-    return {"variables": trained.variables, "losses": trained.losses}, record
-
-
-def _use(arrays, record, where):
-    """Our network with these weights, and its card."""
-    apply = partial(jax.jit(backbone.features), jax.device_put(arrays["variables"]))
-
-    def compute(batch):
-        if list(batch.shape[1:3]) != record["sides"]:
-            sides = [" by ".join(map(str, side)) for side in (batch.shape[1:3], record["sides"])]
-            raise BadInput(f"{where}: images of {sides[0]} pixels, the backbone is for {sides[1]}; see --config.features.size")
-        return apply(batch)
-
-    return compute, {"network": "mmn_jax.data.backbone.Network", **record}
-
-
 def _own(config, workdir, terminal, where):
     """Our network, trained first where it is missing."""
-    recipe, seed = _recipe(config.features), config.features.seed
 
     def make(pictures):
         if pictures.base is None:
             raise BadInput(
                 f"{where}: has no base_x and base_y to train a backbone on; give --config.features.weights, or a recipe with "
-                "features.backbone (docs/your_own_features.md)"
+                "features.backbone, or train on the long-tailed images by --config.features.finetune=fixed (docs/your_own_features.md)"
             )
-        folder = workdir / f"backbone-{artifacts.digest(SCHEMA, _fingerprint(pictures.base), recipe, seed)}"
-        if not agreed(folder.exists()):
-            terminal.say(f"  training the backbone on {len(pictures.base.y)} images of {int(pictures.base.y.max()) + 1} other classes")
-        arrays, record = artifacts.cached(folder, lambda: _train(pictures.base, recipe, seed, terminal))
-        held = record["held_out_accuracy"]
-        right = "" if held is None else f", {100 * held:.1f}% of held-out images of its own classes are right"
-        terminal.say(f"  backbone: trained in {record['seconds']:.0f} s{right}")
-        return _use(arrays, {**record, "folder": folder.name}, where)
+        return backbones.use(backbones.of_base(pictures.base, config, workdir, terminal), where)
 
-    return Extractor(("own", recipe, seed), make)
+    return Extractor(("own", backbones.maker(config.features).identity, config.features.seed), make)
 
 
 def _kept(folder, where):
     """Our network as another run trained it."""
-    if not (folder.is_dir() and folder.name.startswith("backbone-")):
-        raise BadInput(f"--config.features.weights={folder}: not a folder backbone-.. of a run")
-    try:
-        arrays, record = artifacts.restore(folder)
-        backbone.network_of(arrays["variables"])
-    except Exception as error:  # Orbax has no error of its own for a damaged folder
-        raise BadInput(f"--config.features.weights={folder}: no backbone, or damaged") from error
-    return Extractor(("kept", folder.name), lambda pictures: _use(arrays, {**record, "folder": folder.name}, where))
+    kept = backbones.of_another_run(folder)
+    return Extractor(("kept", folder.name), lambda pictures: backbones.use(kept, where))
 
 
 def _given(function):

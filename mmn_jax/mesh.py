@@ -73,7 +73,12 @@ def gathered(tree: Any) -> Any:
 def device_memory() -> int:
     """Bytes of memory of one device; of this machine where devices are its processor."""
     stats = jax.local_devices()[0].memory_stats()
-    return stats["bytes_limit"] if stats else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats["bytes_limit"] if stats else host_memory()
+
+
+def host_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def first_process() -> bool:

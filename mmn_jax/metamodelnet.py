@@ -7,7 +7,7 @@ Each step saves its artefact; the setting is chosen on the folds as every other 
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -49,36 +49,55 @@ def _candidates(settings):
     return [stagewise.Hyper(*map(float, point)) for point in itertools.product(settings.task_weight, settings.rate, settings.decay)]
 
 
-def chain(run: Run, part: Fold, made: Banks, mesh: Mesh) -> Trained:
-    """The residual chain of every candidate, trained back to front; each saved after each stage."""
-    settings, train, counts = run.config.meta, part.train, np.bincount(part.train.y)
-    all_banks = made.every
-    ladder = tuple(bank.shots for bank in all_banks)
+class Stage(NamedTuple):
+    """What a stage of the chain learns from: a training set and the banks of its rungs, of the same features; their unit and window."""
+
+    part: Fold
+    banks: Banks
+    unit: float
+    window: int | None
+
+
+def _stage(run, part, made, first):
+    return Stage(part, made._replace(every=made.every[first:]), stagewise.row_unit(made.every), _window(run, made.every))
+
+
+def stages(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: Mesh) -> Callable[[int], Stage]:
+    """Block → its Stage: of `part` and its banks; where `others` have its k, of that training set and the banks of k and above."""
+
+    def stage(i):
+        shots = made.every[i].shots
+        if shots not in others:
+            return _stage(run, part, made, i)
+        run.terminal.say(f"  stage {i} has features of its own")
+        return _stage(run, others[shots], banks(run, others[shots], mesh, shots), 0)
+
+    return stage
+
+
+def chain(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh: Mesh) -> Trained:
+    """The residual chain of every candidate, trained back to front on what stage(i) gives; each saved after each stage."""
+    settings, last = run.config.meta, stage(0)
+    counts, width = np.bincount(last.part.train.y), last.part.train.x.shape[1] + 1
     regressor = residual_chain(ladder, settings.width, jnp.dtype(settings.precision))
     candidates = _candidates(settings)
     context = Context(None, jnp.zeros(len(counts), jnp.int32))
-    unit = stagewise.row_unit(all_banks)
     held = stagewise.held_out_classes(counts, settings.held_out)
-    window = _window(all_banks, settings.memory_mb << 20)
     programs = stagewise.compile_programs(regressor, settings.batch, mesh)
     used = {name: settings[name] for name in ("width", "precision", "held_out", "batch", "steps", "every", "patience")}
 
-    @functools.cache
-    def fresh(i):
-        return jax.jit(regressor.init, static_argnums=1)(stream(run.seed, "chain", i), RegressorSpec(train.x.shape[1] + 1, i))
+    def make_lessons(now):
+        key = stream(run.seed, "held out")
+        return stagewise.make_lessons(key, now.banks.every, now.part.train, counts, held, now.unit, mesh, now.window)
 
-    @functools.lru_cache(maxsize=1)  # candidates of a stage share them
-    def lessons(i):
-        return stagewise.make_lessons(stream(run.seed, "held out"), all_banks[i:], train, counts, held, unit, mesh, window)
-
-    def train_one(i, hyper, trained):
+    def train_one(i, fresh, lessons, hyper, trained):
         variables, report = stagewise.train_stage(
             programs,
-            stagewise.begin_stage(fresh(i), trained),
+            stagewise.begin_stage(fresh(), trained),
             hyper,
             stream(run.seed, "episodes", i),
             context,
-            lessons(i),
+            lessons(),
             steps=settings.steps,
             every=settings.every,
             patience=settings.patience,
@@ -88,24 +107,30 @@ def chain(run: Run, part: Fold, made: Banks, mesh: Mesh) -> Trained:
 
     nothing: list[Variables | None] = [None] * len(candidates)
     trained: list[Variables] = []
-    stages: list[dict[int, artifacts.Record]] = [{} for _ in candidates]
-    names, seconds = [], made.seconds
+    records: list[dict[int, artifacts.Record]] = [{} for _ in candidates]
+    names, seconds = [], last.banks.seconds
     for i in reversed(range(len(ladder))):
-        seen = int((~held[all_banks[i].classes]).sum())
-        run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(all_banks[i].classes) - seen} held out")
-        paths = [run.path(f"chain-{i}", made.names, used, hyper) for hyper in candidates]
+        now = stage(i) if i else last
+        classes = now.banks.every[0].classes
+        seen = int((~held[classes]).sum())
+        run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(classes) - seen} held out")
+        paths = [run.path(f"chain-{i}", now.banks.names, used, hyper) for hyper in candidates]
+        fresh = functools.cache(partial(jax.jit(regressor.init, static_argnums=1), stream(run.seed, "chain", i), RegressorSpec(width, i)))
+        make = partial(train_one, i, fresh, functools.cache(partial(make_lessons, now)))  # candidates of a stage share them
         work = zip(paths, candidates, trained or nothing, strict=True)
-        saved = [artifacts.cached(path, partial(train_one, i, hyper, variables)) for path, hyper, variables in work]
+        saved = [artifacts.cached(path, partial(make, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
-        seconds += sum(record["seconds"] for _, record in saved)
-        for hyper, stage, (_, record) in zip(candidates, stages, saved, strict=True):
-            stage[i] = record
-            metrics.log_stage(run.terminal.log, run.seed, part.name, hyper._asdict(), i, record["looks"])
-    return Trained(regressor, candidates, trained, names, stages, unit, context, held, seconds)
+        own = 0.0 if now.part is last.part else now.banks.seconds
+        seconds += own + sum(record["seconds"] for _, record in saved)
+        for hyper, record, (_, found) in zip(candidates, records, saved, strict=True):
+            record[i] = found
+            metrics.log_stage(run.terminal.log, run.seed, last.part.name, hyper._asdict(), i, found["looks"])
+    return Trained(regressor, candidates, trained, names, records, last.unit, context, held, seconds)
 
 
-def _window(all_banks, memory):
+def _window(run, all_banks):
     """How many heads of every bank the memory holds at once, None for all."""
+    memory = run.config.meta.memory_mb << 20
     if sum(bank.subsets * bank.target.nbytes for bank in all_banks) <= memory:
         return None
     return max(1, memory // sum(bank.target.nbytes for bank in all_banks))
@@ -156,9 +181,9 @@ def _hyper(setting):
     return stagewise.Hyper(*(setting[field] for field in stagewise.Hyper._fields))
 
 
-def move(run: Run, part: Fold, task: Callable[[], tuning.Task]) -> Moved:
+def move(run: Run, part: Fold, task: Callable[[], tuning.Task], others: Mapping[int, Fold]) -> Moved:
     """MetaModelNet on one training set: banks, chain, and the plain head of the bank's own ridge, whose rows it moves: they
-    differ from the bank's in their shots, not in their regularisation."""
+    differ from the bank's in their shots, not in their regularisation. others: as in `stages`."""
     run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
     mesh = all_devices()
     made = banks(run, part, mesh)
@@ -167,7 +192,7 @@ def move(run: Run, part: Fold, task: Callable[[], tuning.Task]) -> Moved:
     options = itertools.product(_candidates(run.config.meta), (True, False), run.config.meta.strength)
     settings = [{**hyper._asdict(), "many_shot_keep": keep, "strength": float(strength)} for hyper, keep, strength in options]
     run.terminal.say(f"seed {run.seed}: meta")
-    trained = chain(run, part, made, mesh) if ladder else None
+    trained = chain(run, ladder, stages(run, part, made, others, mesh), mesh) if ladder else None
 
     def make():
         theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, tuning.unscaled)
@@ -200,8 +225,8 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Le
     def solved(fold):
         return lambda: tasks(fold.name)[1]
 
-    parts = [move(run, fold, solved(fold)) for fold in data.folds]
-    whole = parts[0] if data.whole.val is not None else move(run, data.whole, solved(data.whole))
+    parts = [move(run, fold, solved(fold), data.stages) for fold in data.folds]
+    whole = parts[0] if data.whole.val is not None else move(run, data.whole, solved(data.whole), data.stages)
     every = parts if whole is parts[0] else [*parts, whole]
     if not all(part.record["ladder"] for part in every):
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts, metrics, mmn, rivals, tuning
+from mmn_jax import artifacts, joint, metrics, mmn, rivals, tuning
 from mmn_jax import features as feature_stage
 from mmn_jax.banks import banks
 from mmn_jax.config import check
@@ -102,15 +102,31 @@ def _choose_split(run):
     return _made_split(run, settings.longtail, val)
 
 
-def split(run: Run) -> Data:
-    """The long-tailed split of this seed, and its manifest beside the artefacts."""
+def _split_rows(run):
+    """[n] the long-tailed split of this seed and the name of its artefact; its manifest is written beside it."""
     features = run.features
     rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
     part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
     document = json.dumps(manifest.describe(features, part, run.seed, rule))
     artifacts.write_bytes(path.with_name("split.json"), document.encode())
-    return _normalised(run, longtail.take(features, part), path.name)
+    return part, path.name
+
+
+def split(run: Run, studio: joint.Studio | None = None) -> Data:
+    """The long-tailed split of this seed in the features of the run; in those of backbones fine-tuned on it, where there is a studio."""
+    part, name = _split_rows(run)
+    if studio is None:
+        return _normalised(run, longtail.take(run.features, part), name)
+    _check_validation(run, longtail.take(run.features, part))
+    learned = joint.learn(run, studio, part)
+    return _normalised(run, learned.tail, learned.name)._replace(stages=learned.stages)
+
+
+def _check_validation(run, tail):
+    if tail.val is None:
+        where = f"--config.data.manifest={run.config.data.manifest}"
+        raise BadInput(f"{where}: its split holds nothing out to validate on; add --config.data.validation=train")
 
 
 def _normalised(run, tail, name):
@@ -118,9 +134,7 @@ def _normalised(run, tail, name):
     train, val, test = (part and Examples(normalise(part.x), part.y) for part in (tail.train, tail.val, tail.test))
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":
-        if val is None:
-            where = f"--config.data.manifest={run.config.data.manifest}"
-            raise BadInput(f"{where}: its split holds nothing out to validate on; add --config.data.validation=train")
+        _check_validation(run, tail)
         whole = Fold(name, train, val)
         return Data(tail, normalise, whole, (whole,))
     folds = tuning.training_folds(name, train, run.seed, run.config.data.folds)
@@ -185,11 +199,11 @@ class SeedResult(NamedTuple):
     learned: Learned | None
 
 
-def run_seed(run: Run, last: str) -> SeedResult | None:
+def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedResult | None:
     """All stages of one seed up to `last`; a SeedResult where the paper's methods are complete, with the rivals from eval on."""
     say, upto = run.terminal.say, STAGES.index(last)
     say(f"seed {run.seed}: split")
-    data = split(run)
+    data = split(run, studio)
     counts = np.sort(data.tail.counts)[::-1]
     say(f"  {len(data.tail.train.y)} training examples of {len(counts)} classes, {counts[0]} to {counts[-1]} a class")
     say(f"  {describe_choice(data)}")
@@ -200,7 +214,8 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
     models = heads(run, data, tasks, methods_of(run.config, "paper"))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
-        banks(run, data.whole, all_devices())
+        for shots, part in {**data.stages, 1: data.whole}.items():
+            banks(run, part, all_devices(), shots)
     if upto < STAGES.index("meta"):
         return None
     models["metamodelnet"], learned = meta(run, data, tasks, models["plain"])
@@ -215,14 +230,18 @@ def run_seed(run: Run, last: str) -> SeedResult | None:
 def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) -> list[SeedResult]:
     """Every seed of the config up to the stage `last`; [] where that is before meta. Features of images are the same for all of them."""
     check(config)
-    made = config.data.source in ("images", "fonts")
-    features = feature_stage.make(config, workdir, terminal) if made else load_features(config)
-    if last == "features":
-        if not made:
-            terminal.say(f"{features.name} has features already; --stage=features makes them of images")
-        return []
+    if config.features.finetune != "none":
+        studio = joint.open_studio(config, workdir, terminal)
+        features, fingerprint = studio.labels, studio.fingerprint
+    else:
+        studio, made = None, config.data.source in ("images", "fonts")
+        features = feature_stage.make(config, workdir, terminal) if made else load_features(config)
+        if last == "features":
+            if not made:
+                terminal.say(f"{features.name} has features already; --stage=features makes them of images")
+            return []
+        fingerprint = feature_files.fingerprint(features)
     class_prior(config.eval.prior, np.bincount(features.train.y))  # a bad one is refused before hours of work, not after
-    fingerprint = feature_files.fingerprint(features)
     seeds = tuple(config.seeds) or (config.seed,)
-    results = [run_seed(Run(config, int(s), workdir, features, fingerprint, terminal), last) for s in seeds]
+    results = [run_seed(Run(config, int(s), workdir, features, fingerprint, terminal), last, studio) for s in seeds]
     return [result for result in results if result is not None]

@@ -1,6 +1,6 @@
 """What the stages of a run share: the run itself, its data, a method's model and the record of how it was chosen."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,13 +48,15 @@ class Data(NamedTuple):
     """A LongTail with normalised features, the normalisation, and how knobs are chosen on it.
 
     whole: the training set, and beside it the validation set or None. folds: what settings are
-    fitted and judged on; just `whole` where it has a validation set.
+    fitted and judged on; just `whole` where it has a validation set. stages: by k, the training set in the features that the chain's
+    stage of k has, where they are others (mmn_jax/joint.py).
     """
 
     tail: LongTail
     normalise: tuning.Normalisation
     whole: Fold
     folds: tuple[Fold, ...]
+    stages: Mapping[int, Fold] = {}
 
 
 class Model(NamedTuple):

@@ -1,11 +1,16 @@
-"""The network of our own: its distortions, its schedule, and that it learns and gives the same network again."""
+"""Networks of our own: how images are changed, the schedule and the loss, that they learn, go on where they were stopped and give the
+same network again."""
 
 import jax
 import numpy as np
 import pytest
+import scipy.special
 
-from mmn_jax.data import backbone
-from mmn_jax.data.backbone import Recipe, Strength
+from mmn_jax import artifacts
+from mmn_jax.data import augment, backbone, networks
+from mmn_jax.data.augment import Strength
+from mmn_jax.data.backbone import Lesson, Recipe
+from mmn_jax.types import Examples
 
 STILL = Strength(0.0, 0.0, 0.0, 0.0, 0.0)
 SMALL = Recipe(dim=8, widths=(4, 8), epochs=60.0, rate=1e-2, held_out=0.2)  # as in test_features_stage.py
@@ -34,12 +39,12 @@ def blob():
 
 def test_without_strength_nothing_is_distorted():
     x = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 1)).astype(np.uint8)
-    np.testing.assert_array_equal(backbone.distort(jax.random.key(0), x, STILL), x)
+    np.testing.assert_array_equal(augment.distort(jax.random.key(0), x, STILL), x)
 
 
 def test_each_image_is_distorted_in_its_own_way_and_again_the_same():
     x = np.repeat(blob(), 64, 0)
-    one, two = (np.asarray(backbone.distort(jax.random.key(seed), x, Strength())) for seed in (0, 0))
+    one, two = (np.asarray(augment.distort(jax.random.key(seed), x, Strength())) for seed in (0, 0))
     np.testing.assert_array_equal(one, two)
     assert len({image.tobytes() for image in one}) == 64 and one.dtype == np.uint8
 
@@ -47,7 +52,7 @@ def test_each_image_is_distorted_in_its_own_way_and_again_the_same():
 @pytest.mark.parametrize("field", Strength._fields)
 def test_each_distortion_does_what_its_name_says_and_no_more_than_its_strength(field):
     x, strength = np.repeat(blob(), 64, 0), STILL._replace(**{field: 0.2})
-    made = np.asarray(backbone.distort(jax.random.key(1), x, strength))
+    made = np.asarray(augment.distort(jax.random.key(1), x, strength))
     moved = np.abs([centre(image) - centre(x[0]) for image in made])
     ink = made.sum((1, 2, 3)) / x[0].sum()
     if field == "shift":
@@ -60,6 +65,28 @@ def test_each_distortion_does_what_its_name_says_and_no_more_than_its_strength(f
         assert 1 - 0.2 * 16 / 24 - 0.01 < ink.min() < 0.95 < 1.05 < ink.max() < 1 + 0.2 * 24 / 24 + 0.01
     if field in ("turn", "slant"):
         assert np.abs(ink - 1).max() < 0.05
+
+
+def test_a_cropped_image_is_a_window_of_the_framed_one_and_perhaps_its_mirror_image():
+    x = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3)).astype(np.uint8)
+    made = np.asarray(augment.crop_and_flip(jax.random.key(0), x, 2))
+    assert made.shape == x.shape and made.dtype == np.uint8
+    framed = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    windows = {(i, j, flip): framed[:, i : i + 8, j : j + 8][:, :, :: 1 - 2 * flip] for i in range(5) for j in range(5) for flip in (0, 1)}
+    found = [next(where for where, window in windows.items() if (window[n] == made[n]).all()) for n in range(64)]
+    assert {i for i, *_ in found} == {j for _, j, _ in found} == set(range(5)) and 16 < sum(flip for *_, flip in found) < 48
+    np.testing.assert_array_equal(made, augment.crop_and_flip(jax.random.key(0), x, 2))
+
+
+def test_the_loss_is_cross_entropy_of_adjusted_logits_among_the_known_classes():
+    rng = np.random.default_rng(0)
+    logits, y, known = rng.normal(size=(7, 5)).astype(np.float32), rng.integers(0, 3, 7), np.array([True, True, True, False, False])
+    offset = np.log(np.array([10, 5, 1, 1, 1]) / 16).astype(np.float32)
+    log_p = scipy.special.log_softmax(logits[:, :3] + offset[:3], 1)
+    direct = -(0.9 * log_p[np.arange(7), y] + 0.1 * log_p.mean(1)).mean()
+    value, slope = jax.value_and_grad(backbone.adjusted_loss)(logits, y, known, offset, 0.1)
+    np.testing.assert_allclose(value, direct, rtol=1e-5)
+    assert np.isfinite(slope).all() and (np.asarray(slope)[:, 3:] == 0).all() and (np.asarray(slope)[:, :3] != 0).all()
 
 
 def test_the_rate_goes_up_to_its_peak_and_down():
@@ -83,7 +110,7 @@ def trained():
 
 def test_the_network_learns_what_it_is_shown(trained):
     assert trained.accuracy > 0.9 and len(trained.losses) == 60 * 256 / 128 and trained.losses[-10:].mean() < trained.losses[:10].mean() / 2
-    network = backbone.network_of(trained.variables)
+    network = networks.network_of(trained.variables)
     assert (network.dim, network.widths, network.classes) == (8, (4, 8), 4)
 
 
@@ -99,3 +126,90 @@ def test_the_same_key_gives_the_same_network(trained):
     with jax.numpy_dtype_promotion("standard"):
         again = backbone.pretrain(jax.random.key(0), *bars(320), SMALL)
     jax.tree.map(np.testing.assert_array_equal, again.variables, trained.variables)
+
+
+@pytest.mark.parametrize("channels", [3, 9])
+def test_a_convolution_has_the_gradients_of_xla(channels):
+    x, kernel, slope = (
+        jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(((5, 6, 7, channels), (3, 3, channels, 4), (5, 6, 7, 4)))
+    )
+    made, expected = (jax.vjp(f, x, kernel) for f in (networks.convolve, networks._own_convolution))
+    np.testing.assert_array_equal(made[0], expected[0])
+    for one, other in zip(made[1](slope), expected[1](slope), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", networks.NETWORKS.values())
+def test_a_network_is_told_by_its_variables(kind):
+    made = kind(8, (4, 4, 6), 5)
+    variables = jax.eval_shape(lambda key: made.init(key, np.zeros((2, 16, 16, 3), np.uint8), False), jax.random.key(0))
+    assert networks.network_of(variables) == made
+    assert networks.network_of(backbone.without_head(variables), 7) == kind(8, (4, 4, 6), 7)
+
+
+FEW = SMALL._replace(epochs=3.0, held_out=0.0)
+
+
+def lesson(least=0):
+    """The bars with labels from `least` on."""
+    x, y = bars(256)
+    some = y >= least
+    return Lesson(Examples(x[some], y[some]), Examples(x[:40][some[:40]], y[:40][some[:40]]), np.arange(4) >= least, np.zeros(4))
+
+
+def train(what, start=None, checkpoints=artifacts.NO_CHECKPOINTS, recipe=FEW):
+    keys = jax.random.split(jax.random.key(1), 3)
+    with jax.numpy_dtype_promotion("standard"):
+        return backbone.train(keys, networks.Plain(8, (4, 8), 4), what, recipe, backbone.letters, start, checkpoints)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_training_that_was_stopped_goes_on_and_ends_in_the_same_bits(after, tmp_path):
+    kept, written = artifacts.checkpoints(tmp_path / "training"), []
+
+    def write(step, tree):
+        kept.write(step, tree)
+        written.append(step)
+        if len(written) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(lesson(), checkpoints=kept._replace(write=write))
+    again, whole = train(lesson(), checkpoints=kept._replace(write=write)), train(lesson())
+    assert written == [2, 4, 6] and [path.name for path in (tmp_path / "training").iterdir()] == ["step-000000006"]
+    jax.tree.map(np.testing.assert_array_equal, again._asdict(), whole._asdict())
+    assert len(whole.curve) == 3 and whole.curve[0][0] == pytest.approx(whole.losses[:2].mean())
+
+
+def test_a_damaged_checkpoint_is_as_none(tmp_path, capsys):
+    kept = artifacts.checkpoints(tmp_path)
+    assert kept.read((np.zeros(2),)) is None
+    kept.write(3, (np.arange(2),))
+    np.testing.assert_array_equal(kept.read((np.zeros(2),))[0], [0, 1])
+    for file in (tmp_path / "step-000000003").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    assert kept.read((np.zeros(2),)) is None and "damaged, it is made again" in capsys.readouterr().err
+
+
+def test_fine_tuning_goes_on_from_the_head_rows_of_known_classes_and_leaves_those_of_others_fresh():
+    still = FEW._replace(rate=0.0)
+    first, fresh = train(lesson(least=2)).variables, train(lesson(), recipe=still).variables
+    head = first["params"]["head"]["kernel"]
+    assert (
+        np.abs(head - fresh["params"]["head"]["kernel"])[:, :2].max()
+        < 1e-2
+        < np.abs(head - fresh["params"]["head"]["kernel"])[:, 2:4].max()
+    )
+    going_on = train(lesson(), start=first, recipe=still).variables["params"]
+    jax.tree.map(np.testing.assert_array_equal, going_on, first["params"])
+    other = train(lesson(), start=backbone.without_head(first), recipe=still).variables["params"]
+    jax.tree.map(np.testing.assert_array_equal, other, first["params"] | {"head": fresh["params"]["head"]})
+
+
+def test_steps_of_all_stages_are_one_program():
+    step = backbone.compile_step(networks.Plain(8, (4, 8), 4), FEW, backbone.letters)
+    first = train(lesson(least=2))
+    programs = step._cache_size()
+    train(lesson(), start=first.variables)
+    assert step._cache_size() == programs

@@ -129,6 +129,25 @@ COMMAND = {
         "data.val_per_class: must be at least 1 where the file has no val_x, it is 0",
         save("good.npz"),
     ),
+    "fine-tuning of features": (
+        settings("features.finetune=fixed"),
+        "--config.features.finetune=fixed: needs images, --config.data.source=images or fonts; it is glyphs",
+        nothing,
+    ),
+    "fine-tuning without a validation set": (
+        settings("features.finetune=recursive", "data.source=fonts", "data.validation=train"),
+        "--config.features.finetune=recursive: needs a validation set that the backbone hasn't seen, not --config.data.validation=train",
+        nothing,
+    ),
+    "fine-tuning of what": (
+        settings("features.finetune=twice"),
+        "--config.features.finetune: must be none, fixed or recursive, it is twice",
+        nothing,
+    ),
+    "network": (settings("features.network=vit"), "--config.features.network: must be plain or residual, it is vit", nothing),
+    "augment": (settings("features.augment=mixup"), "--config.features.augment: must be letters or photo, it is mixup", nothing),
+    "epochs of fine-tuning": (settings("finetune.epochs=0"), "--config.finetune.epochs: must be above 0, it is 0.0", nothing),
+    "adjusted loss": (settings("finetune.adjust=-1"), "--config.finetune.adjust: must be from 0 up, and below 2^31, it is -1.0", nothing),
     "workdir below a file": (["--workdir=DIR/file/run"], "--workdir=DIR/file/run: cannot be made (Not a directory)", text("file", "")),
     "features where the recipe has its own": (
         settings("data.path=mine.npz"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmn_jax.data import characters, render
-from mmn_jax.data.backbone import Strength
+from mmn_jax.data.augment import Strength
 from mmn_jax.types import BadInput
 
 QUIET = lambda items, name: items  # noqa: E731 - no progress bar

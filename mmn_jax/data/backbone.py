@@ -1,40 +1,36 @@
-"""A small convolutional network of our own: images → d features. It learns to tell apart characters that are not among the long-tailed
-classes; its last layer is then thrown away.
+"""How a network of ours is trained, from nothing or from another training: images → variables.
 
-    features = BatchNorm ∘ FC ∘ (MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv)^L,     logits = FC(features)
-
-Every image of training is seen moved, turned, scaled, slanted and made bolder or lighter at random, another way each time (`distort`).
+It learns to tell apart classes that are not among the long-tailed ones (`pretrain`), or the long-tailed ones themselves, all of them or
+those with many examples (`train` with a `Lesson` of them; mmn_jax/joint.py); its last layer is then thrown away. Every image is drawn
+once before any is drawn again, whatever its class, and seen changed at random, another way each time (mmn_jax/data/augment.py).
 """
 
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-Variables = dict[str, Any]
+from mmn_jax.artifacts import NO_CHECKPOINTS, Checkpoints
+from mmn_jax.data.arrays import coloured
+from mmn_jax.data.augment import Strength, crop_and_flip, distort
+from mmn_jax.data.networks import Plain, Variables, network_of
+from mmn_jax.types import Examples
+
 Track = Callable[[Iterable, str], Iterable]
-
-
-class Strength(NamedTuple):
-    """How far an image is distorted at most. shift: a share of its side. turn: radians. scale: of its logarithm, for each axis.
-    slant: of x by y. weight: how much of a stroke's rim of one pixel is added or taken away."""
-
-    shift: float = 0.08
-    turn: float = 0.12
-    scale: float = 0.15
-    slant: float = 0.15
-    weight: float = 0.6
+OUTSIDE = -1e9  # the logit of a class that a lesson leaves out
 
 
 class Recipe(NamedTuple):
-    """How the network is built and trained. widths: channels of the layers, each of which halves the sides. rate: at the top of a
-    single cycle; decay: of AdamW; smoothing: of the labels. held_out: the share of the images that accuracy is measured on."""
+    """How the network is built and trained. widths: channels of the layers. rate: at the top of a single cycle; decay: of AdamW;
+    smoothing: of the labels. held_out: the share of the images that accuracy is measured on in `pretrain`. strength: of `letters`."""
 
     dim: int = 128
     widths: tuple[int, ...] = (32, 64, 128, 128)
@@ -47,92 +43,57 @@ class Recipe(NamedTuple):
     strength: Strength = Strength()
 
 
+Augment = Callable[[jax.Array, jax.Array, Recipe], jax.Array]  # key, uint8 [B, H, W, ch] → the same, changed at random
+
+
+def letters(key: jax.Array, images: jax.Array, recipe: Recipe) -> jax.Array:
+    """`distort` at the recipe's strength."""
+    return distort(key, images, recipe.strength)
+
+
+def photographs(key: jax.Array, images: jax.Array, recipe: Recipe) -> jax.Array:
+    """`crop_and_flip`."""
+    return crop_and_flip(key, images)
+
+
+AUGMENTS: dict[str, Augment] = {"letters": letters, "photo": photographs}  # what --config.features.augment may say
+
+
+class Lesson(NamedTuple):
+    """What is to be learned. train: uint8 [n, H, W, 1 or 3] and labels [n]. held: others, whose accuracy is looked at after every epoch.
+    known: [classes] mask of the classes that are told apart, those of all these examples. offset: [classes] added to their logits in
+    training, such as τ log π (Menon et al. 2021, equation 10)."""
+
+    train: Examples
+    held: Examples
+    known: np.ndarray
+    offset: np.ndarray
+
+
 class Trained(NamedTuple):
-    """variables: of the network. losses: [steps]. accuracy: on held-out images of the classes that it was trained on; NaN where none
-    were held out."""
+    """variables: of the network. losses: [steps]. accuracies: [epochs] on the held-out images, as a share; NaN where there are none.
+    epoch: its steps."""
 
     variables: Variables
     losses: np.ndarray
-    accuracy: float
+    accuracies: np.ndarray
+    epoch: int
 
+    @property
+    def accuracy(self) -> float:
+        """After the last epoch."""
+        return float(self.accuracies[-1])
 
-def _halved(x):
-    """The largest of every 2 × 2; taken pairwise, since the gradient of XLA's windowed maximum is slow on a CPU."""
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    x = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
-
-
-class Network(nn.Module):
-    """uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits."""
-
-    dim: int
-    widths: tuple[int, ...]
-    classes: int
-
-    @nn.compact
-    def __call__(self, images, train):
-        x = images.astype(jnp.float32) / 255.0
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
-        for i, width in enumerate(self.widths):
-            x = nn.Conv(width, (3, 3), use_bias=False, name=f"conv_{i}")(x)
-            x = _halved(nn.relu(norm(name=f"norm_{i}")(x)))
-        x = norm(name="norm_out")(nn.Dense(self.dim, name="embed")(x.reshape(len(x), -1)))
-        return x, nn.Dense(self.classes, name="head")(x)
-
-
-def network_of(variables: Variables) -> Network:
-    """The network that these variables belong to; their shapes tell."""
-    params = variables["params"]
-    widths = tuple(params[f"conv_{i}"]["kernel"].shape[-1] for i in range(sum(name.startswith("conv_") for name in params)))
-    return Network(params["embed"]["kernel"].shape[-1], widths, params["head"]["kernel"].shape[-1])
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """The mean loss of every epoch, and the accuracy after it."""
+        parts = np.split(self.losses, range(self.epoch, len(self.losses), self.epoch))
+        return [(float(part.mean()), float(right)) for part, right in zip(parts, self.accuracies, strict=True)]
 
 
 def features(variables: Variables, images: jax.Array) -> jax.Array:
     """[B, dim] features of uint8 images [B, H, W, 3], of the size that the network was trained on."""
     return network_of(variables).apply(variables, images, False)[0]
-
-
-def _affine(key, strength):
-    """[2, 2] and [2]: where an output pixel (y, x), counted from the centre in half sides, is read."""
-    turn, slant, scale_y, scale_x, *shift = jax.random.uniform(key, (6,), minval=-1.0, maxval=1.0)
-    cos, sin = jnp.cos(strength.turn * turn), jnp.sin(strength.turn * turn)
-    rotation = jnp.array([[cos, -sin], [sin, cos]])
-    shear = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(strength.slant * slant)
-    stretch = jnp.diag(jnp.exp(strength.scale * jnp.array([scale_y, scale_x])))
-    return rotation @ shear @ stretch, 2 * strength.shift * jnp.array(shift)
-
-
-def _read(image, matrix, shift):
-    """The image [H, W, ch] read bilinearly at matrix · p + shift; beyond its edge it is black."""
-    sides = jnp.array(image.shape[:2], jnp.float32)
-    grid = jnp.stack(jnp.meshgrid(*(jnp.arange(side, dtype=jnp.float32) for side in image.shape[:2]), indexing="ij"))
-    centred = (grid - (sides[:, None, None] - 1) / 2) / (sides[:, None, None] / 2)
-    at = jnp.einsum("ij,jyx->iyx", matrix, centred) + shift[:, None, None]
-    at = at * (sides[:, None, None] / 2) + (sides[:, None, None] - 1) / 2
-    read = partial(jax.scipy.ndimage.map_coordinates, order=1, cval=0.0)
-    return jax.vmap(lambda channel: read(channel, list(at)), 2, 2)(image)
-
-
-def _reweigh(image, amount):
-    """Strokes grow (amount > 0) or shrink by that share of a rim of one pixel."""
-    grown = nn.max_pool(image[None], (3, 3), padding="SAME")[0]
-    shrunk = -nn.max_pool(-image[None], (3, 3), padding="SAME")[0]
-    return image + jnp.maximum(amount, 0) * (grown - image) + jnp.maximum(-amount, 0) * (shrunk - image)
-
-
-def distort_one(key: jax.Array, image: jax.Array, strength: Strength) -> jax.Array:
-    """uint8 [H, W, ch], bright strokes on black, distorted at random."""
-    where, weight = jax.random.split(key)
-    x = _read(image.astype(jnp.float32), *_affine(where, strength))
-    x = _reweigh(x, strength.weight * jax.random.uniform(weight, minval=-1.0, maxval=1.0))
-    return jnp.round(jnp.clip(x, 0.0, 255.0)).astype(jnp.uint8)
-
-
-@jax.jit
-def distort(key: jax.Array, images: jax.Array, strength: Strength) -> jax.Array:
-    """uint8 [B, H, W, ch], each distorted in its own way."""
-    return jax.vmap(distort_one, (0, 0, None))(jax.random.split(key, len(images)), images, strength)
 
 
 def one_cycle(steps: int, peak: float) -> np.ndarray:
@@ -158,61 +119,128 @@ class State(NamedTuple):
     optimiser: optax.OptState
 
 
+class Progress(NamedTuple):
+    """What a training is at: the state, the losses of its steps and the accuracies of its epochs so far."""
+
+    state: State
+    losses: np.ndarray
+    accuracies: np.ndarray
+
+
 def _optimiser(rate, decay):
     return optax.flatten(optax.adamw(rate, weight_decay=decay))
 
 
-def compile_step(network: Network, recipe: Recipe) -> Callable[..., tuple[State, jax.Array]]:
-    """The jitted step(state, rate, key, images, y) → (state, loss) on a batch of uint8 images [B, H, W, ch] with labels [B]."""
+def adjusted_loss(logits: jax.Array, y: jax.Array, known: jax.Array, offset: jax.Array, smoothing: float) -> jax.Array:
+    """Mean cross-entropy of logits [B, classes] + offset [classes] among the known classes, labels [B] smoothed over these."""
+    logits = jnp.where(known, logits + offset, OUTSIDE)
+    among = known.astype(logits.dtype)
+    wanted = (1 - smoothing) * jax.nn.one_hot(y, len(known)) + smoothing * among / among.sum()
+    return optax.softmax_cross_entropy(logits, wanted).mean()
 
-    def loss(params, stats, images, y):
+
+@functools.cache  # stages of one run share it
+def compile_step(network: nn.Module, recipe: Recipe, augment: Augment) -> Callable[..., tuple[State, jax.Array]]:
+    """The jitted step(state, rate, key, images, y, known, offset) → (state, loss), images: uint8 [B, H, W, ch], y: [B]."""
+
+    def loss(params, stats, images, y, known, offset):
         (_, logits), changed = network.apply({"params": params, **stats}, images, True, mutable="batch_stats")
-        wanted = optax.smooth_labels(jax.nn.one_hot(y, network.classes), recipe.smoothing)
-        return optax.softmax_cross_entropy(logits, wanted).mean(), changed
+        return adjusted_loss(logits, y, known, offset, recipe.smoothing), changed
 
     @partial(jax.jit, donate_argnums=0)
-    def step(state, rate, key, images, y):
-        images = distort(key, images, recipe.strength)
+    def step(state, rate, key, images, y, known, offset):
+        images = augment(key, images, recipe)
         images = jnp.broadcast_to(images, (*images.shape[:3], 3))
         params, stats = state.variables["params"], {"batch_stats": state.variables["batch_stats"]}
-        (value, changed), gradient = jax.value_and_grad(loss, has_aux=True)(params, stats, images, y)
+        (value, changed), gradient = jax.value_and_grad(loss, has_aux=True)(params, stats, images, y, known, offset)
         update, optimiser = _optimiser(rate, recipe.decay).update(gradient, state.optimiser, params)
         return State({"params": optax.apply_updates(params, update), **changed}, optimiser), value
 
     return step
 
 
-def accuracy(variables: Variables, x: np.ndarray, y: np.ndarray, batch: int = 256) -> float:
-    """Share of the images [n, H, W, 3] that the network gives their class; NaN where there are none."""
-    network = network_of(variables)
+@functools.cache
+def _compile_top(network):
+    """The jitted top(variables, known, images) → [B] the known class of the largest logit."""
 
     @jax.jit
-    def top(variables, images):
+    def top(variables, known, images):
         _, logits = network.apply(variables, images, False)
-        return logits.argmax(1)
+        return jnp.where(known, logits, OUTSIDE).argmax(1)
 
-    right = 0
+    return top
+
+
+def accuracy(variables: Variables, examples: Examples, known: np.ndarray, batch: int = 256) -> float:
+    """Share of the images [n, H, W, ch] that the network gives their class among the known ones; NaN where there are none."""
+    (x, y), top, right = examples, _compile_top(network_of(variables)), 0
     for first in range(0, len(x), batch):
-        part = x[first : first + batch]
+        part = coloured(x[first : first + batch])
         padded = np.pad(part, ((0, batch - len(part)), *((0, 0),) * 3))
-        right += int((np.asarray(top(variables, padded))[: len(part)] == y[first : first + batch]).sum())
+        right += int((np.asarray(top(variables, known, padded))[: len(part)] == y[first : first + batch]).sum())
     return right / len(x) if len(x) else math.nan
 
 
-def pretrain(key: jax.Array, x: np.ndarray, y: np.ndarray, recipe: Recipe, track: Track = lambda items, name: items) -> Trained:
-    """A network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0. The same key gives
-    the same network."""
-    split, begin, order, distortions = jax.random.split(key, 4)
-    shuffled = np.asarray(jax.random.permutation(split, len(y)))
-    held, kept = np.split(shuffled, [int(recipe.held_out * len(y))])
-    network = Network(recipe.dim, tuple(recipe.widths), int(y.max()) + 1)
-    variables = jax.jit(network.init, static_argnums=2)(begin, jnp.zeros((2, *x.shape[1:3], 3), jnp.uint8), False)
-    state = State(variables, _optimiser(recipe.rate, recipe.decay).init(variables["params"]))
-    steps, step, losses = max(1, round(recipe.epochs * len(kept) / recipe.batch)), compile_step(network, recipe), []
-    rows, rates = kept[orders(order, len(kept), steps, recipe.batch)], one_cycle(steps, recipe.rate)
-    for i in track(range(steps), "backbone"):
-        state, loss = step(state, rates[i], jax.random.fold_in(distortions, i), x[rows[i]], y[rows[i]])
+def begin(key: jax.Array, network: nn.Module, sides: tuple[int, int], start: Variables | None = None) -> Variables:
+    """Variables before training on images of these sides: those of `start`, which may lack the head, and fresh ones for what it lacks."""
+    fresh = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((2, *sides, 3), jnp.uint8), False)
+    return jax.device_put(unflatten_dict({**flatten_dict(fresh), **flatten_dict(start or {})}))
+
+
+def without_head(variables: Variables) -> Variables:
+    """The variables of the features alone."""
+    return {**variables, "params": {name: value for name, value in variables["params"].items() if name != "head"}}
+
+
+def train(
+    keys: Sequence[jax.Array],
+    network: nn.Module,
+    lesson: Lesson,
+    recipe: Recipe,
+    augment: Augment = letters,
+    start: Variables | None = None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    track: Track = lambda items, name: items,
+) -> Trained:
+    """The network trained on the lesson, from `start` where that is given; one that was stopped goes on after its last epoch and ends in
+    the same bits. It trains on one device.
+
+    Args:
+      keys: [3] of fresh variables, of the order of the images, and of how they are changed.
+    """
+    (x, y), step = lesson.train, compile_step(network, recipe, augment)
+    known, offset = jnp.asarray(lesson.known), jnp.asarray(lesson.offset, jnp.float32)
+    steps, epoch = max(1, round(recipe.epochs * len(y) / recipe.batch)), -(-len(y) // recipe.batch)
+    rows, rates = orders(keys[1], len(y), steps, recipe.batch), one_cycle(steps, recipe.rate)
+    variables = begin(keys[0], network, x.shape[1:3], start)
+    fresh = Progress(State(variables, _optimiser(recipe.rate, recipe.decay).init(variables["params"])), np.zeros(0), np.zeros(0))
+    state, losses, accuracies = checkpoints.read(fresh) or fresh
+    state, losses, accuracies = jax.device_put(state), list(losses), list(accuracies)
+    for i in track(range(len(losses), steps), "backbone"):
+        key = jax.random.fold_in(keys[2], i)
+        state, loss = step(state, rates[i], key, x[rows[i]], y[rows[i]], known, offset)
         losses.append(loss)
-    seen = np.broadcast_to(x[held], (*x[held].shape[:3], 3))
-    variables = jax.device_get(state.variables)
-    return Trained(variables, np.array(jax.device_get(losses)), accuracy(variables, seen, y[held]))
+        if (i + 1) % epoch == 0 or i + 1 == steps:
+            accuracies.append(accuracy(state.variables, lesson.held, lesson.known))
+            losses = jax.device_get(losses)
+            checkpoints.write(i + 1, Progress(state, np.array(losses, np.float32), np.array(accuracies)))
+    return Trained(jax.device_get(state.variables), np.array(losses, np.float32), np.array(accuracies), epoch)
+
+
+def pretrain(
+    key: jax.Array,
+    x: np.ndarray,
+    y: np.ndarray,
+    recipe: Recipe,
+    make: Callable[..., nn.Module] = Plain,
+    augment: Augment = letters,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    track: Track = lambda items, name: items,
+) -> Trained:
+    """A network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0; make(dim, widths,
+    classes): the network. The same key gives the same network."""
+    split, *keys = jax.random.split(key, 4)
+    held, kept = np.split(np.asarray(jax.random.permutation(split, len(y))), [int(recipe.held_out * len(y))])
+    classes = int(y.max()) + 1
+    lesson = Lesson(Examples(x[kept], y[kept]), Examples(x[held], y[held]), np.ones(classes, bool), np.zeros(classes))
+    return train(keys, make(recipe.dim, tuple(recipe.widths), classes), lesson, recipe, augment, None, checkpoints, track)

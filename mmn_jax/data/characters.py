@@ -2,7 +2,7 @@
 
 Families of type are shared out among train, val and test. Classes are letters that all three have; the base are characters that
 are none of the classes and look like none of them, from the training families alone. Where a class has fewer renderings than
-examples are wanted, each is drawn several times, distorted at random another way each time (`backbone.distort`).
+examples are wanted, each is drawn several times, distorted at random another way each time (`augment.distort`).
 """
 
 import unicodedata
@@ -15,7 +15,7 @@ import numpy as np
 
 from mmn_jax.data import render
 from mmn_jax.data.arrays import Pictures, from_parts
-from mmn_jax.data.backbone import Strength, distort
+from mmn_jax.data.augment import Strength, distort
 from mmn_jax.data.render import Font, Renderings
 from mmn_jax.keys import stream
 from mmn_jax.types import BadInput, Examples

@@ -37,8 +37,8 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
     return scaled[top : top + size, left : left + size]
 
 
-def _read(images, size, shape, where, index):
-    image = resized(images.load(int(index)), size)
+def _read(load, size, shape, where, index):
+    image = resized(load(int(index)), size)
     if image.shape != shape:
         told = f"{where}, image {index}: {image.shape[1]} by {image.shape[0]} pixels, the first one {shape[1]} by {shape[0]}"
         raise BadInput(f"{told}; bring them to one size by --config.features.size=224")
@@ -114,6 +114,21 @@ def compute(
     return _gathered(np.concatenate(done), batch)[: stop - first]
 
 
+def gather(images: Images, rows: np.ndarray, size: int, batch: int, part: str) -> np.ndarray:
+    """uint8 [n, H, W, 3] of these rows of one part's images, brought to `size`; every process reads all of them.
+
+    Raises:
+      BadInput: an image that is missing, broken or of another size.
+    """
+    n, threads = len(rows), min(16, 2 * (os.cpu_count() or 1))
+    shape = resized(images.load(int(rows[0])), size).shape
+    every = np.empty((n, *shape), np.uint8)
+    filled = np.resize(rows, -(-n // batch) * batch)
+    for i, some in enumerate(batches(partial(_read, images.load, size, shape, part), filled, batch, threads)):
+        every[i * batch : (i + 1) * batch] = some[: n - i * batch]
+    return every
+
+
 def write_npy(path: Path, array: np.ndarray) -> None:
     """An npy file, whole or not at all; the first process writes it, the others wait until it is there."""
     if first_process():
@@ -134,7 +149,7 @@ def part_features(
       BadInput: an image that is missing, broken or of another size; features that are none.
     """
     batch, n = rounded_batch(batch), len(images.y)
-    read = partial(_read, images, size, resized(images.load(0), size).shape, part)
+    read = partial(_read, images.load, size, resized(images.load(0), size).shape, part)
     threads, pieces, paths, computed = min(16, 2 * (os.cpu_count() or 1)), -(-n // PIECE), [], 0
     for number in track(range(pieces), f"features of {part}"):
         paths.append(folder / f"{part}-{number:05d}-of-{pieces:05d}.npy")

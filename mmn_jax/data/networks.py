@@ -1,0 +1,106 @@
+"""The networks that are trained here: uint8 images → features, and logits of the classes that they are trained on.
+
+Plain, for small images of letters, and Residual, for photographs:
+
+    features = BatchNorm ∘ FC ∘ (MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv)^L
+    features = BatchNorm ∘ FC ∘ Mean ∘ Block^L ∘ MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv,     logits = FC(features) in both
+    Block(x) = ReLU(x + BatchNorm ∘ Conv ∘ ReLU ∘ BatchNorm ∘ Conv(x))
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Variables = dict[str, Any]
+
+
+def _own_convolution(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.custom_vjp
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[B, H, W, out] of x [B, H, W, in] and a kernel [3, 3, in, out], "SAME"; the gradient of the kernel is taken by products of
+    matrices, since XLA's own is slow on a CPU: a step of the default network takes three quarters of the time."""
+    return _own_convolution(x, kernel)
+
+
+def _backward(residuals, slope):
+    x, kernel = residuals
+    height, width = x.shape[1:3]
+    framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = [framed[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    if x.shape[3] < 8:  # too narrow for products of their own
+        windows = [jnp.concatenate(windows, -1)]
+    found = [jnp.einsum("bhwi,bhwo->io", window, slope) for window in windows]
+    return _own_convolution(slope, jnp.flip(kernel, (0, 1)).swapaxes(2, 3)), jnp.concatenate(found).reshape(kernel.shape)
+
+
+convolve.defvjp(lambda x, kernel: (_own_convolution(x, kernel), (x, kernel)), _backward)
+_Conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False, conv_general_dilated=lambda x, kernel, *_, **__: convolve(x, kernel))
+
+
+def _halved(x):
+    """The largest of every 2 × 2; taken pairwise, since the gradient of XLA's windowed maximum is slow on a CPU."""
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    x = jnp.maximum(x[:, ::2], x[:, 1::2])
+    return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
+
+
+class Plain(nn.Module):
+    """uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits; every layer halves the sides."""
+
+    dim: int
+    widths: tuple[int, ...]
+    classes: int
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = images.astype(jnp.float32) / 255.0
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
+        for i, width in enumerate(self.widths):
+            x = _Conv(width, name=f"conv_{i}")(x)
+            x = _halved(nn.relu(norm(name=f"norm_{i}")(x)))
+        x = norm(name="norm_out")(nn.Dense(self.dim, name="embed")(x.reshape(len(x), -1)))
+        return x, nn.Dense(self.classes, name="head")(x)
+
+
+class Residual(nn.Module):
+    """uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits; a block of two convolutions for each of the widths. The sides are
+    halved before the first one and where the width differs from the one before: XLA's gradient of a convolution with few channels
+    over many pixels is slow on a CPU, and so is that of one which skips pixels."""
+
+    dim: int
+    widths: tuple[int, ...]
+    classes: int
+
+    @nn.compact
+    def __call__(self, images, train):
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
+        x = images.astype(jnp.float32) / 255.0
+        x = _halved(nn.relu(norm(name="norm_stem")(_Conv(self.widths[0], name="stem")(x))))
+        for i, width in enumerate(self.widths):
+            if width != x.shape[-1]:
+                x = _halved(x)
+            y = nn.relu(norm(name=f"norm_first_{i}")(_Conv(width, name=f"first_{i}")(x)))
+            y = norm(name=f"norm_second_{i}", scale_init=nn.initializers.zeros)(_Conv(width, name=f"second_{i}")(y))
+            if width != x.shape[-1]:
+                x = norm(name=f"norm_skip_{i}")(nn.Dense(width, use_bias=False, name=f"skip_{i}")(x))
+            x = nn.relu(x + y)
+        x = norm(name="norm_out")(nn.Dense(self.dim, name="embed")(x.mean((1, 2))))
+        return x, nn.Dense(self.classes, name="head")(x)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"plain": Plain, "residual": Residual}  # what --config.features.network may say
+
+
+def network_of(variables: Variables, classes: int | None = None) -> nn.Module:
+    """The network that these variables belong to; their names and shapes tell. classes: of a new head, None: of the one it has."""
+    params = variables["params"]
+    kind, layer = (Residual, "second") if "stem" in params else (Plain, "conv")
+    widths = tuple(params[f"{layer}_{i}"]["kernel"].shape[-1] for i in range(sum(name.startswith(f"{layer}_") for name in params)))
+    return kind(params["embed"]["kernel"].shape[-1], widths, classes or params["head"]["kernel"].shape[-1])

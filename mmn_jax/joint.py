@@ -1,0 +1,178 @@
+"""Joint feature and classifier dynamics (Wang et al. 2017, section 4.4): the backbone learns from the long-tailed set, too.
+
+    images, split → backbone fine-tuned → its features → heads, banks, chain as ever
+
+fixed: once, on the whole training set. recursive: at stage i of the chain, from N down to 0, on H_t alone, the classes with t = 2^(i+1)
+examples or more, from the backbone of the stage before; the banks and θ* of that stage are of its features, and the last backbone gives
+those that are used at test. It starts from the network trained on base images or given by features.weights; without either from
+nothing, which is the first step of decoupling (Kang et al. 2020): representation by instance-balanced training, then heads.
+
+Images of the training set, validation and test lie in memory. The backbone trains on one device, in every process alike.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmn_jax import artifacts, backbones, features
+from mmn_jax.banks import shots_used
+from mmn_jax.data import arrays, backbone, extract, longtail, networks
+from mmn_jax.data import features as feature_files
+from mmn_jax.data.images import ImageSet
+from mmn_jax.keys import stream
+from mmn_jax.mesh import host_memory
+from mmn_jax.run import Run, Terminal
+from mmn_jax.tuning import Fold, normalisation
+from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
+from mmn_jax.weighting import log_prior
+
+PARTS = ("train", "val", "test")
+
+
+class Studio(NamedTuple):
+    """What all seeds share: the images, not read yet; start: the network that fine-tuning starts from, None for nothing; labels: the data
+    set whose x [n, 2] say where an image is, its part and its row there; fingerprint: of all of it."""
+
+    images: ImageSet
+    start: backbones.Kept | None
+    labels: FeatureSet
+    fingerprint: str
+
+
+def _check(config):
+    """Raises BadInput for settings that cannot go together with fine-tuning."""
+    flag = f"--config.features.finetune={config.features.finetune}"
+    if config.data.source not in ("images", "fonts"):
+        raise BadInput(f"{flag}: needs images, --config.data.source=images or fonts; it is {config.data.source}")
+    if config.data.validation == "train":
+        raise BadInput(f"{flag}: needs a validation set that the backbone hasn't seen, not --config.data.validation=train")
+    if config.features.backbone is not None:
+        raise BadInput(f"{flag}: features.backbone is a function, which cannot be trained; leave it out")
+
+
+def _start(config, workdir, terminal, base):
+    if config.features.weights:
+        return backbones.of_another_run(Path(config.features.weights))
+    return None if base is None else backbones.of_base(base, config, workdir, terminal)
+
+
+def open_studio(config: ConfigDict, workdir: Path, terminal: Terminal) -> Studio:
+    """The images that the config names, and the network trained on base images where there are some.
+
+    Raises:
+      BadInput: settings that cannot go together; whatever the source of images raises.
+    """
+    _check(config)
+    terminal.say("features")
+    source = features.choose_source(config, terminal)
+    found, base = source.open()
+    start = _start(config, workdir, terminal, base)
+
+    def places(number, part):
+        return part and Examples(np.stack([np.full(len(part.y), number), np.arange(len(part.y))], 1), part.y)
+
+    train, val, test = (places(number, getattr(found, name)) for number, name in enumerate(PARTS))
+    labels = FeatureSet(source.name, train, val, test, found.class_names)
+    told = (source.version, feature_files.fingerprint(labels), config.features.size, start and start.folder.name)
+    return Studio(found, start, labels, artifacts.digest(backbones.SCHEMA, *told))
+
+
+def _load(studio, examples, settings):
+    """uint8 [n, H, W, 3], or [n, H, W, 1] where all are grey, of the images at these places, which are of one part."""
+    part = PARTS[examples.x[0, 0]]
+    x = extract.gather(getattr(studio.images, part), examples.x[:, 1], settings.size, settings.batch, part)
+    return Examples(x[..., :1] if (x == x[..., :1]).all() else x, examples.y)
+
+
+def _check_memory(studio, tail, settings):
+    """Raises BadInput where the images of the tail, with a copy while they are read, don't fit into memory."""
+    first = extract.resized(studio.images.train.load(0), settings.size)
+    needed = 2 * sum(len(part.y) for part in tail[:3]) * first.nbytes
+    if needed > host_memory():
+        have = f"images take {needed / 1e9:.1f} GB of memory, there are {host_memory() / 1e9:.1f}"
+        raise BadInput(f"--config.features.size: {have}; lower it, or data.longtail.max_per_class")
+
+
+class Learned(NamedTuple):
+    """name: of the features, which tells what they depend on. tail: the long-tailed set in the features of the last backbone. stages: by
+    k, the normalised training set in the features of that stage's backbone; empty but for recursive fine-tuning."""
+
+    name: str
+    tail: LongTail
+    stages: dict[int, Fold]
+
+
+def learn(run: Run, studio: Studio, part: np.ndarray) -> Learned:
+    """The backbones of a split [n], each fine-tuned where it is missing, and their features.
+
+    Raises:
+      BadInput: the images don't fit into memory, or are of other sides than the network that fine-tuning starts from.
+    """
+    settings, tail = run.config.features, longtail.take(studio.labels, part)
+    _check_memory(studio, tail, settings)
+    train, val, test = (_load(studio, each, settings) for each in tail[:3])
+    seen = LongTail(train, val, test, tail.counts)
+    if studio.start is not None:
+        backbones.check_sides(studio.start, seen.train.x.shape[1:3], studio.images.name)
+    ladder = shots_used(run.config, tail.counts) if settings.finetune == "recursive" else ()
+    split = artifacts.digest(part.tolist())
+    kept, stages = studio.start, {}
+    for shots in ladder[:0:-1]:
+        kept = fine_tune(run, studio, seen, split, kept, 2 * shots)
+        name, train = _features(run, kept, seen.train, "train")
+        stages[shots] = Fold(name, Examples(normalisation(train.x)(train.x), train.y), None)
+    kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
+    run.terminal.say(f"  backbone: {kept.folder}")
+    (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
+    return Learned(name, LongTail(train, val, test, tail.counts), stages)
+
+
+def lesson(tail: LongTail, least: int, adjust: float) -> backbone.Lesson:
+    """To tell the classes with `least` examples or more apart, looked at on their validation images; adjust: τ of the loss."""
+    assert tail.val is not None  # a split without one has been refused
+    known = tail.counts >= least
+    train, held = (Examples(part.x[known[part.y]], part.y[known[part.y]]) for part in (tail.train, tail.val))
+    return backbone.Lesson(train, held, known, adjust * log_prior(np.where(known, tail.counts, 1)))
+
+
+def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: backbones.Kept | None, least: int) -> backbones.Kept:
+    """The network of `before` fine-tuned on the classes with `least` examples or more. Its head is kept where it is of these classes:
+    rows of classes that it has seen go on from there, the others are fresh."""
+    settings, how = run.config.finetune, backbones.maker(run.config.features)
+    recipe = how.recipe._replace(epochs=float(settings.epochs), rate=settings.rate, held_out=0.0)
+    names = (run.config.features.network, run.config.features.augment)
+    given = (run.fingerprint, split, before and before.folder.name, least, recipe, *names, settings.adjust)
+    path, what = run.path(f"backbone-{least}", *given), lesson(tail, least, settings.adjust)
+    classes = int(what.known.sum())
+    if not path.exists():
+        run.terminal.say(f"  fine-tuning the backbone on {len(what.train.y)} images of {classes} classes")
+    start = None if before is None else before.arrays["variables"]
+    if before is studio.start and start is not None:
+        start = backbone.without_head(start)
+    network = how.make(recipe.dim, recipe.widths, len(tail.counts)) if start is None else networks.network_of(start, len(tail.counts))
+    told = {"recipe": recipe._asdict(), "adjust": settings.adjust, "classes": classes, "images": len(what.train.y)}
+    told |= {"sides": list(tail.train.x.shape[1:3]), "start": before and before.folder.name}
+    keys = [stream(run.seed, "finetune", least, name) for name in ("fresh", "order", "augment")]
+    train = partial(backbone.train, keys, network, what, recipe, how.augment, start, track=run.terminal.track)
+    kept = backbones.trained(path, lambda checkpoints: train(checkpoints=checkpoints), told)
+    loss, right = kept.record["curve"][-1]
+    run.terminal.say(f"  stage of {least} examples or more: loss {loss:.2f}, {100 * (right or 0):.1f}% of validation images are right")
+    return kept
+
+
+def _features(run, kept, examples, name):
+    """Features [n, d] of images in memory, and the name of their artefact."""
+    compute, _ = backbones.use(kept, name)
+    read = lambda i: arrays.coloured(examples.x[i : i + 1])[0]  # noqa: E731 - of one image
+    batch, threads = extract.rounded_batch(run.config.features.batch), os.cpu_count() or 1
+
+    def make():
+        return {"x": extract.compute(compute, read, 0, len(examples.y), batch, threads, name)}, {}
+
+    path = run.path(f"features-{name}", kept.folder.name)
+    x = artifacts.cached(path, make)[0]["x"]
+    return path.name, Examples(x.astype(np.float32), examples.y)
