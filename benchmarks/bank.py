@@ -1,9 +1,10 @@
 """Heads per second of a bank of k-shot heads, against scikit-learn's LogisticRegression at the same objective and gradient norm.
 
-python benchmarks/bank.py [--quick] [--json=FILE]
+python benchmarks/bank.py [--quick] [--rivals=sklearn,torch] [--json=FILE]
 
 Features are Gaussian classes with a power-law spectrum. Rival: the fastest of scikit-learn's solvers for the case, one process a
-core, its tolerance lowered until the gradient norm that it reaches, measured in float64, is no larger than the bank's.
+core, its tolerance lowered until the gradient norm that it reaches, measured in float64, is no larger than the bank's; torch's L-BFGS
+likewise, head after head.
 FLOPs are those of the matrix products that the solver's counted steps need; the peak is that of a square float32 product, measured in the
 same run. --quick is k = 1, 4, 16 at d = 384 and 100 classes.
 """
@@ -14,6 +15,8 @@ import multiprocessing
 import os
 import time
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +24,12 @@ import jax
 import numpy as np
 from absl import app, flags
 from machine import peak
+from made_up import Case, features
 from scipy.special import softmax
 
 from mmn_jax import kshot, mesh
 from mmn_jax.heads import head_flops
 from mmn_jax.results import markdown
-from mmn_jax.tuning import normalisation
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
@@ -39,27 +42,7 @@ flags.DEFINE_float("ridge", 0.01, "ρ of the summed loss.")
 flags.DEFINE_float("tol", 1e-4, "Gradient norm of the mean loss.")
 flags.DEFINE_float("seconds", 10.0, "That a bank is timed for, at least.")
 flags.DEFINE_integer("memory_mb", 24, "Of the heads solved at once.")
-flags.DEFINE_bool("rival", True, "Time scikit-learn, too.")
-
-SOLVERS = ("lbfgs", "newton-cg")
-
-
-class Case(NamedTuple):
-    """One line of the table."""
-
-    k: int
-    d: int
-    classes: int
-
-
-def features(case: Case) -> tuple[Examples, np.ndarray]:
-    """Normalised examples, 2k of every class, and their counts."""
-    rng = np.random.default_rng(0)
-    spectrum = np.arange(1, case.d + 1) ** -0.5
-    means = rng.normal(size=(case.classes, case.d)) * spectrum
-    y = np.repeat(np.arange(case.classes, dtype=np.int32), 2 * case.k)
-    x = means[y] + 1.5 * rng.normal(size=(len(y), case.d)) * spectrum
-    return Examples(normalisation(x)(x), y), np.bincount(y)
+flags.DEFINE_list("rivals", ["sklearn"], "What to time beside it: sklearn, torch (where it is installed).")
 
 
 class Timed(NamedTuple):
@@ -98,9 +81,41 @@ def _gradient_norm(w, b, x, y, ridge):
     return float(np.sqrt((rows**2).sum() + (residual.mean(0) ** 2).sum()))
 
 
-def _fit_rival(task):
-    """Seconds and gradient norm of one head by scikit-learn, at the first tolerance that reaches `wanted`."""
+def _by_sklearn(x, y, ridge, tol, solver):
+    """Rows and biases of scikit-learn's LogisticRegression."""
     from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1 / ridge, solver=solver, tol=tol, max_iter=10000).fit(x.astype(np.float64), y)
+    return model.coef_, model.intercept_
+
+
+def _by_torch(x, y, ridge, tol):
+    """Rows and biases of torch's L-BFGS with its strong Wolfe line search, in float32."""
+    import torch
+
+    torch.set_num_threads(1)
+    w = torch.zeros(int(y.max()) + 1, x.shape[1], requires_grad=True)
+    b = torch.zeros(len(w), requires_grad=True)
+    features, labels = torch.from_numpy(x), torch.from_numpy(y).long()
+    options = {"max_iter": 10000, "max_eval": 10**6, "history_size": 10, "tolerance_grad": tol, "tolerance_change": 0.0}
+    optimiser = torch.optim.LBFGS([w, b], line_search_fn="strong_wolfe", **options)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(features @ w.T + b, labels) + ridge / (2 * len(labels)) * w.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return w.detach().double().numpy(), b.detach().double().numpy()
+
+
+SOLVERS = {"lbfgs": partial(_by_sklearn, solver="lbfgs"), "newton-cg": partial(_by_sklearn, solver="newton-cg"), "torch": _by_torch}
+RIVALS = {"sklearn": ("lbfgs", "newton-cg"), "torch": ("torch",)}
+
+
+def _fit_rival(task):
+    """Seconds and gradient norm of one head on one thread, at the first tolerance that reaches `wanted`."""
     from threadpoolctl import threadpool_limits
 
     x, y, ridge, wanted, solver, tol = task
@@ -108,16 +123,16 @@ def _fit_rival(task):
         warnings.simplefilter("ignore")
         while True:
             began = time.perf_counter()
-            model = LogisticRegression(C=1 / ridge, solver=solver, tol=tol, max_iter=10000).fit(x.astype(np.float64), y)
+            w, b = SOLVERS[solver](x, y, ridge, tol)
             spent = time.perf_counter() - began
-            norm = _gradient_norm(model.coef_, model.intercept_, x.astype(np.float64), y, ridge)
+            norm = _gradient_norm(w, b, x.astype(np.float64), y, ridge)
             if norm <= wanted or tol < 1e-12:
                 return spent, norm, tol
             tol /= 3
 
 
-def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float) -> float:
-    """Heads per second of scikit-learn, one process on each core."""
+def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, solvers: Sequence[str]) -> float:
+    """Heads per second of the fastest of these solvers, one process on each core."""
     cores = len(os.sched_getaffinity(0))
     rng = np.random.default_rng(1)
 
@@ -126,7 +141,7 @@ def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float) -> flo
         return train.x[index], train.y[index]
 
     first = subset()
-    tried = {solver: _fit_rival((*first, FLAGS.ridge, wanted, solver, 1e-3)) for solver in SOLVERS}
+    tried = {solver: _fit_rival((*first, FLAGS.ridge, wanted, solver, 1e-3)) for solver in solvers}
     solver = min(tried, key=lambda name: tried[name][0])
     each, _, tol = tried[solver]
     many = cores * max(1, int(FLAGS.seconds / each))
@@ -151,16 +166,21 @@ def main(_):
         case = Case(k, d, classes)
         train, counts = features(case)
         timed = ours(case, train, counts)
-        theirs = rival(case, train, counts, timed.gradient_norm) if FLAGS.rival else float("nan")
+        ratios = {
+            name: timed.heads_per_second / rival(case, train, counts, timed.gradient_norm, solvers)
+            for name, solvers in RIVALS.items()
+            if name in FLAGS.rivals
+        }
         rows.append(
             {
                 "k": k,
                 "d": d,
                 "classes": classes,
                 "heads_per_second": timed.heads_per_second,
-                "ratio": timed.heads_per_second / theirs,
+                "ratio": ratios.pop("sklearn", float("nan")),
                 "peak_share": timed.flops / top,
                 "gradient_norm": timed.gradient_norm,
+                **{f"{name}_ratio": ratio for name, ratio in ratios.items()},
             }
         )
         print({key: float(f"{value:.3g}") for key, value in rows[-1].items()}, flush=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import app, flags
-from bank import Case, features
+from made_up import Case, features
 
 from mmn_jax import artifacts, kshot, mesh
 from mmn_jax.results import markdown

@@ -206,7 +206,8 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
         sizes = f"{expected.disk / 1e6:.0f} MB on disk and {expected.memory / 1e6:.0f} MB of memory"
         say(f"  {expected.heads} heads to solve on {mesh.size} device(s): about {expected.seconds:.0f} s, {sizes}")
         check_disk(expected, run.workdir)
-    made, seconds = [], 0.0
+    made: list[Bank] = []
+    seconds = 0.0
     for stored in all_stored:
         plan = stored.plan
         say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(stored.classes)} classes with {2 * plan.shots} examples or more")

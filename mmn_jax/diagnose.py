@@ -52,9 +52,11 @@ def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, E
     rest = Examples(pool.x[~used], pool.y[~used])
     odd = random_ranks(key, rest.y) % 2 == 1
     normalise = tuning.normalisation(pool.x[used])
-    return tuple(
-        Examples(normalise(x), y) for x, y in ((pool.x[used], pool.y[used]), (rest.x[odd], rest.y[odd]), (rest.x[~odd], rest.y[~odd]))
-    )
+
+    def part(examples, chosen):
+        return Examples(normalise(examples.x[chosen]), examples.y[chosen])
+
+    return part(pool, used), part(rest, odd), part(rest, ~odd)
 
 
 def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:

@@ -140,8 +140,8 @@ def training_curves(stages: dict[int, dict[str, Any]]) -> Figure:
             shown = {"color": COLOURS["metamodelnet"], "linestyle": line, "label": label if number == 0 else None}
             axes.plot(steps, values, **shown)
         kept = next(look for look in looks if look["step"] == record["best_step"])
-        label = None if number else "kept"
-        axes.plot([begin + kept["step"]], [kept["score"]], color=COLOURS["mmn"], marker="o", linestyle="none", label=label)
+        once = None if number else "kept"
+        axes.plot([begin + kept["step"]], [kept["score"]], color=COLOURS["mmn"], marker="o", linestyle="none", label=once)
         axes.axvline(begin, color=INK, linewidth=0.6, alpha=0.5)
         title = f"{block}" if number else f"stage {block}"  # stages may be short
         axes.text((steps[0] + steps[-1]) / 2, 1.01, title, transform=axes.get_xaxis_transform(), ha="center", fontsize="small")

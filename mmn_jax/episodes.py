@@ -114,21 +114,9 @@ def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray, heads: int 
     heads = min(heads, len(free))
     rng = np.random.default_rng(int(jax.random.bits(key)))
     judged = np.stack([rng.choice(len(y), queries, p=_balanced(one & out[y], y, classes)) for one in free[:heads]])
-    return jax.tree.map(
-        jnp.asarray,
-        Episodes(
-            np.float32(unit),
-            bank.shots.astype(np.int32),
-            bank.theta / np.float32(unit),
-            bank.means,
-            bank.target / np.float32(unit),
-            bank.pool.x,
-            y,
-            chance.astype(np.float32),
-            judged.astype(np.int32),
-            ~out,
-        ),
-    )
+    theta, target = bank.theta / np.float32(unit), bank.target / np.float32(unit)
+    shots, chance, judged = bank.shots.astype(np.int32), chance.astype(np.float32), judged.astype(np.int32)
+    return Episodes(*map(jnp.asarray, (np.float32(unit), shots, theta, bank.means, target, bank.pool.x, y, chance, judged, ~out)))
 
 
 def _moved(regressor, variables, context, data, s, train):
@@ -180,14 +168,16 @@ def fit_regressor(
     candidates: Iterable[Hyper],
     *,
     batch: int = 256,
-    **schedule: int,
+    steps: int = 400,
+    every: int = 20,
+    patience: int = 3,
 ) -> list[Variables]:
     """The regressor trained on mixed-shot episodes under every candidate, from the same start and on the same draws.
 
-    schedule: steps, every and patience of `stagewise.train_stage`, by default 400, 20 and 3.
+    steps, every, patience: of `stagewise.train_stage`.
     """
     begin, draws = jax.random.split(key)
     compiled = compile_programs(regressor, batch)
     start = jax.jit(regressor.init, static_argnums=1)(begin, RegressorSpec(data.theta.shape[2], 0))
-    schedule = {"steps": 400, "every": 20, "patience": 3} | schedule
-    return [train_stage(compiled, start, hyper, draws, context, lambda _: data, **schedule)[0] for hyper in candidates]
+    train = partial(train_stage, compiled, start, steps=steps, every=every, patience=patience)
+    return [train(hyper, draws, context, lambda _: data)[0] for hyper in candidates]

@@ -4,6 +4,8 @@ Every accuracy is in percent. Groups go by *training* count: many > 100, medium 
 terciles hold the third of the classes with most examples, the middle and the rarest.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, ndtri, softmax, stdtrit
@@ -141,7 +143,7 @@ def _multiplicities(size, rng, draws):
     return (rng.multinomial(drawn, np.full(size, 1 / size), size=draws) / drawn).astype(np.float32)
 
 
-def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+def student_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high): Student's t interval of the mean of a few values, unbounded for a single one."""
     mean, count = float(np.mean(values)), len(values)
     spread = stdtrit(count - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf

@@ -40,7 +40,8 @@ def to_stablehlo(classifier: Classifier) -> bytes:
     """The classifier as a serialised jax.export artefact, for any number of rows and every platform of `PLATFORMS`."""
     (rows,) = jax.export.symbolic_shape("n")
     features = jax.ShapeDtypeStruct((rows, classifier.W.shape[1]), jnp.float32)
-    return jax.export.export(jax.jit(lambda x: scores(classifier, x)), platforms=PLATFORMS)(features).serialize()
+    exported = jax.export.export(jax.jit(lambda x: scores(classifier, x)), platforms=PLATFORMS)(features)
+    return bytes(exported.serialize())
 
 
 def to_onnx(classifier: Classifier) -> bytes:

@@ -30,7 +30,7 @@ COLOURS = {
 }
 MARKERS = {"plain": "o", "cost_sensitive": "s", "metamodelnet": "^", "mmn": "D"}
 WIDTH = 6.4  # inches
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib's own type of it lists every key that there is
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK),
     "grid.alpha": 0.15,
     "axes.grid": True,
@@ -93,8 +93,8 @@ def count_axis(axes: Axes, counts: np.ndarray) -> None:
 
 def shown_methods(table: Table) -> list[str]:
     """The few that figures with lines show: three of the paper, the best rival and the project's own."""
-    names = ["plain", "cost_sensitive", "metamodelnet", best_rival(table["methods"], "mmn"), "mmn"]
-    return [name for name in names if name in table["methods"]]
+    names = ("plain", "cost_sensitive", "metamodelnet", best_rival(table["methods"], "mmn"), "mmn")
+    return [name for name in names if name is not None and name in table["methods"]]
 
 
 def leaderboard(table: Table) -> Figure:

@@ -9,9 +9,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 HIGHEST = lax.Precision.HIGHEST  # the optimum must not depend on bf16 or TF32
+
+
+Array = jax.Array | np.ndarray
 
 
 class HeadProblem(NamedTuple):
@@ -22,11 +26,11 @@ class HeadProblem(NamedTuple):
     l2: the strength ℓ of the ridge on W, for the mean loss.
     """
 
-    x: jax.Array
-    y: jax.Array
-    weight: jax.Array
-    offset: jax.Array
-    l2: jax.Array
+    x: Array
+    y: Array
+    weight: Array
+    offset: Array
+    l2: Array | np.floating
 
 
 class Frame(NamedTuple):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mmn_jax.bfgs import bfgs
 from mmn_jax.frame import HeadProblem, eigenframe, into_frame, mm, out_of_frame, point_at, spanframe
@@ -93,7 +94,7 @@ def solve_bytes(examples: int, dim: int, classes: int) -> int:
     return 4 * (4 * examples * classes + blocks)
 
 
-def head_flops(examples: int, dim: int, classes: int, steps: np.ndarray, products: np.ndarray) -> np.ndarray:
+def head_flops(examples: int, dim: int, classes: int, steps: ArrayLike, products: ArrayLike) -> np.ndarray:
     """What the matrix products of a solve cost: into the eigenbasis and out of it, one product with [n, r] and one with its
     transpose for every step's gradient and line search, and for every Hessian product."""
     rank, side = min(examples, dim) + 1, min(examples, dim)

@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mmn_jax import artifacts, mesh, metrics, pipeline, reference, report, results
+from mmn_jax import artifacts, mesh, metrics, pipeline, reference, results
 from mmn_jax.command import exit_code
 from mmn_jax.data import glyphs
 from mmn_jax.run import make_terminal
@@ -66,6 +66,8 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
         terminal.say(f"{compiling():.0f} s went into compiling")
         terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
         if values.stage in ("report", "all"):
+            from mmn_jax import report  # with matplotlib, slow to import
+
             terminal.say(f"report: {report.write(workdir, seeds)}")
 
 

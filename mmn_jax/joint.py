@@ -76,7 +76,7 @@ def open_studio(config: ConfigDict, workdir: Path, terminal: Terminal) -> Studio
         return part and Examples(np.stack([np.full(len(part.y), number), np.arange(len(part.y))], 1), part.y)
 
     parts = {name: places(number, getattr(found, name)) for number, name in enumerate(PARTS)}
-    labels = FeatureSet(source.name, *(parts[name] for name in PARTS), found.class_names)
+    labels = FeatureSet(source.name, parts["train"], parts["val"], parts["test"], found.class_names)
     told = (source.version, feature_files.fingerprint(labels), config.features.size, start and start.folder.name)
     return Studio(found, start, labels, artifacts.digest(backbones.SCHEMA, *told))
 
@@ -114,7 +114,8 @@ def learn(run: Run, studio: Studio, part: np.ndarray) -> Learned:
     """
     settings, tail = run.config.features, longtail.take(studio.labels, part)
     _check_memory(studio, tail, settings)
-    seen = LongTail(*(_load(studio, each, settings) for each in tail[:3]), tail.counts)
+    train, val, test = (_load(studio, each, settings) for each in tail[:3])
+    seen = LongTail(train, val, test, tail.counts)
     if studio.start is not None:
         backbones.check_sides(studio.start, seen.train.x.shape[1:3], studio.images.name)
     ladder = shots_used(run.config, tail.counts) if settings.finetune == "recursive" else ()
@@ -126,15 +127,19 @@ def learn(run: Run, studio: Studio, part: np.ndarray) -> Learned:
         stages[shots] = Fold(name, Examples(normalisation(train.x)(train.x), train.y), None)
     kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
     run.terminal.say(f"  backbone: {kept.folder}")
-    made = [_features(run, kept, getattr(seen, name), name) for name in PARTS]
-    return Learned(made[0][0], LongTail(*(each for _, each in made), tail.counts), stages)
+    (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
+    return Learned(name, LongTail(train, val, test, tail.counts), stages)
 
 
 def lesson(tail: LongTail, least: int, adjust: float) -> backbone.Lesson:
     """To tell the classes with `least` examples or more apart, looked at on their validation images; adjust: τ of the loss."""
     known = tail.counts >= least
-    train, held = (Examples(part.x[known[part.y]], part.y[known[part.y]]) for part in (tail.train, tail.val))
-    return backbone.Lesson(train, held, known, adjust * log_prior(np.where(known, tail.counts, 1)))
+
+    def taught(examples):
+        inside = known[examples.y]
+        return Examples(examples.x[inside], examples.y[inside])
+
+    return backbone.Lesson(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
 
 
 def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: backbones.Kept | None, least: int) -> backbones.Kept:

@@ -93,7 +93,8 @@ class Pool(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Examples, padding included, dimensions and classes."""
-        return (*self.x.shape, len(self.start))
+        examples, dim = self.x.shape
+        return examples, dim, len(self.start)
 
 
 def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Pool:
@@ -103,9 +104,10 @@ def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Po
     spare = padded(len(pool.y)) - len(pool.y)
     basis, variance = _principal(pool.x) if shots * len(classes) >= pool.x.shape[1] else (None, None)
     x = pool.x if basis is None else pool.x @ basis
-    x, y = np.pad(x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
+    padded_x, padded_y = np.pad(x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
     start = (np.cumsum(counts[classes]) - counts[classes]).astype(np.int32)
-    return Pool(*replicated(mesh, (x, y, start, basis, variance)), classes)
+    x, y, start, basis, variance = replicated(mesh, (padded_x, padded_y, start, basis, variance))
+    return Pool(x, y, start, basis, variance, classes)
 
 
 def _principal(x):

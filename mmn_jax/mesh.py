@@ -20,7 +20,7 @@ SAME = PartitionSpec()  # every device holds all of it
 
 def keep_programs() -> None:
     """Compiled programs are kept between runs, in the user's cache folder unless JAX_COMPILATION_CACHE_DIR names another."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # defined when JAX is imported
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmn_jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -29,9 +29,12 @@ def keep_programs() -> None:
 def compile_clock() -> Callable[[], float]:
     """Starts a clock of the seconds that programs are compiled, or read from the kept ones."""
     spent = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, seconds, **_: spent.append(seconds) if name.startswith("/jax/core/compile/") else None
-    )
+
+    def note(event: str, duration_secs: float, **_: str | int) -> None:
+        if event.startswith("/jax/core/compile/"):
+            spent.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
     return lambda: sum(spent)
 
 

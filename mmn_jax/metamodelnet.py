@@ -105,8 +105,10 @@ def chain(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh
         )
         return jax.device_get(variables), {"best_step": report.best_step, "looks": [look._asdict() for look in report.looks]}
 
-    trained, names, seconds = [None] * len(candidates), [], last.banks.seconds
-    records = [{} for _ in candidates]
+    nothing: list[Variables | None] = [None] * len(candidates)
+    trained: list[Variables] = []
+    records: list[dict[int, artifacts.Record]] = [{} for _ in candidates]
+    names, seconds = [], last.banks.seconds
     for i in reversed(range(len(ladder))):
         now = stage(i) if i else last
         classes = now.banks.every[0].classes
@@ -115,7 +117,7 @@ def chain(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh
         paths = [run.path(f"chain-{i}", now.banks.names, used, hyper) for hyper in candidates]
         fresh = functools.cache(partial(jax.jit(regressor.init, static_argnums=1), stream(run.seed, "chain", i), RegressorSpec(width, i)))
         make = partial(train_one, i, fresh, functools.cache(partial(make_lessons, now)))  # candidates of a stage share them
-        work = zip(paths, candidates, trained, strict=True)
+        work = zip(paths, candidates, trained or nothing, strict=True)
         saved = [artifacts.cached(path, partial(make, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
         own = 0.0 if now.part is last.part else now.banks.seconds
@@ -219,8 +221,12 @@ def _learned(moved, number):
 
 def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Learned | None]:
     """MetaModelNet, its setting chosen as every other method's; the tuned plain head and None where no class can teach it."""
-    parts = [move(run, fold, lambda fold=fold: tasks(fold.name)[1], data.stages) for fold in data.folds]
-    whole = parts[0] if data.whole.val is not None else move(run, data.whole, lambda: tasks(data.whole.name)[1], data.stages)
+
+    def solved(fold):
+        return lambda: tasks(fold.name)[1]
+
+    parts = [move(run, fold, solved(fold), data.stages) for fold in data.folds]
+    whole = parts[0] if data.whole.val is not None else move(run, data.whole, solved(data.whole), data.stages)
     every = parts if whole is parts[0] else [*parts, whole]
     if not all(part.record["ladder"] for part in every):
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")

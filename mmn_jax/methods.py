@@ -10,7 +10,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmn_jax.evaluate import best_temperature, mean_class_accuracy, predict_logits
-from mmn_jax.tuning import Axis, Fold, Head, Scaling, Setting, Task, Trial, at_edge, best, held_accuracy, search, standardised, unscaled
+from mmn_jax.tuning import (
+    Axis,
+    Fold,
+    Head,
+    Scaling,
+    Setting,
+    Task,
+    Trial,
+    at_edge,
+    best,
+    held_accuracy,
+    held_labels,
+    search,
+    standardised,
+    unscaled,
+)
 from mmn_jax.weighting import log_prior
 
 Arrays = dict[str, Any]
@@ -23,8 +38,8 @@ class Fitted(NamedTuple):
     gradient_norm: float = 0.0
 
 
-def linear(theta: np.ndarray, head: Head | None = None) -> Fitted:
-    """The rows theta [C, d+1] as a method's result, made from a solved head or in closed form."""
+def linear(theta: np.ndarray, head: Head | Fitted | None = None) -> Fitted:
+    """The rows theta [C, d+1] as a method's result, made from a solved head, from a method's, or in closed form."""
     return Fitted({"theta": theta.astype(np.float32)}, 0.0 if head is None else head.gradient_norm)
 
 
@@ -42,7 +57,7 @@ class Tuned(NamedTuple):
 
 def chosen_record(setting: Setting, logits: Sequence[np.ndarray], folds: Sequence[Fold], trials: Sequence[Trial]) -> dict[str, Any]:
     """What a record keeps of a choice: the setting, its accuracy and temperature on validation examples, and all trials."""
-    scores, y = np.concatenate(logits), np.concatenate([fold.val.y for fold in folds])
+    scores, y = np.concatenate(logits), held_labels(folds)
     return {
         "setting": setting,
         "val_accuracy": mean_class_accuracy(scores, y),

@@ -22,7 +22,7 @@ from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.methods import Fitted, Method, linear, logit_adjusted, tau_axis
 from mmn_jax.mixture import Mixture, Part, class_weights, fit_mixture, mix
-from mmn_jax.tuning import Axis, RowPrior, Setting, Task, make_task, unscaled
+from mmn_jax.tuning import Axis, RowPrior, Scaling, Setting, Task, make_task, unscaled
 
 CUTS = 3
 CUT_TOL = 1e-4  # gradient norm of the heads of a cut
@@ -37,7 +37,7 @@ def fit_member(task: Task, member: Setting) -> Fitted:
             ("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), class_means(*task.train, len(task.counts)), task.counts)
         )
         return linear(made)
-    scaling = unscaled if shrinkage == (1, 1) else RowPrior(shrinkage)
+    scaling: Scaling = unscaled if shrinkage == (1, 1) else RowPrior(shrinkage)  # type: ignore[assignment]  # a callable tuple
     head = task.head("plain", weighting.plain, member["l2"], scaling)
     return linear(logit_adjusted(head.theta, 1.0, task.counts), head)
 

@@ -121,6 +121,7 @@ def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_ste
         s, k = _newton_direction(frame, point, preconditioner, tolerance, limit)
         return line_search(problem, frame, point, s, SETTLED, LINE_LIMIT, None), preconditioner, steps + 1, products + k, k
 
-    start = (point, _by_diagonal(frame, point.probs), 0, 0, 0)
+    none = jnp.zeros((), jnp.int32)
+    start = (point, _by_diagonal(frame, point.probs), none, none, none)
     point, _, steps, products, _ = lax.while_loop(unfinished, step, start)
     return point, steps, products

@@ -145,7 +145,7 @@ def _normalised(run, tail, name):
 
 def describe_choice(data: Data) -> str:
     """One line on what the knobs of this run are chosen by."""
-    chosen = np.bincount(np.concatenate([fold.val.y for fold in data.folds]), minlength=len(data.tail.counts))
+    chosen = np.bincount(tuning.held_labels(data.folds), minlength=len(data.tail.counts))
     held = chosen[chosen > 0]
     source = f"{len(data.folds)} folds of the training set" if data.whole.val is None else "the validation set"
     line = f"knobs are chosen on {source}, {chosen.sum()} examples, {held.min()} to {held.max()} a class"

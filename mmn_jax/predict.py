@@ -62,7 +62,7 @@ def load_classifier(workdir: str) -> Classifier:
     arrays = read_npz(path)
     if "temperature" not in arrays:
         print(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated", file=sys.stderr)
-        arrays["temperature"] = np.float32(1)
+        arrays["temperature"] = np.ones((), np.float32)
     missing = [name for name in Classifier._fields if name not in arrays]
     if missing:
         raise BadInput(f"--model={workdir}: classifier.npz lacks {missing[0]}; repeat the command that made it")

@@ -144,7 +144,8 @@ def ridge(task: Task, setting: Setting) -> Fitted:
         model.fit(x, targets, weight) and (np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_))
         for targets in _one_hot(y, len(task.counts))
     ]
-    return _folded(*map(np.concatenate, zip(*fitted, strict=True)), metric)
+    w, b = map(np.concatenate, zip(*fitted, strict=True))
+    return _folded(w, b, metric)
 
 
 def _one_hot(y, classes):

@@ -22,7 +22,7 @@ from mmn_jax.heads import padded
 from mmn_jax.kshot import class_pool
 from mmn_jax.mesh import replicated, shared_rows
 from mmn_jax.regressor import Context, Regressor, Variables
-from mmn_jax.types import Bank, Examples
+from mmn_jax.types import Bank, Examples, MixedBank
 
 WARM = 10  # episodes whose rows a stage's running statistics see before its first look
 
@@ -102,7 +102,7 @@ def held_out_classes(counts: np.ndarray, share: float) -> np.ndarray:
     return mask
 
 
-def row_unit(banks: Iterable[Bank]) -> float:
+def row_unit(banks: Iterable[Bank | MixedBank]) -> float:
     """The root mean square entry of all θ*: rows are regressed in this unit."""
     return float(np.sqrt(np.mean([np.mean(np.square(bank.target)) for bank in banks])))
 
@@ -123,8 +123,8 @@ def make_lessons(
     pool = class_pool(train, order[~held[order] & np.isin(order, banks[0].classes)])
     spare = padded(len(pool.y)) - len(pool.y)
     rungs = tuple(_rung(jax.random.fold_in(key, bank.shots), bank, train, order, held, unit) for bank in banks)
-    shared = Lessons(np.float32(unit), np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare)), rungs)
-    shared = replicated(mesh, shared)
+    x, y = np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare))
+    shared = Lessons(*replicated(mesh, (np.float32(unit), x, y, rungs)))
 
     def theta(bank, number):
         size = bank.subsets if window is None else min(window, bank.subsets)

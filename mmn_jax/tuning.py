@@ -237,7 +237,8 @@ def _finer(axis, value):
 
 def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: int) -> list[Trial]:
     """At most `budget` different settings in the order tried; fewer where every knob's neighbours are close enough."""
-    axes, trials = list(axes), {}
+    axes = list(axes)
+    trials: dict[tuple, Trial] = {}
 
     def look(setting):
         key = tuple(setting.values())
@@ -311,6 +312,11 @@ def solvers(parts: Iterable[Fold], seed: int, tol: float, final_tol: float) -> C
     return tasks
 
 
+def held_labels(folds: Iterable[Fold]) -> np.ndarray:
+    """[n] labels of the folds' validation examples taken together."""
+    return np.concatenate([fold.val.y for fold in folds if fold.val is not None])
+
+
 def held_accuracy(logits: Iterable[np.ndarray], folds: Iterable[Fold]) -> float:
     """Mean per-class accuracy of the folds' validation examples taken together."""
-    return mean_class_accuracy(np.concatenate(list(logits)), np.concatenate([fold.val.y for fold in folds]))
+    return mean_class_accuracy(np.concatenate(list(logits)), held_labels(folds))

@@ -1,6 +1,7 @@
 """Images that lie in memory as one array: an ImageSet from them, and from an npz file. Beside it, images of other classes to train a
 backbone on."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -54,10 +55,11 @@ def _part(arrays, name, where):
     return Examples(x, y.astype(np.int32))
 
 
-def from_parts(name: str, parts: dict[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> ImageSet:
+def from_parts(name: str, parts: Mapping[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> ImageSet:
     """An ImageSet of images in memory whose labels fit together; parts: train, val and test."""
     check_labels({part: examples.y for part, examples in parts.items() if examples is not None}, class_names, where)
-    return ImageSet(name, *(part and in_memory(*part) for part in (parts["train"], parts["val"], parts["test"])), class_names)
+    made = {part: in_memory(*examples) for part, examples in parts.items() if examples is not None}
+    return ImageSet(name, made["train"], made.get("val"), made["test"], class_names)
 
 
 def image_file(path: str | Path) -> Pictures:

@@ -7,7 +7,7 @@ once before any is drawn again, whatever its class, and seen changed at random, 
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -187,7 +187,7 @@ def without_head(variables: Variables) -> Variables:
 
 
 def train(
-    keys: jax.Array,
+    keys: Sequence[jax.Array],
     network: nn.Module,
     lesson: Lesson,
     recipe: Recipe,

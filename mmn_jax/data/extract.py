@@ -104,13 +104,13 @@ def compute(
     Raises:
       BadInput: the backbone gave no finite [B, d]; whatever `read` raises.
     """
-    rows, waiting, done = own_rows(first, stop, batch), None, []
+    rows, done = own_rows(first, stop, batch), []
+    waiting: list[tuple] = []
     for i, images in enumerate(batches(read, rows, batch // jax.process_count(), threads)):
-        started = (len(images), f"{where}, images from {first + i * batch}", backbone(_spread(images)))
-        if waiting is not None:  # one batch is computed while the next is read
-            done.append(_checked(waiting[2], *waiting[:2]))
-        waiting = started
-    done.append(_checked(waiting[2], *waiting[:2]))
+        started = (backbone(_spread(images)), len(images), f"{where}, images from {first + i * batch}")
+        done += [_checked(*batch) for batch in waiting]  # one batch is computed while the next is read
+        waiting = [started]
+    done += [_checked(*batch) for batch in waiting]
     return _gathered(np.concatenate(done), batch)[: stop - first]
 
 

@@ -127,15 +127,16 @@ def check_labels(parts: dict[str, np.ndarray], class_names: tuple[str, ...], whe
         raise BadInput(f"{where}: class {empty} ({class_names[empty]}) has no example in train_y")
 
 
-def check(name: str, parts: dict[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> FeatureSet:
-    """A FeatureSet whose parts fit together: one d, labels within the classes, every class in train."""
+def check(features: FeatureSet, where: str | Path) -> FeatureSet:
+    """The features themselves, whose parts fit together: one d, labels within the classes, every class in train."""
+    parts = {"train": features.train, "test": features.test, "val": features.val}
     given = {part: examples for part, examples in parts.items() if examples is not None}
-    dim = parts["train"].x.shape[1]
+    dim = features.train.x.shape[1]
     for part, examples in given.items():
         if examples.x.shape[1] != dim:
             raise BadInput(f"{where}: train_x has {dim} dimensions, {part}_x {examples.x.shape[1]}")
-    check_labels({part: examples.y for part, examples in given.items()}, class_names, where)
-    return FeatureSet(name, parts["train"], parts["val"], parts["test"], class_names)
+    check_labels({part: examples.y for part, examples in given.items()}, features.class_names, where)
+    return features
 
 
 def assemble(arrays: dict[str, np.ndarray], name: str, where: str | Path) -> FeatureSet:
@@ -144,10 +145,10 @@ def assemble(arrays: dict[str, np.ndarray], name: str, where: str | Path) -> Fea
     Raises:
       BadInput: naming the place, the array and what is wrong with it.
     """
-    parts = {part: _examples(arrays, part, where) for part in ("train", "test")}
+    train, test = (_examples(arrays, part, where) for part in ("train", "test"))
     has_val = "val_x" in arrays or "val_y" in arrays
-    parts["val"] = _examples(arrays, "val", where) if has_val else None
-    return check(name, parts, _class_names(arrays, parts["train"], where), where)
+    val = _examples(arrays, "val", where) if has_val else None
+    return check(FeatureSet(name, train, val, test, _class_names(arrays, train, where)), where)
 
 
 def from_arrays(
@@ -202,5 +203,5 @@ def fingerprint(features: FeatureSet) -> str:
     for part in (features.train, features.val, features.test):
         for array in part or ():
             digest.update(repr((array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -28,8 +28,8 @@ def load() -> FeatureSet:
     def part(name):
         return Examples(arrays[f"{name}_q"].astype(np.float32) * arrays["scale"], arrays[f"{name}_y"].astype(np.int32))
 
-    parts = {name: part(name) for name in ("train", "val", "test")}
-    return check("glyphs_128", parts, tuple(arrays["class_names"].tolist()), "glyphs_128.npz")
+    names = tuple(arrays["class_names"].tolist())
+    return check(FeatureSet("glyphs_128", part("train"), part("val"), part("test"), names), "glyphs_128.npz")
 
 
 def get_config() -> ConfigDict:

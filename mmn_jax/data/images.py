@@ -238,7 +238,7 @@ def list_files(
     lists = {"train": train_list, "val": val_list, "test": test_list}
     rows = {part: read_list(path) for part, path in lists.items() if path is not None}
     for part, (_, y) in rows.items():
-        check_published(lists[part], part, y)
+        check_published(str(lists[part]), part, y)
     names = class_names or tuple(str(c) for c in range(int(rows["train"][1].max()) + 1))
     for part, (_, y) in rows.items():
         if y.max() >= len(names):

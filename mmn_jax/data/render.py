@@ -194,18 +194,18 @@ def without_repeats(renderings: Renderings, order: np.ndarray) -> Renderings:
     return Renderings(*(array[chosen] for array in renderings))
 
 
-def parse_points(text: str, where: str) -> np.ndarray:
+def parse_points(text: str, where: str | Path) -> np.ndarray:
     """Sorted code points of ranges like "21-17F 3B1 400-4FF", in hexadecimal; only those with ink: letters, marks apart, digits,
     punctuation and symbols.
 
     Raises:
       BadInput: not such ranges.
     """
-    points = set()
+    points: set[int] = set()
     for word in text.replace(",", " ").split():
         try:
-            first, _, last = word.partition("-")
-            first, last = int(first, 16), int(last or first, 16)
+            begin, _, end = word.partition("-")
+            first, last = int(begin, 16), int(end or begin, 16)
         except ValueError as error:
             raise BadInput(f"{where}: {word!r} is not a range of code points like 21-17F") from error
         if not 0 <= first <= last <= 0x10FFFF:
@@ -214,6 +214,6 @@ def parse_points(text: str, where: str) -> np.ndarray:
     return np.array(sorted(points), int)
 
 
-def letters(points: np.ndarray) -> np.ndarray:
+def letters(points: Iterable[int]) -> np.ndarray:
     """[P] whether a code point is an upper- or lower-case letter."""
     return np.array([unicodedata.category(chr(point)) in ("Lu", "Ll") for point in points], bool)

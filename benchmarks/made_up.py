@@ -1,0 +1,26 @@
+"""Features for the benchmarks of banks: Gaussian classes with a power-law spectrum."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mmn_jax.tuning import normalisation
+from mmn_jax.types import Examples
+
+
+class Case(NamedTuple):
+    """One line of the table."""
+
+    k: int
+    d: int
+    classes: int
+
+
+def features(case: Case) -> tuple[Examples, np.ndarray]:
+    """Normalised examples, 2k of every class, and their counts."""
+    rng = np.random.default_rng(0)
+    spectrum = np.arange(1, case.d + 1) ** -0.5
+    means = rng.normal(size=(case.classes, case.d)) * spectrum
+    y = np.repeat(np.arange(case.classes, dtype=np.int32), 2 * case.k)
+    x = means[y] + 1.5 * rng.normal(size=(len(y), case.d)) * spectrum
+    return Examples(normalisation(x)(x), y), np.bincount(y)
