@@ -133,10 +133,13 @@ def learn(run: Run, studio: Studio, part: np.ndarray) -> Learned:
 
 def lesson(tail: LongTail, least: int, adjust: float) -> backbone.Lesson:
     """To tell the classes with `least` examples or more apart, looked at on their validation images; adjust: τ of the loss."""
-    assert tail.val is not None  # a split without one has been refused
     known = tail.counts >= least
-    train, held = (Examples(part.x[known[part.y]], part.y[known[part.y]]) for part in (tail.train, tail.val))
-    return backbone.Lesson(train, held, known, adjust * log_prior(np.where(known, tail.counts, 1)))
+
+    def taught(examples):
+        inside = known[examples.y]
+        return Examples(examples.x[inside], examples.y[inside])
+
+    return backbone.Lesson(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
 
 
 def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: backbones.Kept | None, least: int) -> backbones.Kept:
