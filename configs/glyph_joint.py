@@ -2,6 +2,12 @@
 
 python bin/run.py --stage=eval --config=configs/glyph_joint.py --config.data.path=glyph_images.npz --config.seeds=0,1,2
 ... --config.features.finetune=fixed      once, instead of at every stage of the chain; none: frozen features
+
+What it needs: an npz with train_x, train_y, val_x, val_y, test_x, test_y, and base_x, base_y, images of other classes to train the backbone
+on first; and pip install 'mmn_jax[images]'.
+
+Run here: the backbone on 22,500 images of 150 other characters, 8 epochs, gets 97.0% of held-out images of these right. Not run here to the
+end: the table of the three ways.
 """
 
 from mmn_jax.config import default
