@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from mmn_jax import job
-from mmn_jax.command import stop_on_signals
+from mmn_jax.command import leave, stop_on_signals
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -15,4 +15,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     stop_on_signals()
-    sys.exit(main(sys.argv))
+    leave(lambda: main(sys.argv))

@@ -10,10 +10,10 @@ Mono for validation, STIXGeneral for testing: each letter has at most eight, fou
 resemble each other more than with many families, and the intervals are over distortions of four styles of one test family.
 
 Gave on seed 0, on two machines, mean per-class test accuracy: plain 69.2 and 71.1, under_sampling 71.1 and 73.0, metamodelnet 73.9 and
-74.4, over_sampling 76.0 and 76.7, cost_sensitive 76.1 and 77.0, mmn 78.5 and 79.9; the backbone got 98.5% and 97.1% of held-out images of its own
-characters right. Training it amplifies how a machine rounds: the same seed repeats on the same machine, not on another. It took 746 s on
-two cores that reach 137 GFLOP/s, 369 of them for training the backbone, whose gradients take a third less time since; about 6 minutes,
-not timed, on two that reach 177.
+74.4, over_sampling 76.0 and 76.7, cost_sensitive 76.1 and 77.0, mmn 78.5 and 79.9; the backbone got 98.5% and 97.1% of held-out images of
+its own characters right. Training it amplifies how a machine rounds: the same seed repeats on the same machine, not on another. It took
+746 s on two cores that reach 137 GFLOP/s, 369 of them for training the backbone, whose gradients take a third less time since; about 6
+minutes, not timed, on two that reach 177.
 """
 
 from mmn_jax.config import default

@@ -7,7 +7,8 @@ What it needs: an npz with train_x, train_y, val_x, val_y, test_x, test_y, and b
 on first; and pip install 'mmn_jax[images]'.
 
 Run here, seed 0: the backbone on 22,500 images of 150 other characters, 8 epochs, gets 97.0% of held-out images of these right;
-metamodelnet 77.7 with it frozen, 78.9 fine-tuned once, 81.9 at every stage (docs/joint_dynamics.md). Other seeds have not been run.
+metamodelnet 77.7 with it frozen, 81.6 fine-tuned once for 6 epochs, 81.9 at every stage for one
+(docs/joint_dynamics.md). Other seeds have not been run.
 """
 
 from mmn_jax.config import default

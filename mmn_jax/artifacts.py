@@ -116,7 +116,7 @@ def _intact(directory, read):
             arrays, sealed = read(checkpointer, directory)
         if sealed["record_sha256"] != _record_sha256(sealed):
             raise ValueError("another record")
-    except MemoryError:
+    except (MemoryError, jax.errors.JaxRuntimeError):  # the latter where another process is gone while all read together
         raise
     except Exception as error:  # a flipped bit shows in as many ways as there are readers below
         raise BadInput(f"{directory}: damaged; remove it, and the same command makes it again") from error

@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 USAGE = """mmn-jax: classes with a long tail over frozen features
 
@@ -30,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     return 2
 
 
-def script() -> int:
+def script() -> NoReturn:
     """The program `mmn-jax`."""
-    from mmn_jax.command import stop_on_signals
+    from mmn_jax.command import leave, stop_on_signals
 
     stop_on_signals()
-    return main()
+    leave(main)

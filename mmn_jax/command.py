@@ -1,16 +1,24 @@
-"""How every command reads its flags and how it ends: 0 done, 2 bad input with one line on stderr, 130 interrupted."""
+"""How every command reads its flags and how it ends: 0 done, 2 bad input with one line on stderr, 130 interrupted,
+1 where it cannot go on for another reason."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from mmn_jax.types import BadInput
 
 GRACE = 8.0  # seconds that a computation gets to come back from where Python is not asked
+
+
+class Abandoned(RuntimeError):
+    """Work that cannot go on, though its input is good; the message is one line."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +35,9 @@ def exit_code(work: Callable[[], None], interrupted: str = "interrupted") -> int
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
+    except Abandoned as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
@@ -34,6 +45,22 @@ def exit_code(work: Callable[[], None], interrupted: str = "interrupted") -> int
         print(interrupted, file=sys.stderr)
         return 130
     return 0
+
+
+def leave(work: Callable[[], int]) -> NoReturn:
+    """Ends the process with the exit code of the work. One that failed doesn't wait for the others of its run, as JAX does on its way
+    out: they may be gone."""
+    try:
+        code = work()
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if code:
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit()
 
 
 def stop_on_signals(grace: float = GRACE) -> None:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mmn_jax import artifacts, mesh, metrics, pipeline, reference, results
-from mmn_jax.command import exit_code
+from mmn_jax.command import Abandoned, exit_code
 from mmn_jax.data import glyphs
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
@@ -83,4 +84,14 @@ def main(argv: list[str], recipes: Path | None = None) -> int:
     if {"-h", "-help", "--help", "--help=true"} & set(argv):
         print(describe())
         return 0
-    return exit_code(lambda: show(*parse(argv, recipes)), "interrupted; finished artefacts are saved, the same command goes on from there")
+
+    def work():
+        try:
+            show(*parse(argv, recipes))
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            told = "the processes cannot go on together; start all of them again, what is finished is saved"
+            raise Abandoned(f"{told}: {str(error).splitlines()[0]}") from error
+
+    return exit_code(work, "interrupted; finished artefacts are saved, the same command goes on from there")
