@@ -52,7 +52,7 @@ def leave(work: Callable[[], int]) -> NoReturn:
     out: they may be gone."""
     try:
         code = work()
-    except Exception:
+    except Exception:  # told as Python would, which then would wait
         traceback.print_exc()
         code = 1
     if code:

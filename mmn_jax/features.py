@@ -22,11 +22,10 @@ from mmn_jax.backbones import SCHEMA
 from mmn_jax.data import augment, characters, extract, images, render
 from mmn_jax.data import features as feature_files
 from mmn_jax.data.arrays import Pictures, image_file
+from mmn_jax.data.images import PARTS
 from mmn_jax.mesh import agreed
 from mmn_jax.run import Terminal
 from mmn_jax.types import BadInput, FeatureSet
-
-PARTS = ("train", "val", "test")
 
 
 class Source(NamedTuple):

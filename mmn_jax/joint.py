@@ -10,7 +10,6 @@ nothing, which is the first step of decoupling (Kang et al. 2020): representatio
 Images of the training set, validation and test lie in memory. The backbone trains on one device, in every process alike.
 """
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,15 +21,13 @@ from mmn_jax import artifacts, backbones, features
 from mmn_jax.banks import shots_used
 from mmn_jax.data import arrays, backbone, extract, longtail, networks
 from mmn_jax.data import features as feature_files
-from mmn_jax.data.images import ImageSet
+from mmn_jax.data.images import PARTS, ImageSet
 from mmn_jax.keys import stream
 from mmn_jax.mesh import host_memory
 from mmn_jax.run import Run, Terminal
 from mmn_jax.tuning import Fold, normalisation
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 from mmn_jax.weighting import log_prior
-
-PARTS = ("train", "val", "test")
 
 
 class Studio(NamedTuple):
@@ -170,11 +167,10 @@ def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: back
 def _features(run, kept, examples, name):
     """Features [n, d] of images in memory, and the name of their artefact."""
     compute, _ = backbones.use(kept, name)
-    read = lambda i: arrays.coloured(examples.x[i : i + 1])[0]  # noqa: E731 - of one image
-    batch, threads = extract.rounded_batch(run.config.features.batch), os.cpu_count() or 1
+    read, batch = arrays.in_memory(*examples).load, extract.rounded_batch(run.config.features.batch)
 
     def make():
-        return {"x": extract.compute(compute, read, 0, len(examples.y), batch, threads, name)}, {}
+        return {"x": extract.compute(compute, read, 0, len(examples.y), batch, name)}, {}
 
     path = run.path(f"features-{name}", kept.folder.name)
     x = artifacts.cached(path, make)[0]["x"]

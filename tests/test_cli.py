@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,16 @@ def environment():
 
 def run(*flags, cwd=None):
     return subprocess.run(command(*flags), capture_output=True, text=True, cwd=cwd or ROOT, env=environment())
+
+
+def together(processes):
+    """For each of so many processes of one run, the flags that join it to the others; none for one alone."""
+    if processes == 1:
+        return [[]]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        several = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={processes}"]
+    return [[*several, f"--process={i}"] for i in range(processes)]
 
 
 def own(feature_file, workdir, *flags):

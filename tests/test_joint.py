@@ -1,14 +1,13 @@
 """Joint dynamics on tiny images: a backbone fine-tuned once or at every stage, from the command to the table; what is kept and remade."""
 
 import json
-import socket
 import subprocess
 
 import jax
 import numpy as np
 import pytest
 from conftest import in_process
-from test_cli import ROOT, SMALL, command, environment
+from test_cli import ROOT, SMALL, command, environment, together
 from test_features_stage import QUIET, config_for
 
 from mmn_jax import artifacts, backbones, joint, pipeline
@@ -147,16 +146,13 @@ def test_stopped_inside_a_training_it_ends_in_the_same_bits(tmp_path):
 @pytest.mark.slow
 def test_two_processes_give_the_features_of_one(tmp_path):
     flags = [*flags_of(config_of(write_images(tmp_path / "images.npz"), "recursive")), "--stage=features"]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        several = [f"--coordinator=localhost:{free.getsockname()[1]}", "--processes=2", f"--workdir={tmp_path / 'together'}"]
-    runs = [[f"--workdir={tmp_path / 'alone'}"], *([*several, f"--process={i}"] for i in range(2))]
+    runs = [[f"--workdir={tmp_path / 'alone'}"], *([f"--workdir={tmp_path / 'together'}", *more] for more in together(2))]
     started = [subprocess.Popen(command(*flags, *more), cwd=ROOT, env=environment()) for more in runs]
     assert [process.wait(timeout=240) for process in started] == [0, 0, 0]
-    alone, together = (sorted((tmp_path / name / "seed-0").glob("features-*")) for name in ("alone", "together"))
-    assert [path.name for path in alone] == [path.name for path in together] and len(alone) == 4
-    for one, two in zip(alone, together, strict=True):
-        np.testing.assert_allclose(artifacts.restore(one)[0]["x"], artifacts.restore(two)[0]["x"], atol=1e-2)
+    one, two = (sorted((tmp_path / name / "seed-0").glob("features-*")) for name in ("alone", "together"))
+    assert [path.name for path in one] == [path.name for path in two] and len(one) == 4
+    for alone, shared in zip(one, two, strict=True):
+        np.testing.assert_allclose(artifacts.restore(alone)[0]["x"], artifacts.restore(shared)[0]["x"], atol=1e-2)
 
 
 def test_bad_input_says_what_is_wrong(tmp_path, monkeypatch):

@@ -8,14 +8,13 @@ Of two processes one is killed, and what starts them, a scheduler, then stops th
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from test_cli import ROOT, command, environment, own
+from test_cli import ROOT, command, environment, own, together
 
 KILLS = int(os.environ.get("KILLS", "6"))  # in all, on one device, on eight, and of one of two processes
 EACH = 2  # in one run
@@ -35,14 +34,10 @@ SETUPS = {"1 device": Setup(1, 1), "8 devices": Setup(8, 1), "2 processes": Setu
 def start(feature_file, workdir, setup):
     """The processes of a run, the first of which prints."""
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={setup.devices}"}
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        together = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={setup.processes}"]
-    several = [[*together, f"--process={i}"] for i in range(setup.processes)] if setup.processes > 1 else [[]]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return [
         subprocess.Popen(command(*own(feature_file, workdir, *QUICK, *own_flags)), cwd=ROOT, env=environment() | flags, **pipes)
-        for own_flags in several
+        for own_flags in together(setup.processes)
     ]
 
 

@@ -1,7 +1,6 @@
 """One device, eight, or two processes: the same rows, the same training, the same table."""
 
 import json
-import socket
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import blobs
-from test_cli import command, environment, own, run
+from test_cli import command, environment, own, run, together
 
 from mmn_jax import artifacts, kshot, stagewise
 from mmn_jax.chain import residual_chain
@@ -52,18 +51,14 @@ def test_eight_devices_learn_what_one_learns():
 @pytest.fixture(scope="module")
 def workdirs(feature_file, tmp_path_factory):
     """The same run by one process and by two."""
-    alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    several = [f"--coordinator=localhost:{port}", "--processes=2"]
-    runs = [own(feature_file, alone), *(own(feature_file, together, *several, f"--process={i}") for i in range(2))]
+    one, two = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
+    runs = [own(feature_file, one), *(own(feature_file, two, *flags) for flags in together(2))]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()}
     started = [subprocess.Popen(command(*flags), **pipes) for flags in runs]
     ended = [process.communicate(timeout=240) for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], [errors[-2000:] for _, errors in ended]
     assert ended[0][0].count("mmn") == ended[1][0].count("mmn") > 0 and "mmn" not in ended[2][0]  # the second process is quiet
-    return alone, together
+    return one, two
 
 
 def test_two_processes_give_the_rows_and_the_table_of_one(workdirs):

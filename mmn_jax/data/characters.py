@@ -16,11 +16,11 @@ import numpy as np
 from mmn_jax.data import render
 from mmn_jax.data.arrays import Pictures, from_parts
 from mmn_jax.data.augment import Strength, distort
+from mmn_jax.data.images import PARTS
 from mmn_jax.data.render import Font, Renderings
 from mmn_jax.keys import stream
 from mmn_jax.types import BadInput, Examples
 
-PARTS = ("train", "val", "test")
 SHIPPED = {  # of matplotlib's own fonts those that are encoded by Unicode and have letters of several scripts
     "train": ("DejaVu Sans", "DejaVu Sans Display", "DejaVu Serif", "DejaVu Serif Display"),
     "val": ("DejaVu Sans Mono",),

@@ -21,6 +21,7 @@ from mmn_jax.types import BadInput
 
 Backbone = Callable[[jax.Array], jax.Array | np.ndarray]  # uint8 [B, H, W, 3], spread over the devices → [B, d]
 PIECE = 4096  # images
+THREADS = min(16, 2 * (os.cpu_count() or 1))  # that read images
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
@@ -45,8 +46,8 @@ def _read(load, size, shape, where, index):
     return image
 
 
-def batches(read: Callable[[int], np.ndarray], rows: np.ndarray, batch: int, threads: int) -> Iterator[np.ndarray]:
-    """Batches [batch, H, W, 3] of the images read(row), in order, read ahead by threads; len(rows) is a multiple of `batch`.
+def batches(read: Callable[[int], np.ndarray], rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Batches [batch, H, W, 3] of the images read(row), in order, read ahead by THREADS threads; len(rows) is a multiple of `batch`.
 
     Raises:
       BadInput: grain is missing; whatever `read` raises.
@@ -55,7 +56,7 @@ def batches(read: Callable[[int], np.ndarray], rows: np.ndarray, batch: int, thr
         import grain
     except ImportError as error:
         raise BadInput("--stage=features: images are read by grain, which is not installed; pip install 'mmn_jax[images]'") from error
-    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch)
+    ahead = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * batch)
     return iter(grain.MapDataset.source(rows).map(read).batch(batch).to_iter_dataset(ahead))
 
 
@@ -96,9 +97,7 @@ def _gathered(own, batch):
     return np.moveaxis(every, 0, 1).reshape(-1, own.shape[-1])
 
 
-def compute(
-    backbone: Backbone, read: Callable[[int], np.ndarray], first: int, stop: int, batch: int, threads: int, where: str
-) -> np.ndarray:
+def compute(backbone: Backbone, read: Callable[[int], np.ndarray], first: int, stop: int, batch: int, where: str) -> np.ndarray:
     """[stop − first, d] float16 features of the images read(first) .. read(stop − 1).
 
     Raises:
@@ -106,7 +105,7 @@ def compute(
     """
     rows, done = own_rows(first, stop, batch), []
     waiting: list[tuple] = []
-    for i, images in enumerate(batches(read, rows, batch // jax.process_count(), threads)):
+    for i, images in enumerate(batches(read, rows, batch // jax.process_count())):
         started = (backbone(_spread(images)), len(images), f"{where}, images from {first + i * batch}")
         done += [_checked(*batch) for batch in waiting]  # one batch is computed while the next is read
         waiting = [started]
@@ -120,11 +119,10 @@ def gather(images: Images, rows: np.ndarray, size: int, batch: int, part: str) -
     Raises:
       BadInput: an image that is missing, broken or of another size.
     """
-    n, threads = len(rows), min(16, 2 * (os.cpu_count() or 1))
-    shape = resized(images.load(int(rows[0])), size).shape
+    n, shape = len(rows), resized(images.load(int(rows[0])), size).shape
     every = np.empty((n, *shape), np.uint8)
     filled = np.resize(rows, -(-n // batch) * batch)
-    for i, some in enumerate(batches(partial(_read, images.load, size, shape, part), filled, batch, threads)):
+    for i, some in enumerate(batches(partial(_read, images.load, size, shape, part), filled, batch)):
         every[i * batch : (i + 1) * batch] = some[: n - i * batch]
     return every
 
@@ -150,12 +148,12 @@ def part_features(
     """
     batch, n = rounded_batch(batch), len(images.y)
     read = partial(_read, images.load, size, resized(images.load(0), size).shape, part)
-    threads, pieces, paths, computed = min(16, 2 * (os.cpu_count() or 1)), -(-n // PIECE), [], 0
+    pieces, paths, computed = -(-n // PIECE), [], 0
     for number in track(range(pieces), f"features of {part}"):
         paths.append(folder / f"{part}-{number:05d}-of-{pieces:05d}.npy")
         if not agreed(paths[-1].exists()):
             stop = min((number + 1) * PIECE, n)
-            write_npy(paths[-1], compute(backbone, read, number * PIECE, stop, batch, threads, part))
+            write_npy(paths[-1], compute(backbone, read, number * PIECE, stop, batch, part))
             computed += stop - number * PIECE
     return paths, computed
 

@@ -30,6 +30,9 @@ class Images(NamedTuple):
     version: str = ""
 
 
+PARTS = ("train", "val", "test")  # of an ImageSet
+
+
 class ImageSet(NamedTuple):
     """Images as their source gives them; val is None where it has no validation images."""
 
