@@ -19,6 +19,7 @@ from machine import peak
 
 from mmn_jax import kshot, mesh, stagewise
 from mmn_jax.chain import residual_chain
+from mmn_jax.lessons import held_out_classes, make_lessons
 from mmn_jax.regressor import Context, RegressorSpec
 from mmn_jax.results import markdown
 from mmn_jax.types import Examples
@@ -48,8 +49,8 @@ def steps_per_second(classes: int, dim: int, precision: str) -> float:
     train = Examples(rng.standard_normal((len(y), dim), np.float32), y)
     rows = rng.standard_normal((2, classes, dim + 1), np.float32)
     banks = [kshot.in_memory(k, np.arange(classes), rows, rows[0]) for k in LADDER]
-    held, devices = stagewise.held_out_classes(counts, 0.05), mesh.all_devices()
-    data = stagewise.make_lessons(jax.random.key(0), banks, train, counts, held, 1.0, devices)(0)
+    held, devices = held_out_classes(counts, 0.05), mesh.all_devices()
+    data = make_lessons(jax.random.key(0), banks, train, counts, held, 1.0, devices)(0)
     chain = residual_chain(LADDER, dim, jnp.dtype(precision))
     programs = stagewise.compile_programs(chain, BATCH, devices)
     variables = jax.jit(chain.init, static_argnums=1)(jax.random.key(1), RegressorSpec(dim + 1, 0))

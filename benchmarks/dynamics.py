@@ -21,7 +21,8 @@ from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
 from mmn_jax.methods import logit_adjusted, tune
 from mmn_jax.results import markdown
-from mmn_jax.tuning import Fold, make_task, normalisation, unscaled
+from mmn_jax.tasks import make_task, normalisation, unscaled
+from mmn_jax.tuning import Fold
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
@@ -45,7 +46,7 @@ def _adjusted_rows(task):
 
 
 def main(_):
-    source = feature_files.load_npz(FLAGS.features) if FLAGS.features else glyphs.load()
+    source = feature_files.load(FLAGS.features) if FLAGS.features else glyphs.load()
     part = longtail.long_tail_split(source, FLAGS.seed, imbalance=FLAGS.imbalance, max_per_class=FLAGS.largest)
     tail, heads = longtail.take(source, part), default().heads
     normalise = normalisation(tail.train.x)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from mmn_jax import artifacts, episodes, maps, mmn, pipeline, stagewise, tuning, weighting
+from mmn_jax import artifacts, episodes, maps, mmn, pipeline, stagewise, weighting
 from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
@@ -35,9 +35,11 @@ from mmn_jax.evaluate import (
     terciles,
 )
 from mmn_jax.keys import stream
+from mmn_jax.lessons import held_out_classes
 from mmn_jax.methods import Method, logit_adjusted
 from mmn_jax.regressor import Regressor, average, make_context
 from mmn_jax.results import markdown
+from mmn_jax.tasks import RowPrior, unscaled
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.types import Examples, FeatureSet
 
@@ -103,7 +105,7 @@ def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
 
 @functools.cache
 def _source(name):
-    return glyphs.load() if name == "glyphs" else feature_files.load_npz(Path(FLAGS.features) / f"{name}.npz")
+    return glyphs.load() if name == "glyphs" else feature_files.load(Path(FLAGS.features) / f"{name}.npz")
 
 
 def _subset(features, classes, seed):
@@ -135,11 +137,11 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
     """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
     train, val, counts = data.whole.train, data.whole.val, data.tail.counts
     adjusted = FLAGS.input != "plain"
-    scaling = tuning.RowPrior(Shrinkage(0.6, 0.6)) if FLAGS.input == "prior" else tuning.unscaled
+    scaling = RowPrior(Shrinkage(0.6, 0.6)) if FLAGS.input == "prior" else unscaled
     l2, task = models["logit_adjustment"].tuned["l2"], tasks(data.whole.name)[1]
     plan = episodes.MixedPlan(16, l2, 1e-4, adjusted)
     bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, plan, task.metric(scaling))
-    held = stagewise.held_out_classes(counts, run.config.meta.held_out)
+    held = held_out_classes(counts, run.config.meta.held_out)
     episode = episodes.make_episodes(stream(run.seed, "mixed held out"), bank, held)
     context = make_context(train)
     theta = logit_adjusted(task.head("plain", weighting.plain, l2, scaling).theta, float(adjusted), counts)

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, kshot
-from mmn_jax.heads import head_flops, padded
+from mmn_jax.heads import HeadInfo, head_flops, padded
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
 from mmn_jax.mesh import agreed, device_memory, first_process
@@ -96,18 +96,41 @@ def _missing(stored):
     return max((stop for _, stop, _ in _pieces(stored.path)), default=0)
 
 
+class Begun(NamedTuple):
+    """The first batches of a bank: the seconds that they took, and of the last one, which doesn't compile any more."""
+
+    batches: list[tuple[np.ndarray, HeadInfo]]
+    seconds: float
+    last: float
+
+
+NOTHING = Begun([], 0.0, 0.0)
+
+
 class Forecast(NamedTuple):
-    """What making banks will take: heads to solve, seconds, bytes on the disk, bytes of memory at once."""
+    """What making banks will take: heads to solve, seconds, bytes on the disk, bytes of memory at once. begun: by k, what was solved
+    to tell."""
 
     heads: int
     seconds: float
     disk: int
     memory: int
+    begun: dict[int, Begun]
+
+
+def _begin(stored, mesh, size):
+    """The first two batches that are missing; a single one is solved again to be timed."""
+    first, pool, batches, clock = _missing(stored), stored.pool(), [], [time.perf_counter()]
+    second = first + size if first + size < stored.plan.subsets else first
+    for begin in (first, second):
+        batches.append(kshot.fit_heads(stored.key, begin, pool, stored.plan, mesh))
+        clock.append(time.perf_counter())
+    return Begun(batches if second > first else batches[:1], clock[-1] - clock[0], clock[-1] - clock[-2])
 
 
 def forecast(all_stored: list[Stored], mesh: Mesh) -> Forecast:
-    """From the second batch of every bank that is to be made; the first one compiles."""
-    heads, seconds, disk, memory = 0, 0.0, 0, 0
+    """From the first batches of every bank that is to be made."""
+    heads, seconds, disk, memory, begun = 0, 0.0, 0, 0, {}
     for stored in all_stored:
         plan = stored.plan
         left = plan.subsets - _missing(stored)
@@ -118,15 +141,12 @@ def forecast(all_stored: list[Stored], mesh: Mesh) -> Forecast:
         batch = kshot.head_bytes(plan.shots * classes, dim, classes, examples) * size // mesh.size
         memory = max(memory, batch + 4 * 4 * examples * dim)  # θ* works on copies of the pool
         _check_memory(plan, memory)
-        pool = stored.pool()
-        for _ in range(2):
-            began = time.perf_counter()
-            _, info = kshot.fit_heads(stored.key, 0, pool, plan, mesh)
-            spent = time.perf_counter() - began
-        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products).sum() / spent
+        begun[plan.shots] = now = _begin(stored, mesh, size)
+        _, info = now.batches[-1]
+        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products).mean() * size / now.last
         target = head_flops(examples, dim, classes, 1, TARGET_PRODUCTS[bool(heads)])
-        heads, seconds, disk = heads + left, seconds + spent * left / size + target / speed, disk + stored.piece_bytes(left)
-    return Forecast(heads, seconds, disk, memory)
+        heads, seconds, disk = heads + left, seconds + now.last * left / size + target / speed, disk + stored.piece_bytes(left)
+    return Forecast(heads, seconds, disk, memory, begun)
 
 
 def _check_memory(plan, memory):
@@ -143,13 +163,14 @@ def check_disk(expected: Forecast, workdir: Path) -> None:
         raise BadInput(f"--config.kshot.subsets: {have}; lower it, or give another workdir")
 
 
-def _make(run, stored, mesh, before):
-    """Solves and saves what is missing of a bank. θ* starts from that of the rung before, which had more classes and differs little."""
-    plan, pool = stored.plan, functools.cache(stored.pool)  # made where something is missing
-    size, held, began = kshot.chunk_size(stored.shape, plan, mesh.size), [], time.perf_counter()
+def _make(run, stored, mesh, begun, before):
+    """Solves and saves what is missing of a bank, from what has begun on. θ* starts from that of the rung before, which had more
+    classes and differs little."""
+    plan, pool, solved = stored.plan, functools.cache(stored.pool), iter(begun.batches)  # the pool is made where something is missing
+    size, held, began = kshot.chunk_size(stored.shape, plan, mesh.size), [], time.perf_counter() - begun.seconds
     first = _missing(stored)
     for begin in run.terminal.track(range(first, plan.subsets, size), f"kshot k={plan.shots}"):
-        held.append(kshot.fit_heads(stored.key, begin, pool(), plan, mesh))
+        held.append(next(solved, None) or kshot.fit_heads(stored.key, begin, pool(), plan, mesh))
         stop = min(begin + size, plan.subsets)
         if stored.piece_bytes(stop - first) >= PIECE or stop == plan.subsets:
             theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *held)
@@ -211,7 +232,7 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
     for stored in all_stored:
         plan = stored.plan
         say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(stored.classes)} classes with {2 * plan.shots} examples or more")
-        target, record = _make(run, stored, mesh, made[-1] if made else None)
+        target, record = _make(run, stored, mesh, expected.begun.get(plan.shots, NOTHING), made[-1] if made else None)
         records = [artifacts.restore_record(path) for *_, path in _pieces(stored.path)]
         warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
         warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")

@@ -24,6 +24,7 @@ from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import stream
 from mmn_jax.kshot import class_pool
 from mmn_jax.methods import Method, tune
+from mmn_jax.tasks import Task, make_task, normalisation
 from mmn_jax.types import BadInput, Examples
 
 LEAST = 8  # examples that a class needs: at least 2 to choose by and 2 to judge by are left
@@ -40,7 +41,7 @@ class Diagnosis(NamedTuple):
     classes: int
 
 
-def _tuned_accuracy(method: Method, task: tuning.Task, val: Examples, test: Examples, budget: int) -> float:
+def _tuned_accuracy(method: Method, task: Task, val: Examples, test: Examples, budget: int) -> float:
     arrays = tune(method, [task], [tuning.Fold("cut", task.train, val)], task, budget).arrays
     return mean_class_accuracy(method.logits(arrays, test.x), test.y)
 
@@ -51,7 +52,7 @@ def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, E
     used = draw_used(rng, pool.y, draw_shots(rng, counts, np.bincount(pool.y)))
     rest = Examples(pool.x[~used], pool.y[~used])
     odd = random_ranks(key, rest.y) % 2 == 1
-    normalise = tuning.normalisation(pool.x[used])
+    normalise = normalisation(pool.x[used])
 
     def part(examples, chosen):
         return Examples(normalise(examples.x[chosen]), examples.y[chosen])
@@ -78,7 +79,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
     for i in range(cuts):
         key = stream(seed, "diagnose", i)
         part, val, test = cut(key, pool, counts[counts > 0])
-        task = tuning.make_task(part, key, settings.heads.tol)
+        task = make_task(part, key, settings.heads.tol)
         ours, theirs = (_tuned_accuracy(method, task, val, test, settings.tuning.budget) for method in pair)
         gains.append(ours - theirs)
     _, low, high = student_interval(gains)

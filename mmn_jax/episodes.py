@@ -21,10 +21,11 @@ import numpy as np
 from mmn_jax.classes import class_means
 from mmn_jax.cuts import LEAST, draw_shots
 from mmn_jax.kshot import class_pool
+from mmn_jax.lessons import row_unit
 from mmn_jax.methods import logit_adjusted
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
-from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, row_unit, train_stage
-from mmn_jax.tuning import fit_weighted
+from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, train_stage
+from mmn_jax.tasks import fit_weighted
 from mmn_jax.types import Examples, MixedBank
 from mmn_jax.weighting import Weighting
 
@@ -50,7 +51,7 @@ def draw_used(rng, y, shots):
 def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.ndarray | None = None) -> MixedBank:
     """The mixed-shot bank of a training set; subset s depends on the key and s alone.
 
-    metric: of the features under the ridge (`tuning.Scaling`), [d] or [d, d]; ones by default.
+    metric: of the features under the ridge (`tasks.Scaling`), [d] or [d, d]; ones by default.
     """
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
@@ -105,7 +106,7 @@ def _balanced(weight, y, classes):
 
 
 def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray, heads: int = 8, queries: int = 512) -> Episodes:
-    """A bank as Episodes; held: [C] mask of the classes held out of training (`stagewise.held_out_classes`)."""
+    """A bank as Episodes; held: [C] mask of the classes held out of training (`lessons.held_out_classes`)."""
     out = held[bank.classes]
     y, classes = bank.pool.y, len(bank.classes)
     unit = row_unit([bank])

@@ -22,7 +22,8 @@ from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_sta
 from mmn_jax.evaluate import class_shares, predict_logits
 from mmn_jax.methods import start, tune
 from mmn_jax.pipeline import every_method
-from mmn_jax.tuning import Fold, normalisation, solvers, training_folds
+from mmn_jax.tasks import normalisation
+from mmn_jax.tuning import Fold, solvers, training_folds
 from mmn_jax.types import BadInput, Examples
 
 DEFAULT = config.default()

@@ -19,13 +19,14 @@ from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, backbones, features
 from mmn_jax.banks import shots_used
-from mmn_jax.data import arrays, backbone, extract, longtail, networks
+from mmn_jax.data import arrays, backbone, extract, networks
 from mmn_jax.data import features as feature_files
 from mmn_jax.data.images import PARTS, ImageSet
 from mmn_jax.keys import stream
 from mmn_jax.mesh import host_memory
 from mmn_jax.run import Run, Terminal
-from mmn_jax.tuning import Fold, normalisation
+from mmn_jax.tasks import normalisation
+from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 from mmn_jax.weighting import log_prior
 
@@ -103,20 +104,21 @@ class Learned(NamedTuple):
     stages: dict[int, Fold]
 
 
-def learn(run: Run, studio: Studio, part: np.ndarray) -> Learned:
-    """The backbones of a split [n], each fine-tuned where it is missing, and their features.
+def learn(run: Run, studio: Studio, places: LongTail, split: str) -> Learned:
+    """The backbones of a split, each fine-tuned where it is missing, and their features.
+
+    places: the split of the studio's `labels`. split: tells it from others.
 
     Raises:
       BadInput: the images don't fit into memory, or are of other sides than the network that fine-tuning starts from.
     """
-    settings, tail = run.config.features, longtail.take(studio.labels, part)
-    _check_memory(studio, tail, settings)
-    train, val, test = (_load(studio, each, settings) for each in tail[:3])
-    seen = LongTail(train, val, test, tail.counts)
+    settings, counts = run.config.features, places.counts
+    _check_memory(studio, places, settings)
+    train, val, test = (_load(studio, each, settings) for each in places[:3])
+    seen = LongTail(train, val, test, counts)
     if studio.start is not None:
         backbones.check_sides(studio.start, seen.train.x.shape[1:3], studio.images.name)
-    ladder = shots_used(run.config, tail.counts) if settings.finetune == "recursive" else ()
-    split = artifacts.digest(part.tolist())
+    ladder = shots_used(run.config, counts) if settings.finetune == "recursive" else ()
     kept, stages = studio.start, {}
     for shots in ladder[:0:-1]:
         kept = fine_tune(run, studio, seen, split, kept, 2 * shots)
@@ -125,7 +127,7 @@ def learn(run: Run, studio: Studio, part: np.ndarray) -> Learned:
     kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
     run.terminal.say(f"  backbone: {kept.folder}")
     (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
-    return Learned(name, LongTail(train, val, test, tail.counts), stages)
+    return Learned(name, LongTail(train, val, test, counts), stages)
 
 
 def lesson(tail: LongTail, least: int, adjust: float) -> backbone.Lesson:

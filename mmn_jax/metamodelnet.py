@@ -21,10 +21,12 @@ from mmn_jax.banks import Banks, banks
 from mmn_jax.chain import block_movement, residual_chain
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.keys import stream
+from mmn_jax.lessons import held_out_classes, make_lessons, row_unit
 from mmn_jax.mesh import all_devices
 from mmn_jax.methods import chosen_record, linear_logits
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.run import Data, Model, Run, make_model, warn_unless_solved
+from mmn_jax.tasks import Task, unscaled
 from mmn_jax.transfer import transfer_rows
 from mmn_jax.tuning import Fold
 from mmn_jax.types import Bank
@@ -59,7 +61,7 @@ class Stage(NamedTuple):
 
 
 def _stage(run, part, made, first):
-    return Stage(part, made._replace(every=made.every[first:]), stagewise.row_unit(made.every), _window(run, made.every))
+    return Stage(part, made._replace(every=made.every[first:]), row_unit(made.every), _window(run, made.every))
 
 
 def stages(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: Mesh) -> Callable[[int], Stage]:
@@ -75,36 +77,50 @@ def stages(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: 
     return stage
 
 
+class Setup(NamedTuple):
+    """What the stages of a chain share; held: [C] mask of the classes held out of all of them."""
+
+    regressor: Regressor
+    programs: stagewise.Programs
+    context: Context
+    held: np.ndarray
+    mesh: Mesh
+
+
+def _shared(run, setup, i, now):
+    """What all candidates of stage i begin with: fresh variables, and the lessons."""
+    counts, width = np.bincount(now.part.train.y), now.part.train.x.shape[1] + 1
+    fresh = jax.jit(setup.regressor.init, static_argnums=1)(stream(run.seed, "chain", i), RegressorSpec(width, i))
+    key = stream(run.seed, "held out")
+    return fresh, make_lessons(key, now.banks.every, now.part.train, counts, setup.held, now.unit, setup.mesh, now.window)
+
+
+def _train_candidate(run, setup, i, shared, hyper, trained):
+    """Stage i of one candidate, whose later stages gave the variables `trained`: the variables now, and the record."""
+    (fresh, lessons), settings = shared(), run.config.meta
+    variables, report = stagewise.train_stage(
+        setup.programs,
+        stagewise.begin_stage(fresh, trained),
+        hyper,
+        stream(run.seed, "episodes", i),
+        setup.context,
+        lessons,
+        steps=settings.steps,
+        every=settings.every,
+        patience=settings.patience,
+        track=lambda steps: run.terminal.track(steps, f"meta stage {i}, λ = {hyper.task_weight:g}"),
+    )
+    return jax.device_get(variables), {"best_step": report.best_step, "looks": [look._asdict() for look in report.looks]}
+
+
 def chain(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh: Mesh) -> Trained:
     """The residual chain of every candidate, trained back to front on what stage(i) gives; each saved after each stage."""
     settings, last = run.config.meta, stage(0)
-    counts, width = np.bincount(last.part.train.y), last.part.train.x.shape[1] + 1
+    counts, candidates = np.bincount(last.part.train.y), _candidates(settings)
     regressor = residual_chain(ladder, settings.width, jnp.dtype(settings.precision))
-    candidates = _candidates(settings)
-    context = Context(None, jnp.zeros(len(counts), jnp.int32))
-    held = stagewise.held_out_classes(counts, settings.held_out)
-    programs = stagewise.compile_programs(regressor, settings.batch, mesh)
+    context, held = Context(None, jnp.zeros(len(counts), jnp.int32)), held_out_classes(counts, settings.held_out)
+    setup = Setup(regressor, stagewise.compile_programs(regressor, settings.batch, mesh), context, held, mesh)
     used = {name: settings[name] for name in ("width", "precision", "held_out", "batch", "steps", "every", "patience")}
-
-    def make_lessons(now):
-        key = stream(run.seed, "held out")
-        return stagewise.make_lessons(key, now.banks.every, now.part.train, counts, held, now.unit, mesh, now.window)
-
-    def train_one(i, fresh, lessons, hyper, trained):
-        variables, report = stagewise.train_stage(
-            programs,
-            stagewise.begin_stage(fresh(), trained),
-            hyper,
-            stream(run.seed, "episodes", i),
-            context,
-            lessons(),
-            steps=settings.steps,
-            every=settings.every,
-            patience=settings.patience,
-            track=lambda steps: run.terminal.track(steps, f"meta stage {i}, λ = {hyper.task_weight:g}"),
-        )
-        return jax.device_get(variables), {"best_step": report.best_step, "looks": [look._asdict() for look in report.looks]}
-
     nothing: list[Variables | None] = [None] * len(candidates)
     trained: list[Variables] = []
     records: list[dict[int, artifacts.Record]] = [{} for _ in candidates]
@@ -115,8 +131,7 @@ def chain(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh
         seen = int((~held[classes]).sum())
         run.terminal.say(f"  stage {i}: trains block {i} on {seen} classes, {len(classes) - seen} held out")
         paths = [run.path(f"chain-{i}", now.banks.names, used, hyper) for hyper in candidates]
-        fresh = functools.cache(partial(jax.jit(regressor.init, static_argnums=1), stream(run.seed, "chain", i), RegressorSpec(width, i)))
-        make = partial(train_one, i, fresh, functools.cache(partial(make_lessons, now)))  # candidates of a stage share them
+        make = partial(_train_candidate, run, setup, i, functools.cache(partial(_shared, run, setup, i, now)))
         work = zip(paths, candidates, trained or nothing, strict=True)
         saved = [artifacts.cached(path, partial(make, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
@@ -181,7 +196,7 @@ def _hyper(setting):
     return stagewise.Hyper(*(setting[field] for field in stagewise.Hyper._fields))
 
 
-def move(run: Run, part: Fold, task: Callable[[], tuning.Task], others: Mapping[int, Fold]) -> Moved:
+def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fold]) -> Moved:
     """MetaModelNet on one training set: banks, chain, and the plain head of the bank's own ridge, whose rows it moves: they
     differ from the bank's in their shots, not in their regularisation. others: as in `stages`."""
     run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
@@ -195,7 +210,7 @@ def move(run: Run, part: Fold, task: Callable[[], tuning.Task], others: Mapping[
     trained = chain(run, ladder, stages(run, part, made, others, mesh), mesh) if ladder else None
 
     def make():
-        theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, tuning.unscaled)
+        theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, unscaled)
         record = {"gradient_norm": norm}
         if trained is None:
             return {"theta": np.stack([theta] * len(settings)), "plain": theta}, {**record, "movement": []}

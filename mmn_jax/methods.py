@@ -10,22 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmn_jax.evaluate import best_temperature, mean_class_accuracy, predict_logits
-from mmn_jax.tuning import (
-    Axis,
-    Fold,
-    Head,
-    Scaling,
-    Setting,
-    Task,
-    Trial,
-    at_edge,
-    best,
-    held_accuracy,
-    held_labels,
-    search,
-    standardised,
-    unscaled,
-)
+from mmn_jax.tasks import Head, Scaling, Task, standardised, unscaled
+from mmn_jax.tuning import Axis, Fold, Setting, Trial, at_edge, best, held_accuracy, held_labels, search
 from mmn_jax.weighting import log_prior
 
 Arrays = dict[str, Any]

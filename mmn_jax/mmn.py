@@ -22,7 +22,8 @@ from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.methods import Fitted, Method, linear, logit_adjusted, tau_axis
 from mmn_jax.mixture import Mixture, Part, class_weights, fit_mixture, mix
-from mmn_jax.tuning import Axis, RowPrior, Scaling, Setting, Task, make_task, unscaled
+from mmn_jax.tasks import RowPrior, Scaling, Task, make_task, unscaled
+from mmn_jax.tuning import Axis, Setting
 
 CUTS = 3
 CUT_TOL = 1e-4  # gradient norm of the heads of a cut

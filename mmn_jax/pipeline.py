@@ -28,6 +28,7 @@ from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import Learned, meta
 from mmn_jax.methods import Method, tune
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
+from mmn_jax.tasks import Task, normalisation
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 
@@ -116,10 +117,11 @@ def _split_rows(run):
 def split(run: Run, studio: joint.Studio | None = None) -> Data:
     """The long-tailed split of this seed in the features of the run; in those of backbones fine-tuned on it, where there is a studio."""
     part, name = _split_rows(run)
+    tail = longtail.take(run.features, part)
     if studio is None:
-        return _normalised(run, longtail.take(run.features, part), name)
-    _check_validation(run, longtail.take(run.features, part))
-    learned = joint.learn(run, studio, part)
+        return _normalised(run, tail, name)
+    _check_validation(run, tail)
+    learned = joint.learn(run, studio, tail, artifacts.digest(part.tolist()))
     return _normalised(run, learned.tail, learned.name)._replace(stages=learned.stages)
 
 
@@ -130,7 +132,7 @@ def _check_validation(run, tail):
 
 
 def _normalised(run, tail, name):
-    normalise = tuning.normalisation(tail.train.x)
+    normalise = normalisation(tail.train.x)
     train, val, test = (part and Examples(normalise(part.x), part.y) for part in (tail.train, tail.val, tail.test))
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":
@@ -154,7 +156,7 @@ def describe_choice(data: Data) -> str:
     return line
 
 
-def solvers(run: Run, data: Data) -> Callable[[str], tuple[tuning.Task, tuning.Task]]:
+def solvers(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
     """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
     return tuning.solvers((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
 

@@ -15,7 +15,8 @@ from mmn_jax import weighting
 from mmn_jax.classes import class_means, class_statistics
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, logit_adjusted, scaling, tau_axis
-from mmn_jax.tuning import Axis, Setting, Task, unscaled
+from mmn_jax.tasks import Task, unscaled
+from mmn_jax.tuning import Axis, Setting
 from mmn_jax.weighting import Weighting, log_prior
 
 TARGET_FLOATS = 2**26  # of the one-hot targets that are in memory at once

@@ -8,7 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mmn_jax import artifacts, tuning
+from mmn_jax import artifacts
+from mmn_jax.tasks import Normalisation
 from mmn_jax.tuning import Fold
 from mmn_jax.types import FeatureSet, LongTail
 
@@ -53,7 +54,7 @@ class Data(NamedTuple):
     """
 
     tail: LongTail
-    normalise: tuning.Normalisation
+    normalise: Normalisation
     whole: Fold
     folds: tuple[Fold, ...]
     stages: Mapping[int, Fold] = {}

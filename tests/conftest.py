@@ -1,24 +1,19 @@
 """Strict settings for every test: no silent promotion of dtypes, warnings are errors (pyproject.toml), 8 simulated devices."""
 
-import contextlib
-import importlib.util
 import os
-import sys
 import tempfile
-import warnings
 from pathlib import Path
 
-# programs that several tests compile, or the command line compiles again, are compiled once
-CACHE = tempfile.TemporaryDirectory(prefix="mmn_jax-cache-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # programs that several tests compile, in any process, are compiled once
+    CACHE = tempfile.TemporaryDirectory(prefix="mmn_jax-cache-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # problems are small here: programs take longer to compile than to run
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
-import jax  # noqa: E402 - after the environment, which JAX reads when it is imported
-import numpy as np  # noqa: E402 - likewise
-import pytest  # noqa: E402 - likewise
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,16 +40,6 @@ def write_features(path):
     arrays["class_names"] = np.array([f"class {c}" for c in range(20)])
     np.savez(path, **arrays)
     return path
-
-
-def in_process(*flags):
-    """bin/run.py's main in this process, from a module of its own: an exit code."""
-    spec = importlib.util.spec_from_file_location("run_command", ROOT / "bin" / "run.py")
-    module = sys.modules["run_command"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with jax.numpy_dtype_promotion("standard"), contextlib.chdir(ROOT), warnings.catch_warnings():  # as users have it
-        warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)  # how ml_collections reads recipes
-        return module.main(["bin/run.py", *map(str, flags)])
 
 
 @pytest.fixture(scope="session")

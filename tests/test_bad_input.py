@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import in_process
+from commands import in_process
 
 from mmn_jax import TailClassifier, diagnose, predict
 from mmn_jax.data import features as feature_files

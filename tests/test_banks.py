@@ -73,7 +73,7 @@ def test_what_banks_will_take_is_said_before_they_are_made_and_only_then(tmp_pat
 
 def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"--config.kshot.subsets: the banks take 1000.0 GB.*lower it, or give another workdir"):
-        banks.check_disk(banks.Forecast(1, 1.0, 10**12, 1), tmp_path)
+        banks.check_disk(banks.Forecast(1, 1.0, 10**12, 1, {}), tmp_path)
     monkeypatch.setattr(banks, "device_memory", lambda: 1000)
     with pytest.raises(BadInput, match=r"--config.kshot.top: a head of k = 1 takes 0.0 GB of memory"):
         make(tmp_path, monkeypatch)

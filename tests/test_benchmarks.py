@@ -1,18 +1,16 @@
 """The benchmarks, run for real on the shipped features; nearly all of them slow."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from commands import ROOT, environment
 
 
 def run(script, *flags):
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")}
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / script, *flags], capture_output=True, text=True, cwd=ROOT, env=env)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / script, *flags], capture_output=True, text=True, cwd=ROOT, env=environment()
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

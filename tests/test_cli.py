@@ -1,50 +1,14 @@
 """The command line by running it: exit codes, one line for bad input, nothing saved is touched."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-from conftest import in_process, write_features
-
-ROOT = Path(__file__).resolve().parents[1]
-SMALL = [
-    "--config.data.longtail.imbalance=20", "--config.data.longtail.max_per_class=40", "--config.heads.l2=1e-2,1e-3,1e-4",
-    "--config.kshot.subsets=4,3", "--config.kshot.top=1", "--config.kshot.l2=1e-4",
-    "--config.meta.steps=20", "--config.meta.task_weight=0.1", "--config.meta.width=4",
-]  # fmt: skip
-
-
-def command(*flags):
-    return [sys.executable, str(ROOT / "bin" / "run.py"), *flags]
-
-
-def environment():
-    """That of a user: without the strict settings of the tests."""
-    return {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")}
-
-
-def run(*flags, cwd=None):
-    return subprocess.run(command(*flags), capture_output=True, text=True, cwd=cwd or ROOT, env=environment())
-
-
-def together(processes):
-    """For each of so many processes of one run, the flags that join it to the others; none for one alone."""
-    if processes == 1:
-        return [[]]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        several = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={processes}"]
-    return [[*several, f"--process={i}"] for i in range(processes)]
-
-
-def own(feature_file, workdir, *flags):
-    return ["--config=configs/own_features.py", f"--config.data.path={feature_file}", f"--workdir={workdir}", *SMALL, *flags]
+from commands import ROOT, command, in_process, own, run
+from conftest import write_features
 
 
 def test_bad_input_ends_the_process_as_it_ends_main():

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import blobs
 
-from mmn_jax import kshot, stagewise, tuning, weighting
+from mmn_jax import kshot, stagewise, weighting
 from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage
 from mmn_jax.heads import fit_one
+from mmn_jax.lessons import held_out_classes, make_lessons
 from mmn_jax.mesh import all_devices
 from mmn_jax.regressor import Context, RegressorSpec
+from mmn_jax.tasks import RowPrior, make_task, standardised, unscaled
 from mmn_jax.types import Examples
 
-PRIOR = tuning.RowPrior(Shrinkage(0.5, 0.5))
+PRIOR = RowPrior(Shrinkage(0.5, 0.5))
 
 
 def compiled(function, work):
@@ -40,8 +42,8 @@ def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes()
     def tune():
         for extra in (0, 5):
             x, y = blobs(0, [21 + extra, 10, 9], 3)
-            task = tuning.make_task(Examples(x, y), jax.random.key(extra), 1e-3)
-            for l2, scaling in itertools.product((1e-1, 1e-2, 3e-3), (tuning.unscaled, tuning.standardised, PRIOR)):
+            task = make_task(Examples(x, y), jax.random.key(extra), 1e-3)
+            for l2, scaling in itertools.product((1e-1, 1e-2, 3e-3), (unscaled, standardised, PRIOR)):
                 task.head("plain", weighting.plain, l2, scaling)
                 task.head("cost_sensitive", weighting.cost_sensitive, l2, scaling)
 
@@ -54,8 +56,8 @@ def test_a_stage_is_one_program_for_all_candidates():
     train = Examples(*blobs(0, counts, 3))
     target = rng.normal(size=(10, 4)).astype(np.float32)
     bank = kshot.in_memory(1, np.arange(10), np.stack([target] * 3), target)
-    held = stagewise.held_out_classes(counts, 0.2)
-    lessons = stagewise.make_lessons(jax.random.key(0), [bank], train, counts, held, 1.0, all_devices(), 2)
+    held = held_out_classes(counts, 0.2)
+    lessons = make_lessons(jax.random.key(0), [bank], train, counts, held, 1.0, all_devices(), 2)
     chain = residual_chain((1,), 4)
     programs = stagewise.compile_programs(chain, 8, all_devices())
     context = Context(None, jnp.zeros(10, jnp.int32))

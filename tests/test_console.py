@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from mmn_jax import cli, job
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_script_is_declared():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import artifacts, config, pipeline, report, results, tuning
+from mmn_jax import artifacts, config, pipeline, report, results
 from mmn_jax.data.features import from_arrays
 from mmn_jax.methods import start
+from mmn_jax.tasks import make_task, normalisation
 from mmn_jax.types import Examples
 
 TAIL = [12, 9, 6, 3, 2]
@@ -53,8 +54,8 @@ OWN_PROGRAMS = list(PROBLEMS)[:4]  # which take their time to compile
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in OWN_PROGRAMS else name for name in PROBLEMS])
 def test_every_method_has_an_answer(name):
     x, y = PROBLEMS[name]
-    normalise = tuning.normalisation(x)
-    task = tuning.make_task(Examples(normalise(x), y), jax.random.key(0), 1e-4)
+    normalise = normalisation(x)
+    task = make_task(Examples(normalise(x), y), jax.random.key(0), 1e-4)
     for method in METHODS.values():
         made = start(method, task)
         scores = method.logits(made.arrays, task.train.x)

@@ -12,18 +12,16 @@ import re
 import shlex
 import subprocess
 import tomllib
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from conftest import blobs
+from conftest import ROOT, blobs
 
 from mmn_jax import cli, diagnose, export, job, predict
 from mmn_jax.config import default
 from mmn_jax.types import Examples
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 

@@ -8,13 +8,14 @@ from conftest import blobs
 from mmn_jax import episodes, maps, stagewise
 from mmn_jax.classes import class_means
 from mmn_jax.heads import HeadProblem, fit_one
+from mmn_jax.lessons import held_out_classes
 from mmn_jax.regressor import RegressorSpec, identity, make_context
 from mmn_jax.types import Examples
 
 COUNTS = np.array([40] * 10 + [12] * 6 + [6] * 4 + [2] * 5)
 TRAIN = Examples(*blobs(0, COUNTS, 6, spread=2.5))
 BANK = episodes.fit_mixed_bank(jax.random.key(0), TRAIN, episodes.MixedPlan(6, 1e-3, 1e-5))
-HELD = stagewise.held_out_classes(COUNTS, 0.25)
+HELD = held_out_classes(COUNTS, 0.25)
 DATA = episodes.make_episodes(jax.random.key(1), BANK, HELD)
 CONTEXT = make_context(TRAIN)
 

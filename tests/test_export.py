@@ -1,7 +1,6 @@
 """The exports: one classifier in numpy, JAX and ONNX, and a card that tells the truth about it."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
+from commands import environment
 from jax import export as jax_export
 
 from mmn_jax import card, export, predict
@@ -136,7 +136,6 @@ def test_bad_input_gives_one_line_and_exit_code_2(workdir, capsys, harm, out, na
 
 
 def test_the_command_runs_outside_the_strict_settings(workdir):
-    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")}
     command = [sys.executable, "-m", "mmn_jax.export", f"--model={workdir}", f"--out={workdir / 'a' / 'b'}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) == 4

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mmn_jax.data.features import fingerprint, load_npz
+from mmn_jax.data.features import fingerprint, load
 from mmn_jax.types import BadInput
 
 
@@ -28,7 +28,7 @@ def save(tmp_path, arrays):
 
 def test_a_good_file_is_read_as_it_is(tmp_path):
     arrays = good()
-    features = load_npz(save(tmp_path, arrays))
+    features = load(save(tmp_path, arrays))
     np.testing.assert_array_equal(features.train.x, arrays["train_x"].astype(np.float32))
     np.testing.assert_array_equal(features.test.y, arrays["test_y"])
     assert features.val is None and features.class_names == ("a", "b", "c") and features.name == "mine"
@@ -37,7 +37,7 @@ def test_a_good_file_is_read_as_it_is(tmp_path):
 def test_names_are_optional_and_validation_is_used_where_given(tmp_path):
     arrays = good() | {"val_x": good()["test_x"], "val_y": good()["test_y"]}
     del arrays["class_names"]
-    features = load_npz(save(tmp_path, arrays))
+    features = load(save(tmp_path, arrays))
     assert features.class_names == ("0", "1", "2") and len(features.val.y) == 6
 
 
@@ -80,23 +80,23 @@ def test_bad_arrays_give_one_line_with_the_file_and_the_array(tmp_path, case):
     spoil(arrays)
     path = save(tmp_path, arrays)
     with pytest.raises(BadInput, match=message) as caught:
-        load_npz(path)
+        load(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_files_that_are_no_npz(tmp_path):
     with pytest.raises(BadInput, match="no such file"):
-        load_npz(tmp_path / "none.npz")
+        load(tmp_path / "none.npz")
     text = tmp_path / "text.npz"
     text.write_text("not a zip")
     with pytest.raises(BadInput, match="not an npz file"):
-        load_npz(text)
+        load(text)
     whole = save(tmp_path, good())
     content = bytearray(whole.read_bytes())
     content[60:120] = bytes(60)
     whole.write_bytes(content)
     with pytest.raises(BadInput, match=str(whole)):
-        load_npz(whole)
+        load(whole)
 
 
 def test_a_damaged_compressed_file_is_refused(tmp_path):
@@ -106,7 +106,7 @@ def test_a_damaged_compressed_file_is_refused(tmp_path):
     content[100:160] = bytes(60)
     path.write_bytes(content)
     with pytest.raises(BadInput, match="is damaged"):
-        load_npz(path)
+        load(path)
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path):
@@ -114,16 +114,16 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("notes.txt", "hello")
     with pytest.raises(BadInput, match=r"notes.txt is not an array"):
-        load_npz(path)
+        load(path)
 
 
 def test_names_in_bytes_are_text(tmp_path):
-    assert load_npz(save(tmp_path, good() | {"class_names": np.array([b"a", b"b", b"c"])})).class_names == ("a", "b", "c")
+    assert load(save(tmp_path, good() | {"class_names": np.array([b"a", b"b", b"c"])})).class_names == ("a", "b", "c")
 
 
 def test_the_fingerprint_sees_every_value(tmp_path):
     arrays = good()
-    first = fingerprint(load_npz(save(tmp_path, arrays)))
-    assert fingerprint(load_npz(save(tmp_path, arrays))) == first
+    first = fingerprint(load(save(tmp_path, arrays)))
+    assert fingerprint(load(save(tmp_path, arrays))) == first
     arrays["test_x"][5, 3] += 1
-    assert fingerprint(load_npz(save(tmp_path, arrays))) != first
+    assert fingerprint(load(save(tmp_path, arrays))) != first

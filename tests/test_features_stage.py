@@ -3,15 +3,14 @@
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from commands import ROOT, environment
 from PIL import Image
 
 from mmn_jax import features as stage
@@ -22,7 +21,6 @@ from mmn_jax.data import features as feature_files
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
 
-ROOT = Path(__file__).resolve().parents[1]
 QUIET = make_terminal(False)
 TRACK = lambda items, name: items  # noqa: E731 - no progress bar
 
@@ -239,9 +237,8 @@ def test_the_recipe_of_the_docs_brings_a_function_of_its_own(tmp_path):
 
 
 def command(recipe, *flags):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUMPY_DTYPE_PROMOTION": "standard"}
     line = [sys.executable, ROOT / "bin" / "run.py", f"--config={recipe}", *flags]
-    return subprocess.run(line, capture_output=True, text=True, env=env, cwd=recipe.parent)
+    return subprocess.run(line, capture_output=True, text=True, env=environment() | {"PYTHONPATH": str(ROOT)}, cwd=recipe.parent)
 
 
 def test_the_command_names_a_broken_image(tmp_path):

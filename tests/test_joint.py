@@ -6,8 +6,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from conftest import in_process
-from test_cli import ROOT, SMALL, command, environment, together
+from commands import ROOT, SMALL, command, environment, in_process, together
 from test_features_stage import QUIET, config_for
 
 from mmn_jax import artifacts, backbones, joint, pipeline

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from test_cli import ROOT, command, environment, own, together
+from commands import ROOT, command, environment, own, together
 
 KILLS = int(os.environ.get("KILLS", "6"))  # in all, on one device, on eight, and of one of two processes
 EACH = 2  # in one run

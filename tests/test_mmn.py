@@ -10,7 +10,8 @@ from mmn_jax import mmn, rivals
 from mmn_jax.classes import Shrinkage
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
 from mmn_jax.methods import tune
-from mmn_jax.tuning import Fold, RowPrior, make_task
+from mmn_jax.tasks import RowPrior, make_task
+from mmn_jax.tuning import Fold
 from mmn_jax.types import Examples
 
 COUNTS = np.array([50, 20, 8, 4, 2, 1])

@@ -247,7 +247,7 @@ def test_settings_that_name_nothing_are_refused(feature_file, tmp_path, key, val
 
 
 def test_a_manifest_must_name_different_rows(feature_file, tmp_path):
-    features = pipeline.feature_files.load_npz(feature_file)
+    features = pipeline.feature_files.load(feature_file)
     n = len(features.train.y)
     for train, val in (([0, n], []), ([0, -1], []), ([0, 1], [1])):
         both = np.array(train + val, "<i8")

@@ -10,7 +10,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from test_cli import ROOT, command, environment, own
+from commands import ROOT, command, environment, own
 from test_kill import QUICK, results_of
 
 pytestmark = pytest.mark.slow

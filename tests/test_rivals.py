@@ -10,7 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 
 from mmn_jax import rivals, weighting
 from mmn_jax.evaluate import predict_logits
-from mmn_jax.tuning import make_task
+from mmn_jax.tasks import make_task
 from mmn_jax.types import Examples
 
 COUNTS = [40, 18, 7, 3, 1]

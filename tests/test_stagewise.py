@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 from mmn_jax import stagewise
 from mmn_jax.chain import residual_chain
 from mmn_jax.kshot import in_memory
+from mmn_jax.lessons import draw_episode, held_out_classes, make_lessons
 from mmn_jax.mesh import all_devices
 from mmn_jax.regressor import Context, RegressorSpec
 from mmn_jax.types import Examples
@@ -37,12 +38,12 @@ def standard_promotion(request):
         yield
 
 
-def make_lessons(unit, window=None):
+def lessons_in(unit, window=None):
     rng = np.random.default_rng(0)
     train = Examples(rng.normal(size=(200, DIM)).astype(np.float32), np.repeat(np.arange(CLASSES), 10).astype(np.int32))
-    held = stagewise.held_out_classes(COUNTS, 0.25)
+    held = held_out_classes(COUNTS, 0.25)
     banks = [shifted_bank(k) for k in LADDER]
-    return stagewise.make_lessons(jax.random.key(1), banks, train, COUNTS, held, unit, all_devices(), window)
+    return make_lessons(jax.random.key(1), banks, train, COUNTS, held, unit, all_devices(), window)
 
 
 def late(lessons):
@@ -52,7 +53,7 @@ def late(lessons):
 
 @pytest.fixture(scope="module")
 def lessons():
-    return make_lessons(1.0)(0)
+    return lessons_in(1.0)(0)
 
 
 def train(variables, lessons, hyper, key=0, **settings):
@@ -118,9 +119,9 @@ def test_the_unit_of_the_rows_changes_no_loss(lessons):
     rest = {"batch_stats": variables["batch_stats"]}
     hyper, key = stagewise.Hyper(1.0, 0.0, 0.0), jax.random.key(0)
     objective, score = jax.jit(OBJECTIVE), jax.jit(partial(stagewise.held_out_score, CHAIN))
-    plain, scaled = (objective(variables["params"], rest, hyper, key, CONTEXT, r)[0] for r in (lessons, make_lessons(7.0)(0)))
+    plain, scaled = (objective(variables["params"], rest, hyper, key, CONTEXT, r)[0] for r in (lessons, lessons_in(7.0)(0)))
     np.testing.assert_allclose(scaled, plain, rtol=1e-5)
-    scores = [score(variables, CONTEXT, r) for r in (lessons, make_lessons(7.0)(0))]
+    scores = [score(variables, CONTEXT, r) for r in (lessons, lessons_in(7.0)(0))]
     np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
@@ -139,13 +140,13 @@ def test_a_stage_that_diverges_keeps_its_start(lessons):
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.5])
 @pytest.mark.parametrize("size", [3, 5, 40])
 def test_every_rung_holds_a_class_out_and_keeps_two(share, size):
-    held = stagewise.held_out_classes(np.arange(60)[::-1], share)[:size]
+    held = held_out_classes(np.arange(60)[::-1], share)[:size]
     assert held.sum() >= 1 and (~held).sum() >= 2
 
 
 def test_held_out_classes_are_spread_over_the_counts():
     counts = np.arange(100)[::-1]
-    held = stagewise.held_out_classes(counts, 0.2)
+    held = held_out_classes(counts, 0.2)
     assert held.sum() == 20
     assert all(held[i : i + 5].sum() == 1 for i in range(0, 100, 5))
 
@@ -154,7 +155,7 @@ def test_held_out_classes_are_spread_over_the_counts():
 def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(lessons):
     variables = begin(0)
     rest = {"batch_stats": variables["batch_stats"]}
-    episode = stagewise.draw_episode(jax.random.key(0), lessons.rungs, 16)
+    episode = draw_episode(jax.random.key(0), lessons.rungs, 16)
 
     def loss(params, weight):
         return OBJECTIVE(params, rest, stagewise.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, lessons)[0]
@@ -181,8 +182,8 @@ def test_losses_are_their_formulas():
 
 
 def test_windows_go_round_all_heads_in_one_shape():
-    every = make_lessons(1.0)(0).rungs[0].theta
-    window = make_lessons(1.0, window=4)
+    every = lessons_in(1.0)(0).rungs[0].theta
+    window = lessons_in(1.0, window=4)
     seen = [window(number).rungs[0].theta for number in range(3)]
     np.testing.assert_array_equal(np.concatenate(seen), every[np.arange(12) % 6])
-    assert make_lessons(1.0, window=99)(3).rungs[0].theta.shape == every.shape
+    assert lessons_in(1.0, window=99)(3).rungs[0].theta.shape == every.shape

@@ -188,15 +188,6 @@ def load_training(path: str | Path) -> Examples:
     return _examples(read_arrays(path), "train", path)
 
 
-def load_npz(path: str | Path) -> FeatureSet:
-    """A FeatureSet from an npz file, whatever it is called.
-
-    Raises:
-      BadInput: naming the file, the array and what is wrong with it.
-    """
-    return assemble(read_npz(path), Path(path).stem, path)
-
-
 def fingerprint(features: FeatureSet) -> str:
     """SHA-256 of everything in the set, so that an artefact made from other data is never taken for this one's."""
     digest = hashlib.sha256(repr(features.class_names).encode())

@@ -1,0 +1,195 @@
+"""What a method learns from: a training set, normalised, and the heads fitted to it, each once.
+
+x̂ = (x − mean) · scale,     a head under a ridge in the metric M:  fit_head(x̂ M) Mᵀ
+"""
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmn_jax.classes import ClassModel, Shrinkage, class_model, row_prior_metric
+from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
+from mmn_jax.mesh import device_memory
+from mmn_jax.types import BadInput, Examples
+from mmn_jax.weighting import Rule, Weighting, plain
+
+FAR = 1e18  # what float32 still squares
+
+
+class Normalisation(NamedTuple):
+    """x̂ = (x − mean) · scale: training features centred, at unit mean square norm. Refuses what lies so far out that float32 cannot
+    score it."""
+
+    mean: np.ndarray
+    scale: np.float32
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            scaled = ((x - self.mean) * self.scale).astype(np.float32)
+        if not -FAR < scaled.min(initial=0) <= scaled.max(initial=0) < FAR:
+            row = int(np.abs(scaled).max(1).argmax())
+            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than those of train_x; is it damaged?")
+        return scaled
+
+
+def normalisation(x: np.ndarray) -> Normalisation:
+    """The normalisation of training features x [n, d].
+
+    Raises:
+      BadInput: all examples are the same point, or so near each other or so far apart that float32 cannot tell.
+    """
+    if (x == x[0]).all():
+        raise BadInput("train_x: every example is the same point, there is nothing to learn from")
+    mean = x.mean(0, dtype=np.float64)
+    square = ((x - mean) ** 2).sum(1).mean()
+    if not 1 / FAR < np.sqrt(square) < FAR:
+        raise BadInput(f"train_x: its examples lie {np.sqrt(square):.0e} from their mean; multiply all features to bring that near 1")
+    return Normalisation(mean.astype(np.float32), np.float32(1 / np.sqrt(square)))
+
+
+Scaling = Callable[["Task"], np.ndarray]  # the metric, [d] or [d, d], that a task's features have under the ridge
+
+
+def unscaled(task: "Task") -> np.ndarray:
+    """[d] ones."""
+    return np.ones(task.train.x.shape[1], np.float32)
+
+
+def standardised(task: "Task") -> np.ndarray:
+    """[d] factors that give every dimension the same variance, at unit mean square norm; constant ones keep 1."""
+    spread = task.train.x.std(0)
+    usable = spread > 1e-6 * spread.max()
+    return np.where(usable, 1 / (np.where(usable, spread, 1.0) * np.sqrt(usable.sum())), 1.0).astype(np.float32)
+
+
+class RowPrior(NamedTuple):
+    """The Scaling under which a ridge is the prior of rows that the many-shot classes teach (`classes.row_prior_metric`)."""
+
+    shrinkage: Shrinkage
+
+    def __call__(self, task: "Task") -> np.ndarray:
+        metric, x = row_prior_metric(task.model(self.shrinkage)), task.train.x
+        square = (((x - x.mean(0)) @ metric) ** 2).sum(1).mean()
+        return (metric / np.sqrt(square if square > 0 else 1.0)).astype(np.float32)  # 0: a cut of a tiny set that left one point
+
+
+def _rescaled(w, metric):
+    return w * metric if metric.ndim == 1 else w @ metric.T
+
+
+def _unscaled(w, metric):
+    return w / metric if metric.ndim == 1 else np.linalg.solve(metric, w.T).T
+
+
+def fit_weighted(
+    train: Examples, weighting: Weighting, l2: float, theta: np.ndarray, tol: float, metric: np.ndarray
+) -> tuple[np.ndarray, HeadInfo]:
+    """One head of normalised examples; those of weight 0 are left out. theta [C, d+1] is where the solver starts.
+
+    A metric M is a scaling of the features under the ridge, [d] where it is diagonal: the head is
+    fitted on x M and folded back, W Mᵀ, so that every head lives in the same coordinates.
+
+    Raises:
+      BadInput: it takes more memory than there is.
+    """
+    used = weighting.weight > 0
+    _check_memory(int(used.sum()), *theta.shape)
+    offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
+    x = train.x[used] * metric if metric.ndim == 1 else train.x[used] @ metric
+    problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
+    start = np.concatenate([_unscaled(theta[:, :-1], metric), theta[:, -1:]], 1)
+    fitted, info = fit_one(pad_examples(problem), jnp.asarray(start), tol)
+    fitted = np.asarray(fitted)
+    return np.concatenate([_rescaled(fitted[:, :-1], metric), fitted[:, -1:]], 1), jax.device_get(info)
+
+
+def _check_memory(examples, classes, width):
+    needed = solve_bytes(examples, width - 1, classes)
+    if needed > device_memory():
+        have = f"a head of {examples} examples and {classes} classes takes {needed / 1e9:.1f} GB of memory"
+        raise BadInput(f"train_x: {have}, there are {device_memory() / 1e9:.1f}; leave some examples of every class out")
+
+
+class Head(NamedTuple):
+    """theta: [C, d+1] rows, and the gradient norm they were solved to."""
+
+    theta: np.ndarray
+    gradient_norm: float
+
+
+class Task(NamedTuple):
+    """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked
+    for: model(shrinkage) of the classes, metric(scaling) of the features, head(name, rule, l2, scaling), a weighted head remembered
+    by its name (any hashable), and once(name, make), anything that doesn't depend on how far heads are solved."""
+
+    train: Examples
+    counts: np.ndarray
+    key: jax.Array
+    model: Callable[[Shrinkage], ClassModel]
+    metric: Callable[[Scaling], np.ndarray]
+    head: Callable[[Hashable, Rule, float, Scaling], Head]
+    once: Callable[[Hashable, Callable[[], Any]], Any]
+
+
+def _stronger(l2):
+    """The next power of ten above l2, None from 1e-2 on."""
+    exponent = math.floor(math.log10(l2) + 1e-9) + 1
+    return float(f"1e{exponent}") if exponent <= -2 else None
+
+
+def _memory():
+    made = {}
+
+    def once(name, make):
+        if name not in made:
+            made[name] = make()
+        return made[name]
+
+    return once
+
+
+def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = None) -> Task:
+    """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given.
+
+    Otherwise a plain head starts from that of the next stronger ridge, every other and the standardised one from the plain one at
+    its own ridge, biases moved by class weights and offsets. What a solve starts from depends on the problem, never on what was
+    solved before it.
+    """
+    classes = int(train.y.max()) + 1
+    counts = np.bincount(train.y, minlength=classes)
+    once = _memory() if rough is None else rough.once
+    zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
+    solved = _memory()
+
+    def start(name, rule, drawn, l2, scaling):
+        if rough is not None:
+            return rough.head(name, rule, l2, scaling).theta
+        if name == "plain" and scaling is not standardised:
+            stronger = _stronger(l2)
+            return zeros if stronger is None else head("plain", plain, stronger, scaling).theta
+        if drawn.offset.ndim == 2:
+            return zeros
+        theta = head("plain", plain, l2, unscaled).theta.copy()
+        theta[:, -1] += np.log(np.bincount(train.y, drawn.weight, classes) / counts) - drawn.offset
+        return theta
+
+    def head(name, rule, l2, scaling):
+        def solve():
+            drawn = rule(key, train.y, counts)
+            theta, info = fit_weighted(train, drawn, l2, start(name, rule, drawn, l2, scaling), tol, metric(scaling))
+            return Head(theta, float(info.gradient_norm))
+
+        return solved((name, l2, scaling), solve)
+
+    def model(shrinkage):
+        return once(shrinkage, lambda: class_model(train, shrinkage))
+
+    def metric(scaling):
+        return once(scaling, lambda: scaling(task))
+
+    task = Task(train, counts, key, model, metric, head, once)
+    return task

@@ -1,0 +1,66 @@
+"""What methods learn from: normalisation, scaling folded back, heads that don't depend on what was solved before."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import blobs
+
+from mmn_jax import weighting
+from mmn_jax.evaluate import predict_logits
+from mmn_jax.tasks import fit_weighted, make_task, normalisation, standardised, unscaled
+from mmn_jax.types import BadInput, Examples
+from mmn_jax.weighting import Weighting
+
+X, Y = blobs(0, [20, 10, 6], 5)
+TRAIN = Examples(X, Y)
+UNIFORM = Weighting(np.ones(len(Y), np.float32), np.zeros(3, np.float32))
+ONES = np.ones(5, np.float32)
+ZEROS = np.zeros((3, 6), np.float32)
+
+
+def test_normalised_features_are_centred_at_unit_mean_square_norm():
+    raw = 1e4 + 37.0 * X.astype(np.float32)
+    x = normalisation(raw)(raw)
+    np.testing.assert_allclose(x.mean(0), 0, atol=1e-4)
+    assert (x.astype(float) ** 2).sum(1).mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_a_single_point_cannot_be_normalised():
+    with pytest.raises(BadInput, match="same point"):
+        normalisation(np.ones((5, 3), np.float32))
+
+
+def test_standardising_is_folded_back_into_the_rows():
+    stretched = X * np.array([1, 10, 0.1, 1, 0], np.float32)
+    metric = standardised(make_task(Examples(stretched, Y), jax.random.key(0), 1e-3))
+    assert np.isfinite(metric).all()
+    folded, _ = fit_weighted(Examples(stretched, Y), UNIFORM, 1e-3, ZEROS, 1e-6, metric)
+    direct, _ = fit_weighted(Examples(stretched * metric, Y), UNIFORM, 1e-3, ZEROS, 1e-6, ONES)
+    np.testing.assert_allclose(predict_logits(folded, stretched), predict_logits(direct, stretched * metric), atol=1e-3)
+
+
+def test_examples_of_weight_zero_are_left_out():
+    weight = (np.arange(len(Y)) % 2 == 0).astype(np.float32)
+    masked, _ = fit_weighted(TRAIN, Weighting(weight, UNIFORM.offset), 1e-2, ZEROS, 1e-6, ONES)
+    kept = weight > 0
+    cut, _ = fit_weighted(Examples(X[kept], Y[kept]), Weighting(weight[kept], UNIFORM.offset), 1e-2, ZEROS, 1e-6, ONES)
+    np.testing.assert_allclose(masked, cut, atol=1e-4)
+
+
+def test_a_head_is_the_same_bits_whatever_was_solved_before():
+    wanted = ("cost_sensitive", weighting.cost_sensitive, 1e-5, unscaled)
+    first = make_task(TRAIN, jax.random.key(0), 1e-4).head(*wanted)
+    other = make_task(TRAIN, jax.random.key(0), 1e-4)
+    for l2 in (1e-5, 1e-2, 3.16e-4):
+        other.head("plain", weighting.plain, l2, standardised)
+    np.testing.assert_array_equal(other.head(*wanted).theta, first.theta)
+
+
+def test_a_head_started_elsewhere_is_the_same_optimum():
+    task = make_task(TRAIN, jax.random.key(0), 1e-4)
+    fine = make_task(TRAIN, jax.random.key(0), 1e-6, task)
+    for name, rule in (("plain", weighting.plain), ("cost_sensitive", weighting.cost_sensitive)):
+        head = fine.head(name, rule, 1e-3, unscaled)
+        direct, _ = fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, ZEROS, 1e-6, ONES)
+        assert head.gradient_norm <= 1e-6
+        np.testing.assert_allclose(head.theta, direct, atol=2e-3)
