@@ -10,8 +10,6 @@ from mmn_jax.config import default
 
 def get_config():
     config = default()
-    config.data.longtail.imbalance = 100.0
-    config.data.longtail.max_per_class = 200
     config.kshot.subsets = (1000, 500, 200)
     config.meta.width = 129
     config.meta.strength = (1.0,)

@@ -45,9 +45,8 @@ class Maker(NamedTuple):
 def maker(settings: ConfigDict) -> Maker:
     """The Maker that the settings `features` describe."""
     recipe = backbone.Recipe(settings.dim, tuple(settings.widths), float(settings.epochs), rate=settings.rate)
-    names = (settings.network, settings.augment)  # not told where they are the first ones, so that the hashes of older artefacts stand
-    identity = recipe if names == ("plain", "letters") else (recipe, *names)
-    return Maker(recipe, networks.NETWORKS[settings.network], backbone.AUGMENTS[settings.augment], identity)
+    network, augment = networks.NETWORKS[settings.network], backbone.AUGMENTS[settings.augment]
+    return Maker(recipe, network, augment, (recipe, settings.network, settings.augment))
 
 
 def trained(folder: Path, train: Callable[[artifacts.Checkpoints], backbone.Trained], told: artifacts.Record) -> Kept:

@@ -138,21 +138,27 @@ def forecast(all_stored: list[Stored], mesh: Mesh) -> Forecast:
             continue
         size = kshot.chunk_size(stored.shape, plan, mesh.size)
         examples, dim, classes = stored.shape
-        batch = kshot.head_bytes(plan.shots * classes, dim, classes, examples) * size // mesh.size
-        memory = max(memory, batch + 4 * 4 * examples * dim)  # θ* works on copies of the pool
-        _check_memory(plan, memory)
+        head = kshot.head_bytes(plan.shots * classes, dim, classes, examples)
+        pool = 4 * 4 * examples * dim  # θ* works on copies of it
+        _check_memory(plan, head + pool, head * size // mesh.size + pool)
+        memory = max(memory, head * size // mesh.size + pool)
         begun[plan.shots] = now = _begin(stored, mesh, size)
         _, info = now.batches[-1]
         speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products).mean() * size / now.last
-        target = head_flops(examples, dim, classes, 1, TARGET_PRODUCTS[bool(heads)])
+        target = head_flops(examples, dim, classes, 1, TARGET_PRODUCTS[stored is not all_stored[0]])
         heads, seconds, disk = heads + left, seconds + now.last * left / size + target / speed, disk + stored.piece_bytes(left)
     return Forecast(heads, seconds, disk, memory, begun)
 
 
-def _check_memory(plan, memory):
-    if memory > device_memory():
-        have = f"a head of k = {plan.shots} takes {memory / 1e9:.1f} GB of memory, there are {device_memory() / 1e9:.1f}"
-        raise BadInput(f"--config.kshot.top: {have}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
+def _check_memory(plan, one, batch):
+    """Raises BadInput where neither one head, nor as many as are solved at once, fit into a device's memory."""
+    have = device_memory()
+    if one > have:
+        told = f"a head of k = {plan.shots} takes {one / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
+        raise BadInput(f"--config.kshot.top: {told}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
+    if batch > have:
+        told = f"heads of k = {plan.shots} take {batch / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
+        raise BadInput(f"--config.kshot.memory_mb: {told}; lower it, so that fewer are solved at once")
 
 
 def check_disk(expected: Forecast, workdir: Path) -> None:

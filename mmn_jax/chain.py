@@ -7,7 +7,9 @@ i = ⌊log2 k⌋ and passes all later ones,
 Its last FC starts at zero, so an untrained chain is the identity.
 """
 
+import functools
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -89,6 +91,7 @@ class Chain(nn.Module):
         return theta
 
 
+@functools.cache  # so that programs compiled for it are shared
 def residual_chain(ladder: tuple[int, ...], width: int, dtype: jnp.dtype = jnp.float32) -> Regressor:
     """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d). Products are computed in
     `dtype`, bfloat16 for mixed precision; parameters, statistics and rows stay in float32."""
@@ -108,10 +111,14 @@ def residual_chain(ladder: tuple[int, ...], width: int, dtype: jnp.dtype = jnp.f
     return Regressor(init, apply)
 
 
+@partial(jax.jit, static_argnums=0)
+def _sown(chain, variables, theta, shots):
+    return chain.apply(variables, theta, shots, False, mutable="intermediates")[1]
+
+
 def block_movement(ladder: tuple[int, ...], width: int, variables: Variables, theta: jax.Array, shots: jax.Array) -> list[float | None]:
     """Mean ‖f(θ; w_i)‖ / ‖θ‖ of a trained chain's blocks, each over the rows that pass it, None where none does: the
     identity regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
-    chain = Chain(ladder, width, 0)
-    _, sown = jax.jit(lambda *args: chain.apply(*args, False, mutable="intermediates"))(variables, theta, shots)
+    sown = _sown(Chain(ladder, width, 0), variables, theta, shots)
     means = [float(sown["intermediates"][f"movement_{i}"][0]) for i in range(len(ladder))]
     return [None if math.isnan(mean) else mean for mean in means]

@@ -4,8 +4,10 @@ A recipe in configs/ starts from `default()` and changes what it needs. `--help`
 from the same lines (mmn_jax/reference.py).
 """
 
+import hashlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -66,7 +68,7 @@ _SHARE = Rule(_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5")
 _THREE = Rule(lambda v: len(v) == 3 and all(map(_count, v)), "must list three integers from 1 up")
 _DISTORT = Rule(_one(lambda v: 0 <= v <= 3), "must be from 0 to 3")
 _FUNCTION = Rule(lambda v: v is None or callable(v), "must be a function, given in the recipe")
-_SOURCE = _choice("glyphs", "npz", "synthetic", "images", "fonts")
+_SOURCE = _choice("auto", "glyphs", "npz", "synthetic", "images", "fonts")
 _NETWORK = _choice("plain", "residual")
 _FINETUNE = _choice("none", "fixed", "recursive")
 _NOT_NEGATIVE = Rule(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
@@ -77,7 +79,7 @@ SETTINGS = (
     Setting("seed", 0, _SEED, "of the split and every random stream"),
     Setting("seeds", (), _SEEDS, "several seeds to run and aggregate, such as 0,1,2; none: just `seed`"),
     #
-    Setting("data.source", "glyphs", _SOURCE, "the embedded default, features at data.path, made-up ones, images at data.path, or fonts"),
+    Setting("data.source", "auto", _SOURCE, "auto: npz where data.path is given, else the embedded glyphs; synthetic: made-up features"),
     Setting("data.path", "", _ANY, "an npz or Parquet file, or a folder of npy or Parquet files or of images (docs/your_own_features.md)"),
     Setting("data.tfds", "", _ANY, "with source=images: a TFDS data set prepared in data.path"),
     Setting("data.lists.train", "", _ANY, "with source=images: a list file, its images below data.path"),
@@ -93,8 +95,8 @@ SETTINGS = (
     Setting("data.val_per_class", 20, _ANY, "taken from train where the file has no validation set"),
     Setting("data.folds", 3, _at_least(2), "of the training set, with data.validation=train"),
     Setting("data.manifest", "", _ANY, "a split.json of another run, whose split this one repeats"),
-    Setting("data.longtail.imbalance", float, _ANY, "n_max / n_min; unset: the file's own counts stand"),
-    Setting("data.longtail.max_per_class", int, _ANY, "n_max; unset: the largest class's count"),
+    Setting("data.longtail.imbalance", float, _ANY, "n_max / n_min; unset: the file's own counts stand, the embedded default has 100"),
+    Setting("data.longtail.max_per_class", int, _ANY, "n_max; unset: the largest class's count, the embedded default has 200"),
     Setting("data.longtail.profile", "exp", _choice("exp", "pareto", "step"), "how counts fall; pareto: as in ImageNet-LT"),
     Setting("data.longtail.indices", "", _ANY, "a text file of rows of train_x to train on, one a line, instead of a made tail"),
     Setting("data.synthetic.classes", 397, _at_least(1), "of made-up features, whose shape is that of SUN-397-LT"),
@@ -145,6 +147,7 @@ SETTINGS = (
     #
     Setting("meta.split", "recursive", _choice("recursive", "fixed"), "the paper's; fixed: one block on one k, its ablation"),
     Setting("meta.fixed_shots", 8, _at_least(1), "k of the fixed split, whose head classes have 2k examples"),
+    Setting("meta.regressor", None, _FUNCTION, "ladder → Regressor, of your own (docs/extend_the_regressor.md); none: the paper's chain"),
     Setting("meta.width", 32, _at_least(1), "hidden width of a block (the paper: d)"),
     Setting("meta.precision", "float32", _choice("float32", "bfloat16"), "of the chain's products; bfloat16: mixed precision"),
     Setting("meta.task_weight", (0.1, 1.0), _NOT_NEGATIVES, "λ, candidates; 0 is the ablation without task loss"),
@@ -175,7 +178,7 @@ def default() -> ConfigDict:
                 place[section] = ConfigDict()
             place = place[section]
         place[name] = placeholder(setting.default) if isinstance(setting.default, type) else setting.default
-    return config
+    return config.lock()  # a recipe that misspells a key is refused
 
 
 def _value(config, key):
@@ -184,6 +187,27 @@ def _value(config, key):
             raise BadInput(f"--config: the recipe lacks {key}; start it from mmn_jax.config.default()")
         config = config[part]
     return config
+
+
+class Given(NamedTuple):
+    """What tells a function of a recipe from others: its name, the file that it stands in and the SHA-256 of that file's text."""
+
+    name: str
+    file: str
+    text: str
+
+
+def given(function: Callable, key: str) -> Given:
+    """Of a function that the setting `key` holds.
+
+    Raises:
+      BadInput: it isn't one made by `def` in a file.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or not Path(code.co_filename).is_file():
+        raise BadInput(f"{key}: must be a function made by `def` in a file, whose text tells it from others")
+    path = Path(code.co_filename)
+    return Given(function.__qualname__, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def check(config: ConfigDict) -> None:

@@ -74,8 +74,9 @@ def _moved(learned, heads):
     """The rows [heads, C_k, d+1] of every bank after the chain: one call, so that one program is compiled."""
     rows = np.concatenate([theta.reshape(-1, theta.shape[-1]) for theta in heads])
     shots = np.repeat([bank.shots for bank in learned.banks], [theta.shape[0] * theta.shape[1] for theta in heads])
-    never = np.iinfo(np.int32).max
-    moved = transfer_rows(learned.regressor, learned.variables, rows, shots, learned.context, learned.unit, never)
+    sizes = [theta.shape[1] for theta in heads for _ in theta]
+    context = learned.context._replace(head=np.repeat(np.arange(len(sizes)), sizes))
+    moved = transfer_rows(learned.regressor, learned.variables, rows, shots, context, learned.unit)
     ends = np.cumsum([theta.shape[0] * theta.shape[1] for theta in heads])[:-1]
     return [part.reshape(theta.shape) for part, theta in zip(np.split(moved, ends), heads, strict=True)]
 

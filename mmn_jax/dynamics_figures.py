@@ -95,7 +95,7 @@ def trajectories(paths: Paths, axis: str) -> Figure:
     for stations, letter in zip(paths.stations, ascii_uppercase, strict=False):
         axes.plot(*stations.T, color=INK, linewidth=0.8, alpha=0.6, zorder=2)
         _letter(axes, letter, stations[-1], stations[-1] - stations[-2])
-    axes.plot(*paths.arrows[:, 0].T, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4, label="rare, plain")
+    axes.plot(*paths.arrows[:, 0].T, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4, label="rare, before")
     axes.plot([], [], color=COLOURS["metamodelnet"], linewidth=1.4, label="and moved")
     for (start, end), letter in zip(paths.arrows, ascii_lowercase, strict=False):
         arrow = {"arrowstyle": "->", "color": COLOURS["metamodelnet"], "shrinkA": 0, "shrinkB": 0, "linewidth": 1.4, "mutation_scale": 7}

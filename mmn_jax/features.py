@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, backbones
 from mmn_jax.backbones import SCHEMA
+from mmn_jax.config import given
 from mmn_jax.data import augment, characters, extract, images, render
 from mmn_jax.data import features as feature_files
 from mmn_jax.data.arrays import Pictures, image_file
@@ -117,13 +118,9 @@ def _kept(folder, where):
 
 
 def _given(function):
-    """The user's function, known by its name and the text of the file that it stands in."""
-    code = getattr(function, "__code__", None)
-    if code is None or not Path(code.co_filename).is_file():
-        raise BadInput("features.backbone: must be a function made by `def` in a file, whose text tells it from others")
-    text = _sha256(code.co_filename)
-    card = {"network": function.__qualname__, "file": Path(code.co_filename).name, "file_sha256": text}
-    return Extractor(("given", function.__qualname__, text), lambda pictures: (function, card))
+    """The user's function."""
+    name, file, text = given(function, "features.backbone")
+    return Extractor(("given", name, text), lambda pictures: (function, {"network": name, "file": file, "file_sha256": text}))
 
 
 def choose_extractor(config: ConfigDict, workdir: Path, terminal: Terminal, where: str) -> Extractor:

@@ -1,5 +1,6 @@
 """Flags to pipeline, for bin/run.py and `mmn-jax run`: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
 
+import re
 from pathlib import Path
 
 import jax
@@ -18,13 +19,24 @@ def define() -> flags.FlagValues:
     values = flags.FlagValues()
     stage = "What to run, after what it needs; meta also prints the table."
     coordinator = "HOST:PORT of process 0 of several that run together; auto: JAX finds it out (TPU pods, Slurm)."
+    workdir = "Where artefacts and results go (default: runs/NAME of the recipe; without one, of the data)."
     flags.DEFINE_bool("help", False, "This text.", values)
     flags.DEFINE_enum("stage", "meta", pipeline.STAGES, stage, values)
     flags.DEFINE_string("coordinator", "", coordinator, values)
-    flags.DEFINE_integer("processes", None, "How many there are.", flag_values=values)
-    flags.DEFINE_integer("process", None, "Which of them this is, from 0.", flag_values=values)
-    flags.DEFINE_string("workdir", "", "Where artefacts and results go (default: runs/NAME of the recipe).", values)
+    flags.DEFINE_integer("processes", None, "How many processes there are.", flag_values=values)
+    flags.DEFINE_integer("process", None, "The index of this process, from 0.", flag_values=values)
+    flags.DEFINE_string("workdir", "", workdir, values)
     return values
+
+
+def _reason(error):
+    """Why a recipe, or a setting of one, was refused, in one line."""
+    text = str(error).strip()
+    unknown = re.match(r"""['"\\]+(?:Key ")?(\w+)""", text) if isinstance(error, (AttributeError, KeyError)) else None
+    if unknown is None:
+        return (text or repr(error)).splitlines()[-1]
+    meant = re.search(r'Did you mean "(\w+)"', text)  # as ml_collections says it
+    return f"no such setting {unknown[1]}{f', did you mean {meant[1]}' if meant else ''}; --help and docs/config.md list them all"
 
 
 def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, flags.FlagValues, Path]:
@@ -41,15 +53,15 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
         rest = values(argv)
         name = config_flags.get_config_filename(values["config"])
         config = values.config.copy_and_resolve_references() if Path(name).is_file() else None
-    except AttributeError as error:  # how ml_collections reports a key that the recipe lacks
-        raise BadInput(f"--config: no such setting {error}; --help and docs/config.md list them all") from error
     except Exception as error:  # a recipe is Python and may fail in any way
-        raise BadInput(f"--config: {str(error).strip().splitlines()[-1]}") from error
+        raise BadInput(f"--config: {_reason(error)}") from error
     if config is None:
         where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
         raise BadInput(f"--config={name}: no such file; {where}")
     if len(rest) > 1:
         raise BadInput(f"{rest[1]}: not a flag; settings are given as --config.KEY=VALUE")
+    if name == glyphs.__file__ and config.data.path:
+        name = config.data.path  # no recipe, but data
     return config, values, Path(values.workdir or Path("runs") / Path(name).stem)
 
 

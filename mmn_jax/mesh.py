@@ -10,7 +10,6 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mmn_jax.regressor import Regressor
 from mmn_jax.types import BadInput
 
 AXIS = "devices"
@@ -89,13 +88,3 @@ def first_process() -> bool:
 def agreed(value: bool) -> bool:
     """What the first process says, so that all of them go the same way."""
     return bool(multihost_utils.broadcast_one_to_all(value)) if jax.process_count() > 1 else value
-
-
-def shared_rows(regressor: Regressor, mesh: Mesh) -> Regressor:
-    """The regressor, its rows shared out over the mesh."""
-
-    def apply(variables, theta, shots, context, train):
-        theta = jax.lax.with_sharding_constraint(theta, NamedSharding(mesh, EACH))
-        return regressor.apply(variables, theta, shots, context, train)
-
-    return regressor if mesh.size == 1 else regressor._replace(apply=apply)

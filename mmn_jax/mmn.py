@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from mmn_jax import weighting
-from mmn_jax.classes import Shrinkage, bayesian_rows, class_means
+from mmn_jax.classes import Shrinkage, bayesian_rows
 from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.methods import Fitted, Method, linear, logit_adjusted, tau_axis
@@ -34,10 +34,7 @@ def fit_member(task: Task, member: Setting) -> Fitted:
     row prior; with both 1 that is the plain ridge."""
     shrinkage = Shrinkage(member["within"], member["between"])
     if "l2" not in member:
-        made = task.once(
-            ("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), class_means(*task.train, len(task.counts)), task.counts)
-        )
-        return linear(made)
+        return linear(task.once(("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), task.statistics().means, task.counts)))
     scaling: Scaling = unscaled if shrinkage == (1, 1) else RowPrior(shrinkage)  # type: ignore[assignment]  # a callable tuple
     head = task.head("plain", weighting.plain, member["l2"], scaling)
     return linear(logit_adjusted(head.theta, 1.0, task.counts), head)

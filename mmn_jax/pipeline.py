@@ -35,14 +35,20 @@ from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 STAGES = ("features", "split", "heads", "kshot", "meta", "eval", "report", "all")
 
 
+def _embedded(config):
+    return config.data.source == "glyphs" or (config.data.source == "auto" and not config.data.path)
+
+
 def load_features(config: ConfigDict) -> FeatureSet:
     """The FeatureSet that config.data names, where it is one of features."""
     if config.data.source in ("images", "fonts"):
         raise BadInput(f"--config.data.source={config.data.source}: features of images are made by bin/run.py --stage=features")
-    if config.data.source != "npz":
-        if config.data.path:
-            raise BadInput(f"--config.data.path={config.data.path}: this recipe has its own features; use --config=configs/own_features.py")
-        return glyphs.load() if config.data.source == "glyphs" else synthetic.make("synthetic", **config.data.synthetic)
+    if config.data.path and config.data.source in ("glyphs", "synthetic"):
+        raise BadInput(f"--config.data.path={config.data.path}: not with data.source={config.data.source}, which has its own features")
+    if _embedded(config):
+        return glyphs.load()
+    if config.data.source == "synthetic":
+        return synthetic.make("synthetic", **config.data.synthetic)
     if not config.data.path:
         raise BadInput("--config.data.path: give the file or folder with your features")
     return feature_files.load(config.data.path, Columns(**config.data.columns))
@@ -50,7 +56,7 @@ def load_features(config: ConfigDict) -> FeatureSet:
 
 def licence(config: ConfigDict) -> str:
     """Of the features; empty where the run doesn't know it."""
-    return config.data.licence or (glyphs.LICENCE if config.data.source == "glyphs" else "")
+    return config.data.licence or (glyphs.LICENCE if _embedded(config) else "")
 
 
 def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
@@ -82,12 +88,13 @@ def _listed_split(run, path, val):
 
 
 def _made_split(run, settings, val):
-    rule = {"imbalance": settings.imbalance, "max_per_class": settings.max_per_class, **val}
+    tail = {name: settings[name] for name in ("imbalance", "max_per_class")}
+    if _embedded(run.config):
+        tail = {name: glyphs.TAIL[name] if value is None else value for name, value in tail.items()}
+    rule = {**tail, "profile": settings.profile, **val}
     profile = longtail.PROFILES[settings.profile]
-    if settings.profile != "exp":  # not named where it is, so that the hashes of older artefacts stand
-        if settings.imbalance is None:
-            raise BadInput(f"--config.data.longtail.profile={settings.profile}: needs data.longtail.imbalance")
-        rule["profile"] = settings.profile
+    if settings.profile != "exp" and tail["imbalance"] is None:
+        raise BadInput(f"--config.data.longtail.profile={settings.profile}: needs data.longtail.imbalance")
     return rule, lambda: longtail.long_tail_split(run.features, run.seed, **{**rule, "profile": profile})
 
 
@@ -216,7 +223,8 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
     models = heads(run, data, tasks, methods_of(run.config, "paper"))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
-        for shots, part in {**data.stages, 1: data.whole}.items():
+        wholes = {part.name: part for part in (*data.folds, data.whole)}
+        for shots, part in [*((1, part) for part in wholes.values()), *data.stages.items()]:
             banks(run, part, all_devices(), shots)
     if upto < STAGES.index("meta"):
         return None

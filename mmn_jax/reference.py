@@ -7,9 +7,9 @@ from mmn_jax.config import SETTINGS, Setting
 INTRODUCTION = """# Every setting
 
 Given on the command line as `--config.KEY=VALUE`, lists with commas, or in a recipe in Python, which starts from
-`mmn_jax.config.default()`. The recipe of the default run (`configs/glyphs.py`) sets `data.longtail.imbalance` to 100 and
-`data.longtail.max_per_class` to 200. A value that makes no sense is refused before anything is computed. Candidates are searched, within
-`tuning.budget`, and chosen on validation examples.
+`mmn_jax.config.default()`. A value that makes no sense is
+refused before anything is computed. Where several candidates may be listed, validation examples choose: `meta.*` tries all combinations,
+every other method at most `tuning.budget` settings.
 
 This page is made by `python -m mmn_jax.reference > docs/config.md` from the lines of `mmn_jax/config.py`.
 """

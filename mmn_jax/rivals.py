@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mmn_jax import weighting
-from mmn_jax.classes import class_means, class_statistics
+from mmn_jax.classes import class_means
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, logit_adjusted, scaling, tau_axis
 from mmn_jax.tasks import Task, unscaled
@@ -163,8 +163,7 @@ def lda(task: Task, setting: Setting) -> Fitted:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
 
     metric, classes = _metric(task, setting), len(task.counts)
-    within = task.once("variance within classes", lambda: np.trace(class_statistics(task.train).within))
-    if len(task.train.y) <= classes or within < 1e-9:  # of features at unit mean square norm
+    if len(task.train.y) <= classes or np.trace(task.statistics().within) < 1e-9:  # of features at unit mean square norm
         return ncm(task, setting | {"cosine": False})
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=setting["shrinkage"], priors=task.counts / task.counts.sum())
     with warnings.catch_warnings():  # a class with one example adds nothing to the pooled covariance, which is right

@@ -91,11 +91,12 @@ def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, 
         "Loss of episodes, and of held-out classes, which end a stage when they no longer gain; the variables of the best look are kept"
         f" (chain of seed {first.seed}, λ = {tuned['task_weight']:g}; metrics.jsonl has all candidates)."
     )
+    blocks = Section("movement", "Movement by block", movement, partial(dynamics_figures.movement, tuned["ladder"], tuned["movement"]))
     return [
         Section("trajectories_pca", "Trajectories, principal components", pca, partial(_trajectories, paths, dynamics.in_pca, "component")),
         Section("trajectories_tsne", "Trajectories, t-SNE", tsne, partial(_trajectories, paths, dynamics.in_tsne, "t-SNE")),
         Section("likeness", "Likeness to θ*", likeness, partial(dynamics_figures.likeness, dynamics.likeness(every))),
-        Section("movement", "Movement by block", movement, partial(dynamics_figures.movement, tuned["ladder"], tuned["movement"])),
+        *([blocks] if tuned["movement"] else []),  # a regressor of one's own has none
         Section("training", "Training of the chain", training, partial(dynamics_figures.training_curves, learned.stages)),
     ]
 

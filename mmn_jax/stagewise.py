@@ -8,6 +8,7 @@ one random subset of every k and a fresh minibatch of examples a step (`lessons.
 of all of it: their rows decide when a stage stops.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from mmn_jax.lessons import Lessons, draw_episode
-from mmn_jax.mesh import replicated, shared_rows
+from mmn_jax.mesh import EACH, replicated
 from mmn_jax.regressor import Context, Regressor, Variables
 
 WARM = 10  # episodes whose rows a stage's running statistics see before its first look
@@ -169,9 +170,20 @@ class Programs(NamedTuple):
     place: Callable
 
 
+def _shared_rows(regressor, mesh):
+    """The regressor, its rows shared out over the mesh."""
+
+    def apply(variables, theta, shots, context, train):
+        theta = jax.lax.with_sharding_constraint(theta, NamedSharding(mesh, EACH))
+        return regressor.apply(variables, theta, shots, context, train)
+
+    return regressor if mesh.size == 1 else regressor._replace(apply=apply)
+
+
+@functools.cache  # folds and seeds share them
 def compile_programs(regressor: Regressor, batch: int, mesh: Mesh) -> Programs:
     """Those of a regressor in the paper's training, its rows shared out over the mesh."""
-    regressor = shared_rows(regressor, mesh)
+    regressor = _shared_rows(regressor, mesh)
     return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor), partial(replicated, mesh))
 
 
@@ -221,7 +233,7 @@ def train_stage(
             continue
         looks.append(look(i, state.variables))
         losses = []
-        if looks[-1].score == min(one.score for one in looks):
+        if looks[-1].score < min(one.score for one in looks[:-1]):
             best, best_step = _copied(state.variables), i
         if i - best_step >= patience * every:
             break

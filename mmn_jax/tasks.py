@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.classes import ClassModel, Shrinkage, class_model, row_prior_metric
+from mmn_jax.classes import ClassModel, ClassStatistics, Shrinkage, class_statistics, model_of, row_prior_metric
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
 from mmn_jax.mesh import device_memory
 from mmn_jax.types import BadInput, Examples
@@ -122,13 +122,16 @@ class Head(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked
-    for: model(shrinkage) of the classes, metric(scaling) of the features, head(name, rule, l2, scaling), a weighted head remembered
-    by its name (any hashable), and once(name, make), anything that doesn't depend on how far heads are solved."""
+    """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked for.
+
+    statistics(), model(shrinkage): of the classes. metric(scaling): of the features. head(name, rule, l2, scaling): a weighted head,
+    remembered by its name (any hashable). once(name, make): anything that doesn't depend on how far heads are solved.
+    """
 
     train: Examples
     counts: np.ndarray
     key: jax.Array
+    statistics: Callable[[], ClassStatistics]
     model: Callable[[Shrinkage], ClassModel]
     metric: Callable[[Scaling], np.ndarray]
     head: Callable[[Hashable, Rule, float, Scaling], Head]
@@ -185,11 +188,14 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
 
         return solved((name, l2, scaling), solve)
 
+    def statistics():
+        return once("statistics", lambda: class_statistics(train))
+
     def model(shrinkage):
-        return once(shrinkage, lambda: class_model(train, shrinkage))
+        return once(shrinkage, lambda: model_of(statistics(), shrinkage))
 
     def metric(scaling):
         return once(scaling, lambda: scaling(task))
 
-    task = Task(train, counts, key, model, metric, head, once)
+    task = Task(train, counts, key, statistics, model, metric, head, once)
     return task

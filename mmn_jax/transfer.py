@@ -12,11 +12,18 @@ from mmn_jax.regressor import Context, Regressor, Variables
 
 
 def transfer_rows(
-    regressor: Regressor, variables: Variables, theta: np.ndarray, counts: np.ndarray, context: Context, unit: float, keep_from: int
+    regressor: Regressor,
+    variables: Variables,
+    theta: np.ndarray,
+    counts: np.ndarray,
+    context: Context,
+    unit: float,
+    keep_from: int | None = None,
 ) -> np.ndarray:
-    """[C, d+1] the head's rows after the regressor; classes with at least keep_from examples keep theirs.
+    """[C, d+1] the head's rows after the regressor; classes with at least keep_from examples keep theirs, none where that is None.
 
     theta: [C, d+1] rows of a head fitted to the long-tailed set. counts: [C]. unit: what rows were divided by in training.
     """
     moved, _ = jax.jit(regressor.apply, static_argnums=4)(variables, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
-    return np.where((counts >= keep_from)[:, None], theta, np.asarray(moved) * unit)
+    kept = np.zeros(len(counts), bool) if keep_from is None else counts >= keep_from
+    return np.where(kept[:, None], theta, np.asarray(moved) * unit)

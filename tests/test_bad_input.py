@@ -113,7 +113,11 @@ COMMAND = {
     "split": (settings("meta.split=random"), "--config.meta.split: must be recursive or fixed, it is random", nothing),
     "precision": (settings("meta.precision=int8"), "--config.meta.precision: must be float32 or bfloat16, it is int8", nothing),
     "validation": (settings("data.validation=test"), "--config.data.validation: must be set or train, it is test", nothing),
-    "source": (settings("data.source=web"), "--config.data.source: must be glyphs, npz, synthetic, images or fonts, it is web", nothing),
+    "source": (
+        settings("data.source=web"),
+        "--config.data.source: must be auto, glyphs, npz, synthetic, images or fonts, it is web",
+        nothing,
+    ),
     "profile": (settings("data.longtail.profile=log"), "--config.data.longtail.profile: must be exp, pareto or step, it is log", nothing),
     "profile alone": (
         [*OWN, *settings("data.longtail.profile=step")],
@@ -131,7 +135,7 @@ COMMAND = {
     ),
     "fine-tuning of features": (
         settings("features.finetune=fixed"),
-        "--config.features.finetune=fixed: needs images, --config.data.source=images or fonts; it is glyphs",
+        "--config.features.finetune=fixed: needs images, --config.data.source=images or fonts; it is auto",
         nothing,
     ),
     "fine-tuning without a validation set": (
@@ -150,8 +154,8 @@ COMMAND = {
     "adjusted loss": (settings("finetune.adjust=-1"), "--config.finetune.adjust: must be from 0 up, and below 2^31, it is -1.0", nothing),
     "workdir below a file": (["--workdir=DIR/file/run"], "--workdir=DIR/file/run: cannot be made (Not a directory)", text("file", "")),
     "features where the recipe has its own": (
-        settings("data.path=mine.npz"),
-        "--config.data.path=mine.npz: this recipe has its own features; use --config=configs/own_features.py",
+        settings("data.path=mine.npz", "data.source=synthetic"),
+        "--config.data.path=mine.npz: not with data.source=synthetic, which has its own features",
         nothing,
     ),
     "no path": (OWN[:1], "--config.data.path: give the file or folder with your features", nothing),

@@ -1,16 +1,22 @@
 """The console script: the same functions as the commands behind it, and nothing loaded before it is needed."""
 
+import json
 import subprocess
 import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from mmn_jax import cli, job
+from mmn_jax import cli, job, pipeline
+from mmn_jax.run import make_terminal
+from mmn_jax.types import BadInput
+
+QUIET = make_terminal(False)
 
 
 def test_the_script_is_declared():
@@ -62,6 +68,42 @@ def test_the_default_recipe_is_the_one_in_configs():
     config, flags, workdir = job.parse(["run"])
     same, _, beside = job.parse(["run", f"--config={ROOT / 'configs' / 'glyphs.py'}"])
     assert config == same and workdir == beside == Path("runs/glyphs") and flags.stage == "meta"
-    assert (config.data.longtail.imbalance, config.data.longtail.max_per_class) == (100.0, 200)
     changed = job.parse(["run", "--config.seeds=0,1", "--config.data.licence=CC0"])[0]
     assert changed.seeds == (0, 1) and changed.data.licence == "CC0"
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")
+def test_data_without_a_recipe_keep_their_counts_and_name_the_workdir(feature_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, _, workdir = job.parse(["run", "--stage=split", f"--config.data.path={feature_file}"])
+    assert workdir == Path("runs") / feature_file.stem
+    with jax.numpy_dtype_promotion("standard"):
+        pipeline.run_seeds(config, workdir, QUIET, "split")
+    manifest = json.loads((workdir / "seed-0" / "split.json").read_text())
+    assert set(manifest["counts"]) == {60 - 20} and manifest["rule"]["imbalance"] is None
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")
+def test_the_embedded_default_is_cut_to_its_own_tail(tmp_path):
+    config, _, _ = job.parse(["run", "--config.data.longtail.max_per_class=50"])
+    with jax.numpy_dtype_promotion("standard"):
+        pipeline.run_seeds(config, tmp_path, QUIET, "split")
+    manifest = json.loads((tmp_path / "seed-0" / "split.json").read_text())
+    assert manifest["rule"]["imbalance"] == 100.0 and max(manifest["counts"]) == 50 and min(manifest["counts"]) == 1
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("config.meta.stpes = 4", "stpes"),
+        ("assert False", "AssertionError()"),
+        ("import numpy as np; np.nothing_here", "nothing_here"),
+    ],
+)
+def test_a_recipe_that_fails_is_one_line(tmp_path, line, said):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(f"from mmn_jax.config import default\n\ndef get_config():\n    config = default()\n    {line}\n    return config\n")
+    with pytest.raises(BadInput) as told:
+        job.parse(["run", f"--config={recipe}"])
+    assert said in str(told.value) and "\n" not in str(told.value)

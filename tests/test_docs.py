@@ -8,6 +8,7 @@ test_cli.py, test_benchmarks.py and .ci/run, the whole tutorial by a slow test h
 import csv
 import functools
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -16,11 +17,11 @@ import tomllib
 import jax
 import numpy as np
 import pytest
+from commands import SMALL, in_process
 from conftest import ROOT, blobs
 
-from mmn_jax import cli, diagnose, export, job, predict
+from mmn_jax import artifacts, cli, diagnose, export, job, predict
 from mmn_jax.config import default
-from mmn_jax.types import Examples
 
 README = (ROOT / "README.md").read_text()
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -114,7 +115,7 @@ def check_command(words):
         if rest[0] == "-m":
             _module(rest[1], rest[2:])
         elif rest[0] == "bin/run.py":
-            job.parse(rest)
+            job.parse([word.replace("=mine.py", "=configs/glyphs.py") for word in rest])  # a reader's own recipe
         else:
             _benchmark(rest[0], rest[1:])
     elif program == "pip":
@@ -175,16 +176,32 @@ def test_the_loss_by_folds_is_over_the_seeds_that_both_runs_have():
     assert lines[-1] == "| plain | 55.0 | 53.0 | -2.0 |" and "[1, 0]" in lines[0]
 
 
-def test_the_regressor_of_the_docs_trains_and_moves_rows():
+def test_the_regressor_of_the_docs_trains_and_moves_rows(capsys):
     page = (ROOT / "docs" / "extend_the_regressor.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
-    assert len(blocks[0].strip().splitlines()) <= 20
-    train = Examples(*blobs(0, [40] * 8 + [12] * 8 + [3] * 4, 6, spread=2.0))
-    names = {"train": train, "theta": np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)}
+    recipe, episodes = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(recipe.strip().splitlines()) <= 20
+    x, y = blobs(0, [40] * 8 + [12] * 8 + [3] * 4, 6, spread=2.0)
+    names = {"X": x, "y": y, "X_test": x, "y_test": y}
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
-        exec("\n".join(blocks), names)
+        exec(recipe + episodes, names)
     assert names["moved"].shape == (20, 7) and np.isfinite(names["moved"]).all()
-    assert np.abs(names["variables"]["params"]["pull"]).max() > 0 or np.array_equal(names["moved"], names["theta"])
+    assert np.abs(names["variables"]["params"]["log_scale"]).max() > 0 or np.array_equal(names["moved"], names["theta"])
+    assert all(0 < float(accuracy) <= 100 for accuracy in capsys.readouterr().out.split())
+
+
+def test_the_recipe_of_the_docs_puts_its_regressor_into_the_table(feature_file, tmp_path):
+    page = (ROOT / "docs" / "extend_the_regressor.md").read_text()
+    recipe, workdir = tmp_path / "mine.py", tmp_path / "run"
+    recipe.write_text(re.findall(r"```python\n(.*?)```", page, flags=re.S)[0])
+    flags = [f"--config={recipe}", f"--config.data.path={feature_file}", f"--workdir={workdir}", *SMALL, "--config.meta.rate=0.1"]
+    assert in_process(*flags, "--config.kshot.min_classes=5", "--config.eval.draws=100") == 0
+    tuned = json.loads((workdir / "results.json").read_text())["methods"]["metamodelnet"]["tuned"]
+    assert tuned["regressor"] == ["stretch"] and tuned["movement"] == [[]] and "fallback" not in tuned
+    (chain,) = workdir.glob("seed-0/chain-0-*")
+    assert np.abs(artifacts.restore(chain)[0]["params"]["log_scale"]).max() > 0
+    recipe.write_text(recipe.read_text().replace("jnp.exp", "jnp.expm1"))  # another text is another regressor
+    assert in_process(*flags, "--config.kshot.min_classes=5", "--config.eval.draws=100") == 0
+    assert len(list(workdir.glob("seed-0/chain-0-*"))) == 2 and len(list(workdir.glob("seed-0/bank-1-*"))) == 1
 
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()

@@ -23,6 +23,6 @@ def test_tail_rows_move_by_their_own_block_and_many_shot_rows_stay():
 
 
 def test_rows_are_moved_in_the_unit_of_training():
-    moved = transfer_rows(stepper, {}, THETA, COUNTS, CONTEXT, 10.0, 10**6)
+    moved = transfer_rows(stepper, {}, THETA, COUNTS, CONTEXT, 10.0)
     np.testing.assert_allclose(moved[0] - THETA[0], 10.0, rtol=1e-4)
     assert moved.dtype == np.float32 and jax.device_count() == 8
