@@ -163,8 +163,3 @@ def test_bad_input_says_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr(joint, "host_memory", lambda: 10_000)
     with pytest.raises(BadInput, match=r"^--config.features.size: images take 0.0 GB of memory, there are 0.0; lower it, or data.longtail"):
         pipeline.split(*open_run(config, tmp_path))
-
-
-def test_frozen_features_keep_the_names_that_they_had():
-    config = config_for("images.npz")
-    assert artifacts.digest(1, "images", backbones.maker(config.features).identity, 0) == "be77b082054b"
