@@ -12,7 +12,7 @@ USAGE = """mmn-jax: classes with a long tail over frozen features
   mmn-jax export --model=WORKDIR [--out=DIR]                                             files to deploy, and a model card
   mmn-jax report [the flags of run]                                                      the page of a run, after what it needs
 
-mmn-jax COMMAND --help tells more. Exit codes: 0 done, 2 bad input, 130 interrupted.
+mmn-jax COMMAND --help tells more. Exit codes: 0 done, 1 other processes of the run are gone, 2 bad input, 130 interrupted.
 """
 
 

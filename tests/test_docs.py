@@ -47,12 +47,20 @@ def test_every_setting_named_in_the_docs_exists():
                 value = value[part]
 
 
+def headings(page):
+    """The anchors of a page, as GitHub and others make them of its headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}
+
+
 def test_every_file_named_in_the_docs_exists():
     for page in PAGES:
         for name in re.findall(r"`((?:mmn_jax|configs|bin|tests|docs|benchmarks|examples)/[\w./]*)`", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
-        for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+        for link, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text()):
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name} links to {link}"
+            assert not anchor or anchor in headings(target), f"{page.name} links to {link}#{anchor}"
 
 
 def test_every_function_named_on_the_method_page_exists():

@@ -5,6 +5,7 @@ written whole or not at all, so that work that was stopped goes on after the las
 its own share of every batch.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 
+from mmn_jax.artifacts import write_bytes
 from mmn_jax.data.images import Images
 from mmn_jax.mesh import AXIS, EACH, agreed, first_process
 from mmn_jax.types import BadInput
@@ -129,11 +131,9 @@ def gather(images: Images, rows: np.ndarray, size: int, batch: int, part: str) -
 
 def write_npy(path: Path, array: np.ndarray) -> None:
     """An npy file, whole or not at all; the first process writes it, the others wait until it is there."""
-    if first_process():
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
-            np.save(file, array)
-        part.replace(path)
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_bytes(path, buffer.getvalue())
     agreed(True)
 
 
