@@ -23,7 +23,6 @@ from mmn_jax.methods import logit_adjusted, tune
 from mmn_jax.results import markdown
 from mmn_jax.tasks import make_task, normalisation, unscaled
 from mmn_jax.tuning import Fold
-from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("features", "", "npz file; the glyphs by default.")
@@ -50,13 +49,13 @@ def main(_):
     part = longtail.long_tail_split(source, FLAGS.seed, imbalance=FLAGS.imbalance, max_per_class=FLAGS.largest)
     tail, heads = longtail.take(source, part), default().heads
     normalise = normalisation(tail.train.x)
-    train, val, test = (Examples(normalise(one.x), one.y) for one in (tail.train, tail.val, tail.test))
+    train, val, test = (normalise.of(one) for one in (tail.train, tail.val, tail.test))
     key = stream(FLAGS.seed, "weighting")
     task = make_task(train, key, heads.tol)
     members = mmn.members(heads.l2)
     moved = tune(mmn.method(members, heads.l2), [task], [Fold("whole", train, val)], task, default().tuning.budget).arrays
     (before, plain), after = _adjusted_rows(task), centred(moved["theta"])
-    target, _ = _adjusted_rows(make_task(Examples(normalise(source.train.x), source.train.y), key, heads.tol))
+    target, _ = _adjusted_rows(make_task(normalise.of(source.train), key, heads.tol))
 
     kinds = {"plain": [], "row prior": [], "Bayesian": []}
     for weights, member in zip(moved["weights"], members, strict=True):

@@ -46,6 +46,6 @@ def make_cut(key: jax.Array, train: Examples) -> Cut:
     counts = np.bincount(train.y)
     draw, keep, judge = jax.random.split(key, 3)
     used = random_ranks(keep, train.y) < _cut_shots(np.random.default_rng(int(jax.random.bits(draw))), counts)[train.y]
-    rest = Examples(train.x[~used], train.y[~used])
+    rest = train.at(~used)
     judges = _judges(judge, rest.y, max(1, LOGITS // len(counts)))
-    return Cut(Examples(train.x[used], train.y[used]), Examples(rest.x[judges], rest.y[judges]))
+    return Cut(train.at(used), rest.at(judges))

@@ -50,14 +50,10 @@ def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, E
     """A long-tailed part of a pool sorted by label, and two halves of the rest; normalised by the first. counts: [C] to draw from."""
     rng = np.random.default_rng(int(jax.random.bits(key)))
     used = draw_used(rng, pool.y, draw_shots(rng, counts, np.bincount(pool.y)))
-    rest = Examples(pool.x[~used], pool.y[~used])
+    rest = pool.at(~used)
     odd = random_ranks(key, rest.y) % 2 == 1
     normalise = normalisation(pool.x[used])
-
-    def part(examples, chosen):
-        return Examples(normalise(examples.x[chosen]), examples.y[chosen])
-
-    return part(pool, used), part(rest, odd), part(rest, ~odd)
+    return normalise.of(pool.at(used)), normalise.of(rest.at(odd)), normalise.of(rest.at(~odd))
 
 
 def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:

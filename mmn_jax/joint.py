@@ -123,7 +123,7 @@ def learn(run: Run, studio: Studio, places: LongTail, split: str) -> Learned:
     for shots in ladder[:0:-1]:
         kept = fine_tune(run, studio, seen, split, kept, 2 * shots)
         name, train = _features(run, kept, seen.train, "train")
-        stages[shots] = Fold(name, Examples(normalisation(train.x)(train.x), train.y), None)
+        stages[shots] = Fold(name, normalisation(train.x).of(train), None)
     kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
     run.terminal.say(f"  backbone: {kept.folder}")
     (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
@@ -135,8 +135,7 @@ def lesson(tail: LongTail, least: int, adjust: float) -> backbone.Lesson:
     known = tail.counts >= least
 
     def taught(examples):
-        inside = known[examples.y]
-        return Examples(examples.x[inside], examples.y[inside])
+        return examples.at(known[examples.y])
 
     return backbone.Lesson(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
 

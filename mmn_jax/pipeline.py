@@ -30,7 +30,7 @@ from mmn_jax.methods import Method, tune
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
 from mmn_jax.tasks import Task, normalisation
 from mmn_jax.tuning import Fold
-from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
+from mmn_jax.types import BadInput, FeatureSet, LongTail
 
 STAGES = ("features", "split", "heads", "kshot", "meta", "eval", "report", "all")
 
@@ -140,7 +140,7 @@ def _check_validation(run, tail):
 
 def _normalised(run, tail, name):
     normalise = normalisation(tail.train.x)
-    train, val, test = (part and Examples(normalise(part.x), part.y) for part in (tail.train, tail.val, tail.test))
+    train, val, test = (part and normalise.of(part) for part in (tail.train, tail.val, tail.test))
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":
         _check_validation(run, tail)

@@ -35,6 +35,10 @@ class Normalisation(NamedTuple):
             raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than those of train_x; is it damaged?")
         return scaled
 
+    def of(self, examples: Examples) -> Examples:
+        """The same examples, normalised."""
+        return Examples(self(examples.x), examples.y)
+
 
 def normalisation(x: np.ndarray) -> Normalisation:
     """The normalisation of training features x [n, d].

@@ -103,10 +103,6 @@ class Fold(NamedTuple):
     val: Examples | None
 
 
-def _where(examples, mask):
-    return Examples(examples.x[mask], examples.y[mask])
-
-
 def training_folds(name: str, train: Examples, seed: int, number: int) -> tuple[Fold, ...]:
     """At most `number` folds that together hold out every example whose class has another; none where no class has two.
 
@@ -114,7 +110,7 @@ def training_folds(name: str, train: Examples, seed: int, number: int) -> tuple[
     """
     held = stratified_folds(stream(seed, "folds"), train.y, number)
     used = [i for i in range(number) if (held == i).any() and np.ptp(train.x[held != i], axis=0).any()]
-    return tuple(Fold(f"{name}-fold{i}of{number}", _where(train, held != i), _where(train, held == i)) for i in used)
+    return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i)) for i in used)
 
 
 def solvers(parts: Iterable[Fold], seed: int, tol: float, final_tol: float) -> Callable[[str], tuple[Task, Task]]:

@@ -14,10 +14,14 @@ class BadInput(ValueError):
 
 
 class Examples(NamedTuple):
-    """x: [n, d] float32 features. y: [n] int32 labels in 0..C-1."""
+    """x: [n, d] float32 features, or uint8 images [n, H, W, channels] where a network is trained. y: [n] int32 labels in 0..C-1."""
 
     x: np.ndarray
     y: np.ndarray
+
+    def at(self, rows: np.ndarray) -> "Examples":
+        """Those at these rows, positions or a mask [n]."""
+        return Examples(self.x[rows], self.y[rows])
 
 
 class FeatureSet(NamedTuple):

@@ -242,5 +242,6 @@ def pretrain(
     split, *keys = jax.random.split(key, 4)
     held, kept = np.split(np.asarray(jax.random.permutation(split, len(y))), [int(recipe.held_out * len(y))])
     classes = int(y.max()) + 1
-    lesson = Lesson(Examples(x[kept], y[kept]), Examples(x[held], y[held]), np.ones(classes, bool), np.zeros(classes))
+    every = Examples(x, y)
+    lesson = Lesson(every.at(kept), every.at(held), np.ones(classes, bool), np.zeros(classes))
     return train(keys, make(recipe.dim, tuple(recipe.widths), classes), lesson, recipe, augment, None, checkpoints, track)

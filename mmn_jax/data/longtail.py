@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from mmn_jax.keys import stream
-from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
+from mmn_jax.types import BadInput, FeatureSet, LongTail
 
 PARETO_POWER = 6  # α of ImageNet-LT and Places-LT
 
@@ -161,10 +161,6 @@ def listed_split(features: FeatureSet, seed: int, rows: np.ndarray, val_per_clas
 
 def take(features: FeatureSet, part: np.ndarray) -> LongTail:
     """The LongTail of a split made by `long_tail_split`."""
-
-    def chosen(which):
-        return Examples(features.train.x[part == which], features.train.y[part == which])
-
-    train = chosen(TRAIN)
-    val = chosen(VAL) if (part == VAL).any() else features.val
+    train = features.train.at(part == TRAIN)
+    val = features.train.at(part == VAL) if (part == VAL).any() else features.val
     return LongTail(train, val, features.test, np.bincount(train.y, minlength=len(features.class_names)))
