@@ -56,7 +56,8 @@ def test_nonsense_is_refused_with_the_rule(setting):
 
 def test_a_recipe_that_starts_elsewhere_is_told_what_it_lacks():
     config = default()
-    del config.meta.width
+    with config.unlocked():
+        del config.meta.width
     with pytest.raises(BadInput, match=r"lacks meta\.width; start it from mmn_jax\.config\.default"):
         check(config)
 
