@@ -11,8 +11,15 @@ LADDER = (1, 2, 4, 8, 16, 32, 64)
 COUNTS = np.array([1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 1132])
 CONTEXT = Context(None, jnp.zeros(len(COUNTS), jnp.int32))
 THETA = np.random.default_rng(0).normal(size=(len(COUNTS), 4)).astype(np.float32)
-# moves every row by 1 + its entry block
-stepper = Regressor(None, lambda v, theta, shots, context, train: (theta + 1.0 + entry_rung(shots, LADDER)[:, None].astype(theta.dtype), v))
+
+
+def step(variables, theta, shots, context, train):
+    """Moves every row by 1 + its entry block."""
+    assert train is False  # known when it is compiled
+    return theta + 1.0 + entry_rung(shots, LADDER)[:, None].astype(theta.dtype), variables
+
+
+stepper = Regressor(None, step)
 
 
 def test_tail_rows_move_by_their_own_block_and_many_shot_rows_stay():
