@@ -4,6 +4,7 @@ x̂ = (x − mean) · scale,     a head under a ridge in the metric M:  fit_head
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from mmn_jax.types import BadInput, Examples
 from mmn_jax.weighting import Rule, Weighting, plain
 
 FAR = 1e18  # what float32 still squares
+HEADS_BYTES = 2**31  # of the heads that a task remembers
 
 
 class Normalisation(NamedTuple):
@@ -148,12 +150,16 @@ def _stronger(l2):
     return float(f"1e{exponent}") if exponent <= -2 else None
 
 
-def _memory():
-    made = {}
+def _memory(most: float = math.inf):
+    """once(name, make): what was made of that name, again where `most` others were asked for since."""
+    made: OrderedDict[Hashable, Any] = OrderedDict()
 
     def once(name, make):
         if name not in made:
             made[name] = make()
+        made.move_to_end(name)
+        while len(made) > most:
+            made.popitem(last=False)
         return made[name]
 
     return once
@@ -170,7 +176,7 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     counts = np.bincount(train.y, minlength=classes)
     once = _memory() if rough is None else rough.once
     zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
-    solved = _memory()
+    solved = _memory(max(16, HEADS_BYTES // zeros.nbytes))
 
     def start(name, rule, drawn, l2, scaling):
         if rough is not None:

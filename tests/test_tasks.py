@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import weighting
+from mmn_jax import tasks, weighting
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.tasks import fit_weighted, make_task, normalisation, standardised, unscaled
 from mmn_jax.types import BadInput, Examples
@@ -64,3 +64,16 @@ def test_a_head_started_elsewhere_is_the_same_optimum():
         direct, _ = fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, ZEROS, 1e-6, ONES)
         assert head.gradient_norm <= 1e-6
         np.testing.assert_allclose(head.theta, direct, atol=2e-3)
+
+
+def test_a_head_that_was_forgotten_comes_back_in_the_same_bits(monkeypatch):
+    monkeypatch.setattr(tasks, "HEADS_BYTES", 0)
+    task = make_task(TRAIN, jax.random.key(0), 1e-4)
+    solved = []
+    monkeypatch.setattr(tasks, "fit_weighted", lambda *given: solved.append(given[2]) or fit_weighted(*given))
+    first = task.head("plain", weighting.plain, 1e-3, unscaled).theta
+    for l2 in np.geomspace(1e-2, 1e-1, 20):
+        task.head("plain", weighting.plain, float(l2), unscaled)
+    again = task.head("plain", weighting.plain, 1e-3, unscaled).theta
+    assert solved.count(1e-3) == 2
+    np.testing.assert_array_equal(again, first)
