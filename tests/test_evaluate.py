@@ -6,6 +6,7 @@ import scipy.stats
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from mmn_jax import evaluate
+from mmn_jax.types import BadInput
 
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(5), [9, 3, 6, 12, 4])
@@ -118,3 +119,74 @@ def test_a_method_against_itself_is_exactly_zero():
     right = np.stack([LOGITS.argmax(1) == Y] * 2)[None]
     draws = evaluate.bootstrap(right, Y, everything(5), np.random.default_rng(0), 50)
     assert not (draws[:, 0] - draws[:, 1]).any()
+
+
+def test_logits_are_rows_times_features_plus_bias():
+    x, theta = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 4))
+    expected = [[row[:3] @ one + row[3] for row in theta] for one in x]
+    np.testing.assert_allclose(evaluate.predict_logits(theta, x), expected)
+
+
+def test_classes_that_nobody_has_or_is_given_keep_their_place():
+    logits = np.eye(4)[[0, 0, 1]]  # predictions 0, 0, 1
+    np.testing.assert_array_equal(evaluate.per_class_accuracy(logits, np.array([0, 1, 1])), [100, 50, np.nan, np.nan])
+
+
+def test_an_accuracy_under_a_prior_that_no_tested_class_has_is_none():
+    per_class = np.array([50.0, np.nan, 100.0])
+    assert np.isnan(evaluate.prior_accuracy(per_class, np.array([0.0, 1.0, 0.0])))
+    assert evaluate.prior_accuracy(per_class, np.array([0.3, 0.6, 0.1])) == pytest.approx((0.3 * 50 + 0.1 * 100) / 0.4)
+
+
+def test_shares_sum_to_one():
+    np.testing.assert_allclose(evaluate.class_shares(np.array([0.0, 0.1, 0.3]), 3, "prior"), [0, 0.25, 0.75])
+
+
+@pytest.mark.parametrize("prior", [[1.0, 2.0], [-1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1e308, 1e308, 1.0], [np.inf, 1.0, 1.0]])
+def test_what_cannot_be_shares_is_refused(prior):
+    with pytest.raises(BadInput, match="prior: must hold 3 numbers from 0 up, one a class; it has"):
+        evaluate.class_shares(np.array(prior), 3, "prior")
+
+
+def test_tied_counts_go_by_class():
+    thirds = evaluate.terciles(np.full(30, 7))
+    assert [np.flatnonzero(mask).tolist() for mask in thirds.values()] == [list(range(10)), list(range(10, 20)), list(range(20, 30))]
+
+
+def test_there_are_fifteen_bins_and_certainty_is_in_the_last():
+    parts = evaluate.reliability(np.array([[800.0, 0.0], [0.1, 0.0]]), np.array([0, 1]))
+    assert parts["count"].tolist() == [0] * 7 + [1] + [0] * 6 + [1]
+    np.testing.assert_allclose(parts["confidence"][[7, 14]], [100 / (1 + np.exp(-0.1)), 100])
+    assert parts["accuracy"][[7, 14]].tolist() == [0, 100]
+    assert evaluate.calibration_error(LOGITS, Y) == pytest.approx(evaluate.calibration_error(LOGITS, Y, 15))
+
+
+def test_the_likelihood_passes_over_classes_without_examples():
+    y = np.array([0, 3, 3])
+    losses = log_loss(y, np.full((3, 5), 0.2), labels=range(5))
+    assert evaluate.class_mean_nll(np.zeros((3, 5)), y) == pytest.approx(losses)
+
+
+def test_the_temperature_stays_within_a_hundredth_and_a_hundred():
+    right = np.eye(5)[Y]
+    assert evaluate.best_temperature(0.05 * right, Y) == pytest.approx(0.01, rel=0.05)
+    assert evaluate.best_temperature(-10 * right, Y) == pytest.approx(100, rel=0.05)
+
+
+def test_a_few_values_have_student_s_interval():
+    values = [1.0, 2.5, 4.0, 4.5]
+    expected = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
+    np.testing.assert_allclose(evaluate.student_interval(values), [3.0, *expected])
+    assert evaluate.student_interval([2.0]) == (2.0, -np.inf, np.inf)
+    assert np.isfinite(evaluate.student_interval([1.0, 2.0])).all()
+
+
+def test_an_interval_leaves_as_much_out_below_as_above():
+    assert evaluate.interval(np.arange(1001.0), 500.0) == pytest.approx((500.0, 25.0, 975.0))
+
+
+def test_one_good_seed_of_three_draws_upwards():
+    right = np.repeat([[[1.0]], [[0.0]], [[0.0]]], 4, axis=2)
+    draws = evaluate.bootstrap(right, np.zeros(4, int), np.ones((3, 1, 1), bool), np.random.default_rng(0))
+    assert draws.shape == (2000, 1, 1)
+    assert draws.max() - 100 / 3 > 100 / 3 - draws.min() > 0
