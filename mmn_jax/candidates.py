@@ -48,8 +48,8 @@ class Trained(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What stage i learns from: a training set and the banks of its rungs, i and above, of the same features; the names of the banks of
-    all rungs, the unit of their rows, and how many heads of each the memory holds at once, None for all."""
+    """What stage i learns from: a training set, and the banks of its rungs, i and above, of the same features, with the names of all
+    rungs' banks. unit: of the rows of all of them. window: how many heads of each the memory holds at once, None for all."""
 
     part: Fold
     banks: Banks
@@ -115,22 +115,20 @@ class Shared(NamedTuple):
     """What all candidates of a stage begin with."""
 
     fresh: Variables
-    context: Context
     lessons: Callable
 
 
-def _shared(run, choice, held, mesh, i, now):
+def _shared(run, regressor, held, mesh, i, now):
     train, key = now.part.train, stream(run.seed, "held out")
     spec = RegressorSpec(train.x.shape[1] + 1, i)
-    fresh = jax.jit(choice.regressor.init, static_argnums=1)(stream(run.seed, "chain", i), spec)
-    counts = np.bincount(train.y)
-    lessons = make_lessons(key, now.banks.every, train, counts, held, now.unit, mesh, now.window)
-    return Shared(fresh, choice.context(train), lessons)
+    fresh = jax.jit(regressor.init, static_argnums=1)(stream(run.seed, "chain", i), spec)
+    lessons = make_lessons(key, now.banks.every, train, np.bincount(train.y), held, now.unit, mesh, now.window)
+    return Shared(fresh, lessons)
 
 
-def _train_one(run, programs, i, shared, hyper, trained):
+def _train_one(run, programs, i, context, shared, hyper, trained):
     """Stage i of one candidate, whose later stages gave the variables `trained`: the variables now, and the record."""
-    (fresh, context, lessons), settings = shared(), run.config.meta
+    (fresh, lessons), settings = shared(), run.config.meta
     variables, report = stagewise.train_stage(
         programs,
         stagewise.begin_stage(fresh, trained),
@@ -150,7 +148,7 @@ def train(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh
     """The regressor of every candidate, trained back to front on what stage(i) gives; each saved after each stage."""
     settings, last, every = run.config.meta, stage(0), hypers(run.config.meta)
     choice, held = choose(settings, ladder), held_out_classes(np.bincount(last.part.train.y), settings.held_out)
-    programs = stagewise.compile_programs(choice.regressor, settings.batch, mesh)
+    programs, context = stagewise.compile_programs(choice.regressor, settings.batch, mesh), choice.context(last.part.train)
     used = choice.made_by | {name: settings[name] for name in ("held_out", "batch", "steps", "every", "patience")}
     nothing: list[Variables | None] = [None] * len(every)
     trained: list[Variables] = []
@@ -162,7 +160,9 @@ def train(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh
         seen = int((~held[classes]).sum())
         run.terminal.say(f"  stage {i}: trains on {seen} classes, {len(classes) - seen} held out")
         paths = [run.path(f"chain-{i}", now.banks.names, now.window, used, hyper) for hyper in every]
-        make = partial(_train_one, run, programs, i, functools.cache(partial(_shared, run, choice, held, mesh, i, now)))
+        its_own = context if now.part is last.part else choice.context(now.part.train)
+        shared = functools.cache(partial(_shared, run, choice.regressor, held, mesh, i, now))
+        make = partial(_train_one, run, programs, i, its_own, shared)
         work = zip(paths, every, trained or nothing, strict=True)
         saved = [artifacts.cached(path, partial(make, hyper, variables)) for path, hyper, variables in work]
         trained, names = [arrays for arrays, _ in saved], [path.name for path in paths]
@@ -171,5 +171,4 @@ def train(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh
         for hyper, record, (_, found) in zip(every, records, saved, strict=True):
             record[i] = found
             metrics.log_stage(run.terminal.log, run.seed, last.part.name, hyper._asdict(), i, found["looks"])
-    context = choice.context(last.part.train)
     return Trained(choice.regressor, every, trained, names, records, last.unit, context, held, seconds)

@@ -1,6 +1,6 @@
 """`metamodelnet`, the paper's recipe on one run: banks of k-shot heads, the chain of every candidate, the plain head's rows moved.
 
-    banks → train → move → meta
+    banks → candidates.train → move → meta
 
 Each step saves its artefact; the setting is chosen on the folds as every other method's.
 """
@@ -71,7 +71,7 @@ class Learned(NamedTuple):
 
 
 def _move_rows(moves, trained, theta, counts, keep_from):
-    """[settings, C, d+1] the rows under every Move."""
+    """[moves, C, d+1] the rows under every Move."""
     moved = {
         (hyper, keep): transfer_rows(
             trained.regressor, variables, theta, counts, trained.context, trained.unit, keep_from if keep else None

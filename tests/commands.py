@@ -18,13 +18,16 @@ SMALL = [
 ]  # fmt: skip
 
 
+STRICT = ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")  # what conftest.py sets and no user has
+
+
 def command(*flags):
     return [sys.executable, str(ROOT / "bin" / "run.py"), *flags]
 
 
 def environment():
     """That of a user: without the strict settings of the tests."""
-    return {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")}
+    return {k: v for k, v in os.environ.items() if k not in STRICT}
 
 
 def run(*flags, cwd=None):

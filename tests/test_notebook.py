@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from commands import STRICT
 from nbclient import NotebookClient
 
 from mmn_jax import job
@@ -57,7 +58,7 @@ def test_the_cells_before_the_runs_do_no_harm_and_the_flags_are_real():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the Jupyter packages
 def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    for name in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION"):  # as a user has it
+    for name in STRICT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PATH.parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = read()

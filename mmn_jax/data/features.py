@@ -53,7 +53,7 @@ def read_npy_folder(path: str | Path) -> dict[str, np.ndarray]:
             continue
         try:
             arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # as above
+        except Exception as error:  # a damaged header, as in an npz file
             raise BadInput(f"{file}: not an npy file of plain numbers or strings, or damaged; write it with numpy.save") from error
     if not arrays:
         raise BadInput(f"{path}: neither npy nor Parquet files in it; it must hold train_x.npy, train_y.npy, test_x.npy and test_y.npy")
