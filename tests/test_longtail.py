@@ -85,6 +85,16 @@ def test_the_embedded_glyphs_are_whole():
     np.testing.assert_array_equal(np.bincount(tail.test.y), 30)
 
 
+def test_packed_features_come_back_within_half_a_step():
+    features = feature_set([9, 4], own_val=True)
+    back = glyphs.unpacked(glyphs.packed(*features[1:]))
+    assert back.class_names == features.class_names
+    largest = np.abs(np.concatenate([features.train.x, features.val.x, features.test.x])).max(0)
+    for made, kept in zip(features[1:4], back[1:4], strict=True):
+        assert (np.abs(made.x - kept.x) <= 0.5001 * largest / 127).all()
+        np.testing.assert_array_equal(made.y, kept.y)
+
+
 def test_folds_are_stratified_and_never_leave_out_a_class_s_only_example():
     y = np.repeat(np.arange(4), [9, 4, 2, 1])
     fold = stratified_folds(jax.random.key(0), y, 3)

@@ -1,8 +1,8 @@
 """The embedded default: frozen 128-d features of 250 letters in many type families, and the long tail that they are cut to.
 
-Rendered from freely licensed fonts; training, validation and test glyphs come from
-different type families. `glyphs_128.json` says how the features were made,
-`glyphs_font_copyrights.tar.gz` carries the fonts' copyright notices.
+Rendered from freely licensed fonts; training, validation and test glyphs come from different type families, and the backbone has seen
+other characters only. `glyphs_128.json` says how the features were made, `glyphs_font_copyrights.tar.gz` carries the fonts' copyright
+notices. They are kept as int8 with a scale per dimension, q = round(x / scale), scale = max |x| / 127.
 """
 
 from importlib import resources
@@ -23,16 +23,30 @@ LICENCE = (
 TAIL = {"imbalance": 100.0, "max_per_class": 200}  # 200 to 2 examples a class, unless data.longtail says otherwise
 
 
-def load() -> FeatureSet:
-    """The glyph features: int8 with a scale per dimension, x = q · scale."""
-    with resources.as_file(resources.files("mmn_jax.data") / "glyphs_128.npz") as path:
-        arrays = read_npz(path)
+def packed(train: Examples, val: Examples, test: Examples, class_names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Arrays of glyphs_128.npz: train_q, val_q, test_q int8 [n, d], their labels, scale [d] and class_names [C]."""
+    parts = {"train": train, "val": val, "test": test}
+    largest = np.max([np.abs(part.x).max(0) for part in parts.values()], 0)
+    scale = np.where(largest > 0, largest, 1) / np.float32(127)
+    q = {f"{name}_q": np.round(part.x / scale).astype(np.int8) for name, part in parts.items()}
+    y = {f"{name}_y": part.y.astype(np.int16) for name, part in parts.items()}
+    return {**q, **y, "scale": scale, "class_names": np.array(class_names)}
+
+
+def unpacked(arrays: dict[str, np.ndarray]) -> FeatureSet:
+    """The features of `packed`'s arrays, each value within half a scale of what it was."""
 
     def part(name):
         return Examples(arrays[f"{name}_q"].astype(np.float32) * arrays["scale"], arrays[f"{name}_y"].astype(np.int32))
 
     names = tuple(arrays["class_names"].tolist())
     return check(FeatureSet("glyphs_128", part("train"), part("val"), part("test"), names), "glyphs_128.npz")
+
+
+def load() -> FeatureSet:
+    """The glyph features."""
+    with resources.as_file(resources.files("mmn_jax.data") / "glyphs_128.npz") as path:
+        return unpacked(read_npz(path))
 
 
 def get_config() -> ConfigDict:

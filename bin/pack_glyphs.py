@@ -1,0 +1,33 @@
+"""Features of --stage=features → the files that the package ships as its default, glyphs_128.npz and glyphs_128.json.
+
+python bin/run.py --stage=features --config=configs/glyph_joint.py --config.features.finetune=none \\
+    --config.features.epochs=16 --config.data.path=glyph_images.npz --workdir=runs/pack
+python bin/pack_glyphs.py runs/pack/features-*
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mmn_jax.data import glyphs
+from mmn_jax.data.features import load
+
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+folder = Path(sys.argv[1])
+made = json.loads((folder / "card.json").read_text())
+features = load(folder)
+into = Path(glyphs.__file__).parent / "glyphs_128.npz"
+np.savez_compressed(into, **glyphs.packed(*features[1:]))
+card = {
+    "name": "glyphs_128",
+    "what": f"{features.train.x.shape[1]}-d features, int8 with a scale per dimension: x = q * scale",
+    "made_by": "bin/run.py --stage=features and bin/pack_glyphs.py, whose first lines give the commands",
+    "images": "32x32 renderings of letters, see glyph_images.json",
+    "licences": "raster images of freely licensed fonts, see glyph_images.json",
+    "classes": len(features.class_names),
+    **{key: made[key] for key in ("counts", "backbone", "preprocessing", "source_version", "sha256", "versions")},
+}
+into.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
