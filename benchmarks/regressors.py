@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from mmn_jax import artifacts, episodes, maps, mmn, pipeline, stagewise, weighting
+from mmn_jax import artifacts, catalogue, episodes, maps, mmn, pipeline, stagewise, weighting
 from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
@@ -189,12 +189,12 @@ def evaluate(name: str, seed: int) -> Outcome:
     run = start(name, seed)
     data = pipeline.split(run)
     tasks = pipeline.solvers(run, data)
-    paper, rivals = (pipeline.methods_of(run.config, kind) for kind in ("paper", "rival"))
+    paper, rivals = (catalogue.of_kind(kind, run.config.heads.l2) for kind in ("paper", "rival"))
     if not FLAGS.paper:
         paper = {"plain": paper["plain"]}
     if FLAGS.rivals != ["all"]:
         rivals = {rival: rivals[rival] for rival in FLAGS.rivals}
-    ours = pipeline.methods_of(run.config, "ours") | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
+    ours = catalogue.of_kind("ours", run.config.heads.l2) | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
     models = pipeline.heads(run, data, tasks, {**paper, **rivals, **ours})
     if FLAGS.paper:
         models["metamodelnet"], _ = pipeline.meta(run, data, tasks, models["plain"])

@@ -94,7 +94,7 @@ SETTINGS = (
     Setting("data.validation", "set", _choice("set", "train"), "what chooses knobs: a set beside train, or folds of train"),
     Setting("data.val_per_class", 20, _ANY, "validation examples a class, taken from train if the file has none"),
     Setting("data.folds", 3, _at_least(2), "folds of the training set, with data.validation=train"),
-    Setting("data.manifest", "", _ANY, "a split.json of another run, whose split this one repeats"),
+    Setting("data.manifest", "", _ANY, "a split.json of another run, whose split this one repeats, in place of data.longtail"),
     Setting("data.longtail.imbalance", float, _ANY, "n_max / n_min; unset: the file's own counts stand, the embedded default has 100"),
     Setting("data.longtail.max_per_class", int, _ANY, "n_max; unset: the largest class's count, the embedded default has 200"),
     Setting("data.longtail.profile", "exp", _choice("exp", "pareto", "step"), "how counts fall; pareto: as in ImageNet-LT"),

@@ -18,10 +18,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mmn_jax import config, diagnose
+from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
 from mmn_jax.evaluate import class_shares, predict_logits
 from mmn_jax.methods import start, tune
-from mmn_jax.pipeline import every_method
 from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, solvers, training_folds
 from mmn_jax.types import BadInput, Examples

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts, joint, metrics, mmn, rivals, tuning
+from mmn_jax import artifacts, joint, metrics, sources, tuning
 from mmn_jax import features as feature_stage
 from mmn_jax.banks import banks
+from mmn_jax.catalogue import of_kind
 from mmn_jax.config import check
 from mmn_jax.data import features as feature_files
-from mmn_jax.data import glyphs, longtail, manifest, synthetic
-from mmn_jax.data.parquet import Columns
+from mmn_jax.data import longtail, manifest
 from mmn_jax.evaluate import class_shares
 from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import Learned, meta
@@ -30,33 +30,9 @@ from mmn_jax.methods import Method, tune
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
 from mmn_jax.tasks import Task, normalisation
 from mmn_jax.tuning import Fold
-from mmn_jax.types import BadInput, FeatureSet, LongTail
+from mmn_jax.types import BadInput, LongTail
 
 STAGES = ("features", "split", "heads", "kshot", "meta", "eval", "report", "all")
-
-
-def _embedded(config):
-    return config.data.source == "glyphs" or (config.data.source == "auto" and not config.data.path)
-
-
-def load_features(config: ConfigDict) -> FeatureSet:
-    """The FeatureSet that config.data names, where it is one of features."""
-    if config.data.source in ("images", "fonts"):
-        raise BadInput(f"--config.data.source={config.data.source}: features of images are made by bin/run.py --stage=features")
-    if config.data.path and config.data.source in ("glyphs", "synthetic"):
-        raise BadInput(f"--config.data.path={config.data.path}: not with data.source={config.data.source}, which has its own features")
-    if _embedded(config):
-        return glyphs.load()
-    if config.data.source == "synthetic":
-        return synthetic.make("synthetic", **config.data.synthetic)
-    if not config.data.path:
-        raise BadInput("--config.data.path: give the file or folder with your features")
-    return feature_files.load(config.data.path, Columns(**config.data.columns))
-
-
-def licence(config: ConfigDict) -> str:
-    """Of the features; empty where the run doesn't know it."""
-    return config.data.licence or (glyphs.LICENCE if _embedded(config) else "")
 
 
 def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
@@ -88,9 +64,7 @@ def _listed_split(run, path, val):
 
 
 def _made_split(run, settings, val):
-    tail = {name: settings[name] for name in ("imbalance", "max_per_class")}
-    if _embedded(run.config):
-        tail = {name: glyphs.TAIL[name] if value is None else value for name, value in tail.items()}
+    tail = sources.tail(run.config)
     rule = {**tail, "profile": settings.profile, **val}
     profile = longtail.PROFILES[settings.profile]
     if settings.profile != "exp" and tail["imbalance"] is None:
@@ -168,16 +142,6 @@ def solvers(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
     return tuning.solvers((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
 
 
-def every_method(grid: tuple[float, ...]) -> dict[str, Method]:
-    """Every method but metamodelnet by its name, ridges searched over `grid`."""
-    return {**rivals.methods(grid), "mmn": mmn.method(mmn.members(grid), grid)}
-
-
-def methods_of(config: ConfigDict, kind: str) -> dict[str, Method]:
-    """Every method of a kind by its name: "paper" (its baselines), "rival" or "ours"."""
-    return {name: method for name, method in every_method(config.heads.l2).items() if method.kind == kind}
-
-
 def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:
     """Every one of these methods, its knobs chosen on the folds."""
     settings, budget, models = run.config.heads, run.config.tuning.budget, {}
@@ -220,7 +184,7 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
         return None
     say(f"seed {run.seed}: heads")
     tasks = solvers(run, data)
-    models = heads(run, data, tasks, methods_of(run.config, "paper"))
+    models = heads(run, data, tasks, of_kind("paper", run.config.heads.l2))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
         wholes = {part.name: part for part in (*data.folds, data.whole)}
@@ -230,10 +194,10 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
         return None
     models["metamodelnet"], learned = meta(run, data, tasks, models["plain"])
     metrics.log_method(run.terminal.log, run.seed, "metamodelnet", models["metamodelnet"].val_accuracy, models["metamodelnet"].seconds)
-    models |= heads(run, data, tasks, methods_of(run.config, "ours"))
+    models |= heads(run, data, tasks, of_kind("ours", run.config.heads.l2))
     if upto >= STAGES.index("eval"):
         say(f"seed {run.seed}: rivals")
-        models |= heads(run, data, tasks, methods_of(run.config, "rival"))
+        models |= heads(run, data, tasks, of_kind("rival", run.config.heads.l2))
     return SeedResult(run.seed, run.features.name, run.features.class_names, data, models, learned)
 
 
@@ -245,7 +209,7 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
         features, fingerprint = studio.labels, studio.fingerprint
     else:
         studio, made = None, config.data.source in ("images", "fonts")
-        features = feature_stage.make(config, workdir, terminal) if made else load_features(config)
+        features = feature_stage.make(config, workdir, terminal) if made else sources.load_features(config)
         if last == "features":
             if not made:
                 terminal.say(f"{features.name} has features already; --stage=features makes them of images")

@@ -27,7 +27,8 @@ from mmn_jax.evaluate import (
     shot_groups,
     terciles,
 )
-from mmn_jax.pipeline import SeedResult, class_prior, licence
+from mmn_jax.pipeline import SeedResult, class_prior
+from mmn_jax.sources import licence
 
 GROUPS = ("many", "medium", "few")
 TERCILES = ("most", "middle", "rarest")

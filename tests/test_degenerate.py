@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import artifacts, config, pipeline, report, results
+from mmn_jax import artifacts, catalogue, config, pipeline, report, results
 from mmn_jax.data.features import from_arrays
 from mmn_jax.methods import start
 from mmn_jax.tasks import make_task, normalisation
@@ -15,7 +15,7 @@ from mmn_jax.types import Examples
 
 TAIL = [12, 9, 6, 3, 2]
 X, Y = blobs(0, TAIL, 4)
-METHODS = pipeline.every_method((1e-9,))
+METHODS = catalogue.every_method((1e-9,))
 
 
 def train(counts=TAIL, dim=4, change=lambda x: x, **options):

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from mmn_jax import TailClassifier, pipeline
+from mmn_jax import TailClassifier, catalogue, pipeline, sources
 from mmn_jax.config import default
 from mmn_jax.types import BadInput
 
@@ -89,10 +89,10 @@ def test_an_integer_seed_gives_the_classifier_of_a_run(tmp_path):
     config = default()
     config.data.source, config.data.path, config.data.validation = "npz", str(tmp_path / "features.npz"), "train"
     config.heads.l2, config.tuning.budget = (1e-2, 1e-3), 6
-    features = pipeline.load_features(config)
+    features = sources.load_features(config)
     run = pipeline.Run(config, 5, tmp_path, features, "x", pipeline.Terminal(lambda line: None, lambda items, name: items))
     data = pipeline.split(run)
-    methods = {"logit_adjustment": pipeline.every_method((1e-2, 1e-3))["logit_adjustment"]}
+    methods = {"logit_adjustment": catalogue.every_method((1e-2, 1e-3))["logit_adjustment"]}
     theirs = pipeline.heads(run, data, pipeline.solvers(run, data), methods)["logit_adjustment"]
     ours = quick(l2=(1e-2, 1e-3), budget=6, folds=3, random_state=5).fit(X, y)
     np.testing.assert_array_equal(ours.arrays_["theta"], theirs.arrays["theta"])

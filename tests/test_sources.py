@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmn_jax import pipeline
+from mmn_jax import pipeline, sources
 from mmn_jax.config import default
 from mmn_jax.data import images, longtail
 from mmn_jax.data.features import from_arrays, load, load_training
@@ -89,7 +89,7 @@ def test_every_form_of_features_gives_the_same_set(tmp_path, write):
     path, wanted = write(tmp_path), from_arrays(**{k: v for k, v in arrays().items() if k != "class_names"}, class_names=("a", "b", "c"))
     config = default()
     config.data.source, config.data.path = "npz", str(path)
-    features = pipeline.load_features(config)
+    features = sources.load_features(config)
     assert features.class_names == wanted.class_names == ("a", "b", "c")
     for part, expected in zip(features[1:4], wanted[1:4], strict=True):
         order = [np.lexsort((*examples.x.T, examples.y)) for examples in (part, expected)]
@@ -109,7 +109,7 @@ def test_columns_go_by_the_names_that_settings_give_them(tmp_path):
     config = default()
     config.data.source, config.data.path = "npz", str(tmp_path)
     config.data.columns.features, config.data.columns.label = "embedding", "fine_label"
-    assert pipeline.load_features(config).class_names == ("0", "1", "2")
+    assert sources.load_features(config).class_names == ("0", "1", "2")
     assert load(tmp_path, Columns("embedding", "fine_label")).val is None
 
 

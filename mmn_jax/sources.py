@@ -1,0 +1,43 @@
+"""What `config.data` names → FeatureSet, with its licence and the tail that it is cut to."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mmn_jax.data import features, glyphs, synthetic
+from mmn_jax.data.parquet import Columns
+from mmn_jax.types import BadInput, FeatureSet
+
+
+def _embedded(config):
+    return config.data.source == "glyphs" or (config.data.source == "auto" and not config.data.path)
+
+
+def load_features(config: ConfigDict) -> FeatureSet:
+    """The features that config.data names.
+
+    Raises:
+      BadInput: the source is one of images, its settings contradict each other, or its file is bad.
+    """
+    if config.data.source in ("images", "fonts"):
+        raise BadInput(f"--config.data.source={config.data.source}: features of images are made by bin/run.py --stage=features")
+    if config.data.path and config.data.source in ("glyphs", "synthetic"):
+        raise BadInput(f"--config.data.path={config.data.path}: not with data.source={config.data.source}, which has its own features")
+    if _embedded(config):
+        return glyphs.load()
+    if config.data.source == "synthetic":
+        return synthetic.make("synthetic", **config.data.synthetic)
+    if not config.data.path:
+        raise BadInput("--config.data.path: give the file or folder with your features")
+    return features.load(config.data.path, Columns(**config.data.columns))
+
+
+def licence(config: ConfigDict) -> str:
+    """Of the features; empty where the run doesn't know it."""
+    return config.data.licence or (glyphs.LICENCE if _embedded(config) else "")
+
+
+def tail(config: ConfigDict) -> dict[str, Any]:
+    """imbalance and max_per_class of the long tail to make: of data.longtail, where that says nothing the source's own."""
+    own = glyphs.TAIL if _embedded(config) else {}
+    return {name: config.data.longtail[name] if config.data.longtail[name] is not None else own.get(name) for name in glyphs.TAIL}
