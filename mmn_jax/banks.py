@@ -155,6 +155,8 @@ def _check_memory(plan, one, batch):
     have = device_memory()
     if one > have:
         told = f"a head of k = {plan.shots} takes {one / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
+        if plan.shots == 1:
+            raise BadInput(f"--config.data.longtail.max_per_class: {told}; lower it")
         raise BadInput(f"--config.kshot.top: {told}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
     if batch > have:
         told = f"heads of k = {plan.shots} take {batch / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import banks, config
+from mmn_jax import banks, config, kshot
+from mmn_jax.heads import padded
 from mmn_jax.mesh import AXIS
 from mmn_jax.run import Run, Terminal
 from mmn_jax.tuning import Fold
@@ -74,6 +75,13 @@ def test_what_banks_will_take_is_said_before_they_are_made_and_only_then(tmp_pat
 def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"--config.kshot.subsets: the banks take 1000.0 GB.*lower it, or give another workdir"):
         banks.check_disk(banks.Forecast(1, 1.0, 10**12, 1, {}), tmp_path)
-    monkeypatch.setattr(banks, "device_memory", lambda: 1000)
-    with pytest.raises(BadInput, match=r"--config.kshot.top: a head of k = 1 takes 0.0 GB of memory"):
-        make(tmp_path, monkeypatch)
+    examples, dim, classes = padded(COUNTS.sum()), 4, len(COUNTS)
+    one, two = (kshot.head_bytes(k * classes, dim, classes, examples) + 16 * examples * dim for k in (1, 2))
+    for memory, subsets, told in (
+        (one - 1, (150, 90), r"--config.data.longtail.max_per_class: a head of k = 1 takes .* GB of memory, there are .*; lower it"),
+        (two - 1, (1, 90), r"--config.kshot.top: a head of k = 2 takes .*; lower it below 1, or data.longtail.max_per_class"),
+        (2 * two, (150, 90), r"--config.kshot.memory_mb: heads of k = 1 take .*; lower it, so that fewer are solved at once"),
+    ):
+        monkeypatch.setattr(banks, "device_memory", lambda memory=memory: memory)
+        with pytest.raises(BadInput, match=told):
+            make(tmp_path, monkeypatch, subsets=subsets)
