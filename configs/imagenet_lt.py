@@ -3,7 +3,7 @@
 python bin/run.py --stage=eval --config=configs/imagenet_lt.py --config.data.path=FILE --config.seeds=0,1,2
 
 What it needs: FILE with features of the three parts, val_x and val_y among them, in any form of docs/your_own_features.md. Images go by
-the published lists: mmn_jax.data.images.list_files("imagenet", "ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt")
+the published lists: mmn_jax.data.lists.list_files("imagenet", "ImageNet_LT_train.txt", "ImageNet_LT_val.txt", "ImageNet_LT_test.txt")
 reads them and holds them against the counts above; tfds_source("imagenet_lt", DATA_DIR) reads what TFDS prepared. Features of them:
 docs/your_own_features.md, From images. A tail of the same kind from all of ImageNet's features:
 --config.data.longtail.profile=pareto --config.data.longtail.imbalance=256 --config.data.longtail.max_per_class=1280

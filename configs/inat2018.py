@@ -5,7 +5,7 @@ python bin/run.py --stage=eval --config=configs/inat2018.py --config.data.path=F
 What it needs: FILE with features of the training set as train_x and of the validation set as test_x, in any form of
 docs/your_own_features.md; train_x alone takes 3.6 GB with d = 2048 in float32. Up to 20 images a class, at most a third, are taken
 out of the training set to choose by. tfds_source("i_naturalist2018", DATA_DIR, {"train": "train", "test": "validation"}) of
-mmn_jax/data/images.py reads the images. Features of them: docs/your_own_features.md, From images.
+mmn_jax.data.tfds reads the images. Features of them: docs/your_own_features.md, From images.
 
 Published: none given, as none for frozen features could be checked.
 

@@ -5,7 +5,7 @@ python bin/run.py --stage=eval --config=configs/sun397_lt.py --config.data.path=
 What it needs: FILE with features of the long-tailed training set and the test set in any form of docs/your_own_features.md. Without
 val_x and val_y in it, up to 20 images a class, at most a third, are taken out of the training set to choose by. Features of all of
 SUN-397 are cut to a tail by --config.data.longtail.indices=LIST.txt; no list of the paper's own split is at hand here.
-tfds_source("sun397", DATA_DIR) of mmn_jax/data/images.py reads the images. Features of them:
+mmn_jax.data.tfds.tfds_source("sun397", DATA_DIR) reads the images. Features of them:
 docs/your_own_features.md, From images.
 
 Published (Wang, Ramanan, Hebert 2017, top-1): plain 48.03, over-sampling 52.61, under-sampling 51.72,

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from mmn_jax import artifacts, backbones
 from mmn_jax.backbones import SCHEMA
 from mmn_jax.config import given
-from mmn_jax.data import augment, characters, extract, images, render
+from mmn_jax.data import augment, characters, extract, folders, lists, render, tfds
 from mmn_jax.data import features as feature_files
 from mmn_jax.data.arrays import Pictures, image_file
 from mmn_jax.data.images import PARTS
@@ -61,13 +61,13 @@ def _of_files(config):
     """Images as files or records, listed at once."""
     data = config.data
     if data.tfds:
-        return images.tfds_source(data.tfds, data.path)
+        return tfds.tfds_source(data.tfds, data.path)
     if any(data.lists.values()):
         for part in ("train", "test"):
             if not data.lists[part]:
                 raise BadInput(f"--config.data.lists.{part}: give the list of images to {part} on")
-        return images.list_files(data.path, data.lists.train, data.lists.val or None, data.lists.test)
-    return images.image_folder(data.path, data.test_share)
+        return lists.list_files(data.path, data.lists.train, data.lists.val or None, data.lists.test)
+    return folders.image_folder(data.path, data.test_share)
 
 
 def choose_source(config: ConfigDict, terminal: Terminal) -> Source:

@@ -16,7 +16,7 @@ from PIL import Image
 from mmn_jax import features as stage
 from mmn_jax import pipeline
 from mmn_jax.config import default
-from mmn_jax.data import arrays, extract, images, render
+from mmn_jax.data import arrays, extract, folders, render
 from mmn_jax.data import features as feature_files
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
@@ -251,7 +251,7 @@ def test_the_command_names_a_broken_image(tmp_path):
 
 
 def test_images_of_several_sizes_and_missing_ones_give_one_line(tmp_path):
-    found = images.image_folder(write_folder(tmp_path / "photographs"), 0.25)
+    found = folders.image_folder(write_folder(tmp_path / "photographs"), 0.25)
     read = lambda size: extract.part_features(means, found.train, tmp_path, "train", size, 32, TRACK)  # noqa: E731
     with pytest.raises(BadInput, match=r"^train, image \d+: \d+ by 10 pixels, the first one .* --config.features.size=224"):
         read(0)
@@ -263,11 +263,11 @@ def test_images_of_several_sizes_and_missing_ones_give_one_line(tmp_path):
 
 def test_another_image_in_a_folder_is_another_version(tmp_path):
     root = write_folder(tmp_path / "photographs")
-    first = images.image_folder(root, 0.25).train.version
-    assert images.image_folder(root, 0.25).train.version == first
+    first = folders.image_folder(root, 0.25).train.version
+    assert folders.image_folder(root, 0.25).train.version == first
     for path in root.glob("*/*.png"):
         Image.new("L", (9, 9)).save(path)
-    assert images.image_folder(root, 0.25).train.version != first
+    assert folders.image_folder(root, 0.25).train.version != first
 
 
 BAD_SETTINGS = {

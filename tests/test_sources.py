@@ -19,9 +19,10 @@ from PIL import Image
 
 from mmn_jax import pipeline, sources
 from mmn_jax.config import default
-from mmn_jax.data import images, longtail
+from mmn_jax.data import folders, images, lists, longtail
 from mmn_jax.data.features import from_arrays, load, load_training
 from mmn_jax.data.parquet import Columns
+from mmn_jax.data.tfds import tfds_source
 from mmn_jax.types import BadInput, Examples, FeatureSet
 
 
@@ -141,7 +142,7 @@ def spoil(column, values, part="train"):
     return write
 
 
-def lists(change):
+def in_lists(change):
     rows = [list(map(float, row)) for row in arrays()["train_x"]]
     change(rows)
     return rows
@@ -228,15 +229,15 @@ BAD_FEATURES = {
         "{}: column features of train must hold lists of numbers, it holds list<element: string>",
     ),
     "ragged lists": (
-        spoil("features", pa.array(lists(lambda rows: rows[7].append(1.0)))),
+        spoil("features", pa.array(in_lists(lambda rows: rows[7].append(1.0)))),
         "{}: column features of train has lists of different lengths: 3 in row 0, 4 in row 7",
     ),
     "no list in a row": (
-        spoil("features", pa.array(lists(lambda rows: rows.__setitem__(5, None)))),
+        spoil("features", pa.array(in_lists(lambda rows: rows.__setitem__(5, None)))),
         "{}: column features of train has no value in row 5",
     ),
     "a hole in a list": (
-        spoil("features", pa.array(lists(lambda rows: rows[6].__setitem__(1, None)))),
+        spoil("features", pa.array(in_lists(lambda rows: rows[6].__setitem__(1, None)))),
         "{}: column features of train has a list with an empty value in row 6",
     ),
     "a hole in the labels": (spoil("label", pa.array([0] * 11 + [None])), "{}: column label of train has no value in row 11"),
@@ -250,7 +251,7 @@ BAD_FEATURES = {
     ),
     "a negative label": (spoil("label", pa.array([-1, 0, 1, 2], pa.int64()), "test"), "{}: test_y has the negative label -1 in row 0"),
     "NaN": (
-        spoil("features", pa.array(lists(lambda rows: rows[3].__setitem__(0, float("nan"))))),
+        spoil("features", pa.array(in_lists(lambda rows: rows[3].__setitem__(0, float("nan"))))),
         "{}: train_x has a value that is NaN, infinite or beyond float32 in row 3",
     ),
     "no rows": (
@@ -282,7 +283,7 @@ def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert said(lambda: images.decode(b"", "x")).endswith("which is not installed; pip install 'mmn_jax[images]'")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert said(lambda: images.tfds_source("small", tmp_path)).endswith("which is not installed; pip install 'mmn_jax[images]'")
+    assert said(lambda: tfds_source("small", tmp_path)).endswith("which is not installed; pip install 'mmn_jax[images]'")
 
 
 # images
@@ -312,7 +313,7 @@ def test_a_folder_with_train_and_test(tmp_path):
     fill(tmp_path / "test", {"ant": 1, "bee": 1})
     (tmp_path / "train" / "ant" / ".hidden").write_text("passed over")
     picture(0, mode="L").save(tmp_path / "train" / "ant" / "grey.png")
-    found = images.image_folder(tmp_path)
+    found = folders.image_folder(tmp_path)
     assert found.class_names == ("ant", "bee") and found.name == tmp_path.name
     assert [part.y.tolist() for part in found[1:4]] == [[0, 0, 0, 0, 1, 1], [1, 1], [0, 1]]
     for part in found[1:4]:
@@ -322,10 +323,10 @@ def test_a_folder_with_train_and_test(tmp_path):
 
 def test_a_folder_without_a_test_part_holds_a_seeded_share_out(tmp_path):
     fill(tmp_path, {"ant": 10, "bee": 3, "cat": 2})
-    found = images.image_folder(tmp_path, test_share=0.3)
+    found = folders.image_folder(tmp_path, test_share=0.3)
     assert np.bincount(found.test.y).tolist() == [3, 1, 1] and np.bincount(found.train.y).tolist() == [7, 2, 1]
     assert found.val is None and (red(found.train) == found.train.y).all()
-    again, other = (images.image_folder(tmp_path, test_share=0.3, seed=seed) for seed in (0, 1))
+    again, other = (folders.image_folder(tmp_path, test_share=0.3, seed=seed) for seed in (0, 1))
     paths = [set(part.load.args[0]) for part in (found.test, again.test, other.test)]
     assert paths[0] == paths[1] != paths[2] and not paths[0] & set(found.train.load.args[0])
 
@@ -348,10 +349,10 @@ def write_lists(root, train="train.txt", lines=None):
 
 
 def test_list_files(tmp_path):
-    found = images.list_files(*write_lists(tmp_path))
+    found = lists.list_files(*write_lists(tmp_path))
     assert found.class_names == ("0", "1") and found.val is None and found.train.y.tolist() == [0, 0, 1]
     assert (red(found.train) == found.train.y).all() and (red(found.test) == found.test.y).all()
-    named = images.list_files(tmp_path / "data", *(tmp_path / name for name in ("train.txt", "test.txt", "test.txt")), ("ant", "bee"))
+    named = lists.list_files(tmp_path / "data", *(tmp_path / name for name in ("train.txt", "test.txt", "test.txt")), ("ant", "bee"))
     assert named.class_names == ("ant", "bee") and named.val.y.tolist() == [0, 1]
 
 
@@ -376,27 +377,27 @@ def test_published_lists_are_counted(tmp_path, name, shape, val, test):
     parts = {"train": published(*shape), "val": [val] * shape[0], "test": [test] * shape[0]}
     for path, counts in zip(paths, parts.values(), strict=True):
         path.write_text("\n".join(with_counts(counts)))
-    assert said(lambda: images.list_files(tmp_path, *paths)) == f"{tmp_path}/train/0/0.JPEG: no such file, but {paths[0]} lists it"
+    assert said(lambda: lists.list_files(tmp_path, *paths)) == f"{tmp_path}/train/0/0.JPEG: no such file, but {paths[0]} lists it"
     paths[2].write_text("\n".join(with_counts(parts["test"])[1:]))
     count = test * shape[0]
     message = f"{paths[2]}: {count - 1} images, the published list has {count}; a list of your own needs another name"
-    assert said(lambda: images.list_files(tmp_path, *paths)) == message
+    assert said(lambda: lists.list_files(tmp_path, *paths)) == message
     parts["train"][0] -= 1
     parts["train"][1] += 1
     paths[0].write_text("\n".join(with_counts(parts["train"])))
     assert f"{shape[2] - 1} images in its largest class, the published list has {shape[2]};" in said(
-        lambda: images.list_files(tmp_path, *paths)
+        lambda: lists.list_files(tmp_path, *paths)
     )
 
 
 def listed(**lines):
-    return lambda root: images.list_files(*write_lists(root, lines={f"{name}.txt": own for name, own in lines.items()}))
+    return lambda root: lists.list_files(*write_lists(root, lines={f"{name}.txt": own for name, own in lines.items()}))
 
 
 def folder(change, **given):
     def call(root):
         change(root)
-        return images.image_folder(root, **given)
+        return folders.image_folder(root, **given)
 
     return call
 
@@ -426,8 +427,8 @@ def foreign_class(root):
 
 
 BAD_IMAGES = {
-    "no folder": (lambda root: images.image_folder(root / "none"), "{}/none: no such folder"),
-    "no classes": (lambda root: images.image_folder(root), "{0}: no class folders in it; images lie in {0}/CLASS/IMAGE.jpg"),
+    "no folder": (lambda root: folders.image_folder(root / "none"), "{}/none: no such folder"),
+    "no classes": (lambda root: folders.image_folder(root), "{0}: no class folders in it; images lie in {0}/CLASS/IMAGE.jpg"),
     "no test part": (
         folder(lambda root: fill(root, {"a": 2, "b": 2})),
         "{}: has no test folder; give test_share, the share of every class to hold out for testing",
@@ -454,7 +455,7 @@ BAD_IMAGES = {
     "a broken JPEG": (lambda root: folder(write_broken)(root).train.load(0), "{}/train/a/0.jpg: broken, or not an image"),
     "an empty JPEG": (lambda root: folder(write_broken)(root).train.load(1), "{}/train/a/1.jpg: broken, or not an image"),
     "text for a JPEG": (lambda root: folder(write_broken)(root).train.load(2), "{}/train/b/0.jpg: broken, or not an image"),
-    "no list": (lambda root: images.list_files(root, root / "none.txt", None, root / "none.txt"), "{}/none.txt: cannot be read as text"),
+    "no list": (lambda root: lists.list_files(root, root / "none.txt", None, root / "none.txt"), "{}/none.txt: cannot be read as text"),
     "an empty list": (listed(train=[]), "{}/train.txt, line 1: '' is not `path label`, the label an integer from 0"),
     "no label": (
         listed(train=["ant/0.jpg 0", "ant/1.jpg"]),
@@ -532,19 +533,19 @@ def prepared(tmp_path_factory):
 
 
 def test_a_tfds_data_set_is_read_without_tensorflow(prepared):
-    found = images.tfds_source("small", prepared)
+    found = tfds_source("small", prepared)
     assert found.class_names == ("a", "b", "c") and [len(part.y) for part in found[1:4]] == [9, 3, 6]
     for part in found[1:4]:
         np.testing.assert_array_equal(red(pickle.loads(pickle.dumps(part))), part.y)
         np.testing.assert_array_equal(np.bincount(part.y), len(part.y) // 3)
     assert found.test.load(0).shape == (4, 5, 3) and found.test.load(0).dtype == np.uint8
-    own = images.tfds_source("small", prepared, {"train": "train[:6]", "test": "validation"})
+    own = tfds_source("small", prepared, {"train": "train[:6]", "test": "validation"})
     assert len(own.train.y) == 6 and own.val is None and len(own.test.y) == 3
     assert "tensorflow" not in sys.modules
 
 
 def test_a_damaged_tfds_image_is_named(prepared):
-    part = images.tfds_source("small", prepared).test
+    part = tfds_source("small", prepared).test
     key, where = part.load.args[1:]
     record = {0: {key: b"text"}}
     assert said(lambda: images.Images(partial(part.load.func, record, key, where), part.y).load(0)).endswith(
@@ -555,11 +556,11 @@ def test_a_damaged_tfds_image_is_named(prepared):
 @pytest.mark.parametrize("name", ["cifar100", "sun397", "imagenet_lt", "caltech101", "i_naturalist2018", "places365_small"])
 def test_the_data_sets_of_the_recipes_are_read_by_their_names(name, tmp_path):
     message = f"{tmp_path}: data set {name} is not prepared there; where TensorFlow is, run: tfds build {name} --file_format=array_record"
-    assert said(lambda: images.tfds_source(name, tmp_path)) == message
+    assert said(lambda: tfds_source(name, tmp_path)) == message
     base = tfds.core.registered.imported_builder_cls(name)
     classes = base(data_dir=tmp_path).info.features["label"].num_classes
     write_tfds(base, name, tmp_path, {"train": range(classes), "test": [2, 0]})
-    found = images.tfds_source(name, tmp_path)
+    found = tfds_source(name, tmp_path)
     assert len(found.class_names) == classes and sorted(found.test.y) == [0, 2] and (red(found.test) == found.test.y).all()
 
 
@@ -579,7 +580,7 @@ BAD_TFDS = {
 @pytest.mark.parametrize("case", BAD_TFDS)
 def test_bad_tfds_data_sets_give_one_line(prepared, case):
     (name, splits), message = BAD_TFDS[case]
-    assert said(lambda: images.tfds_source(name, prepared, splits)) == message.format(prepared)
+    assert said(lambda: tfds_source(name, prepared, splits)) == message.format(prepared)
 
 
 # long tails
