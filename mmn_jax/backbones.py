@@ -49,7 +49,7 @@ def maker(settings: ConfigDict) -> Maker:
     return Maker(recipe, network, augment, (recipe, settings.network, settings.augment))
 
 
-def trained(folder: Path, train: Callable[[artifacts.Checkpoints], backbone.Trained], told: artifacts.Record) -> Kept:
+def trained(folder: Path, train: Callable[[artifacts.Checkpoints], backbone.TrainedNetwork], told: artifacts.Record) -> Kept:
     """The network in the folder, trained first where it is missing; told: what its record says beside the curve."""
     beside = folder.with_name(folder.name.replace("backbone-", "training-"))
 

@@ -82,7 +82,7 @@ def stages(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: 
     return stage
 
 
-class Choice(NamedTuple):
+class RegressorChoice(NamedTuple):
     """The regressor of a ladder, context(train), what it may look at, and what of the settings made it."""
 
     regressor: Regressor
@@ -98,7 +98,7 @@ def _rows_and_model(train):
     return make_context(train)._replace(means=None)  # those of the k-shot heads are not kept
 
 
-def choose(settings: ConfigDict, ladder: tuple[int, ...]) -> Choice:
+def choose(settings: ConfigDict, ladder: tuple[int, ...]) -> RegressorChoice:
     """The paper's chain, or the recipe's own regressor.
 
     Raises:
@@ -106,9 +106,9 @@ def choose(settings: ConfigDict, ladder: tuple[int, ...]) -> Choice:
     """
     if settings.regressor is None:
         chain = residual_chain(ladder, settings.width, jnp.dtype(settings.precision))
-        return Choice(chain, _rows_alone, {"width": settings.width, "precision": settings.precision})
+        return RegressorChoice(chain, _rows_alone, {"width": settings.width, "precision": settings.precision})
     own = given(settings.regressor, "meta.regressor")
-    return Choice(settings.regressor(ladder), _rows_and_model, {"regressor": (own.name, own.text)})
+    return RegressorChoice(settings.regressor(ladder), _rows_and_model, {"regressor": (own.name, own.text)})
 
 
 class Shared(NamedTuple):

@@ -51,7 +51,7 @@ def norms(theta: dict[str, np.ndarray], counts: np.ndarray) -> Norms:
     return Norms([label for label, _ in grouped], [int(inside.sum()) for _, inside in grouped], shares)
 
 
-class Rung(NamedTuple):
+class Shift(NamedTuple):
     """k-shot rows of one k before and after the chain, and what they should become: weights [heads, C_k, d], [heads, C_k, d] and
     [C_k, d]; held: [C_k] whether the chain was kept from a class."""
 
@@ -63,7 +63,7 @@ class Rung(NamedTuple):
     held: np.ndarray
 
 
-def rungs(learned: Learned, most: int = 8) -> list[Rung]:
+def rungs(learned: Learned, most: int = 8) -> list[Shift]:
     """A few heads of every bank, moved by the chain, which enters them at their own rung."""
     each = sum(bank.target.nbytes for bank in learned.banks)
     heads = [bank.heads(0, min(int(np.clip(ROWS_BYTES // each, 1, most)), bank.subsets)) for bank in learned.banks]
@@ -82,7 +82,7 @@ def _moved(learned, heads):
 
 
 def _rung(learned, bank: Bank, theta, moved):
-    return Rung(bank.shots, bank.classes, centred(theta), centred(moved), centred(bank.target), learned.held[bank.classes])
+    return Shift(bank.shots, bank.classes, centred(theta), centred(moved), centred(bank.target), learned.held[bank.classes])
 
 
 class Likeness(NamedTuple):
@@ -95,7 +95,7 @@ class Likeness(NamedTuple):
     held: list[np.ndarray]
 
 
-def likeness(every: list[Rung]) -> Likeness:
+def likeness(every: list[Shift]) -> Likeness:
     """Of all rungs."""
     before = [cosine(rung.before, rung.target).ravel() for rung in every]
     after = [cosine(rung.after, rung.target) for rung in every]
@@ -121,7 +121,7 @@ class Paths(NamedTuple):
     arrows: np.ndarray
 
 
-def paths(every: list[Rung], plain: np.ndarray, moved: np.ndarray, counts: np.ndarray, names: tuple[str, ...], project, many=5) -> Paths:
+def paths(every: list[Shift], plain: np.ndarray, moved: np.ndarray, counts: np.ndarray, names: tuple[str, ...], project, many=5) -> Paths:
     """The rows of the `many` most frequent classes from one shot to all, and of as many of the rarest before and after transfer.
 
     Args:

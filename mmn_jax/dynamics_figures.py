@@ -8,13 +8,13 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmn_jax.dynamics import Likeness, Norms, Paths, Rung
+from mmn_jax.dynamics import Likeness, Norms, Paths, Shift
 from mmn_jax.figures import COLOURS, INK, look_of, panels
 
 LONGEST = 40  # characters of a class name in a figure
 
 
-def row_norms(heads: Norms, every: list[Rung]) -> Figure:
+def row_norms(heads: Norms, every: list[Shift]) -> Figure:
     """Left the rows of whole heads by shot count, as shares of a head's mean norm; right, where there are banks, k-shot rows before and
     after the chain, as shares of θ*'s."""
     figure, axes = panels(3.2, 2 if every else 1, sharey=True, squeeze=False)

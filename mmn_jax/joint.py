@@ -95,7 +95,7 @@ def _check_memory(studio, tail, settings):
         raise BadInput(f"--config.features.size: {have}; lower it, or data.longtail.max_per_class")
 
 
-class Learned(NamedTuple):
+class FineTuned(NamedTuple):
     """name: of the features, which tells what they depend on. tail: the long-tailed set in the features of the last backbone. stages: by
     k, the normalised training set in the features of that stage's backbone; empty but for recursive fine-tuning."""
 
@@ -104,7 +104,7 @@ class Learned(NamedTuple):
     stages: dict[int, Fold]
 
 
-def learn(run: Run, studio: Studio, places: LongTail, split: str) -> Learned:
+def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
     """The backbones of a split, each fine-tuned where it is missing, and their features.
 
     places: the split of the studio's `labels`. split: tells it from others.
@@ -127,7 +127,7 @@ def learn(run: Run, studio: Studio, places: LongTail, split: str) -> Learned:
     kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
     run.terminal.say(f"  backbone: {kept.folder}")
     (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
-    return Learned(name, LongTail(train, val, test, counts), stages)
+    return FineTuned(name, LongTail(train, val, test, counts), stages)
 
 
 def lesson(tail: LongTail, least: int, adjust: float) -> backbone.Lesson:

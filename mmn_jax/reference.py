@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from mmn_jax.config import SETTINGS, Setting
+from mmn_jax.config import SETTINGS, Entry
 
 INTRODUCTION = """# Every setting
 
@@ -26,7 +26,7 @@ def shown(default: object) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default) or "empty"
 
 
-def _section(setting: Setting) -> str:
+def _section(setting: Entry) -> str:
     return setting.key.rpartition(".")[0].partition(".")[0]
 
 

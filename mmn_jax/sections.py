@@ -66,7 +66,7 @@ def of_dynamics(table: dict[str, Any], first: SeedResult) -> list[Section]:
     return [section, *of_chain(table, first, first.learned, every)]
 
 
-def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, every: list[dynamics.Rung]) -> list[Section]:
+def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, every: list[dynamics.Shift]) -> list[Section]:
     """What the banks and the chain that was chosen tell; one section that says so where there is none."""
     if learned is None:
         return [Section("chain", "The chain", NO_CHAIN, None)]

@@ -70,7 +70,7 @@ class Lesson(NamedTuple):
     offset: np.ndarray
 
 
-class Trained(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """variables: of the network. losses: [steps]. accuracies: [epochs] on the held-out images, as a share; NaN where there are none.
     epoch: its steps."""
 
@@ -112,7 +112,7 @@ def orders(key: jax.Array, n: int, steps: int, batch: int) -> np.ndarray:
     return np.asarray(rows).reshape(-1)[: steps * batch].reshape(steps, batch)
 
 
-class State(NamedTuple):
+class NetworkState(NamedTuple):
     """What a step changes."""
 
     variables: Variables
@@ -122,7 +122,7 @@ class State(NamedTuple):
 class Progress(NamedTuple):
     """What a training is at: the state, the losses of its steps and the accuracies of its epochs so far."""
 
-    state: State
+    state: NetworkState
     losses: np.ndarray
     accuracies: np.ndarray
 
@@ -140,7 +140,7 @@ def adjusted_loss(logits: jax.Array, y: jax.Array, known: jax.Array, offset: jax
 
 
 @functools.cache  # stages of one run share it
-def compile_step(network: nn.Module, recipe: Recipe, augment: Augment) -> Callable[..., tuple[State, jax.Array]]:
+def compile_step(network: nn.Module, recipe: Recipe, augment: Augment) -> Callable[..., tuple[NetworkState, jax.Array]]:
     """The jitted step(state, rate, key, images, y, known, offset) → (state, loss), images: uint8 [B, H, W, ch], y: [B]."""
 
     def loss(params, stats, images, y, known, offset):
@@ -154,7 +154,7 @@ def compile_step(network: nn.Module, recipe: Recipe, augment: Augment) -> Callab
         params, stats = state.variables["params"], {"batch_stats": state.variables["batch_stats"]}
         (value, changed), gradient = jax.value_and_grad(loss, has_aux=True)(params, stats, images, y, known, offset)
         update, optimiser = _optimiser(rate, recipe.decay).update(gradient, state.optimiser, params)
-        return State({"params": optax.apply_updates(params, update), **changed}, optimiser), value
+        return NetworkState({"params": optax.apply_updates(params, update), **changed}, optimiser), value
 
     return step
 
@@ -201,7 +201,7 @@ def train(
     start: Variables | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     track: Track = lambda items, name: items,
-) -> Trained:
+) -> TrainedNetwork:
     """The network trained on the lesson, from `start` where that is given; one that was stopped goes on after its last epoch and ends in
     the same bits. It trains on one device.
 
@@ -213,7 +213,7 @@ def train(
     steps, epoch = max(1, round(recipe.epochs * len(y) / recipe.batch)), -(-len(y) // recipe.batch)
     rows, rates = orders(keys[1], len(y), steps, recipe.batch), one_cycle(steps, recipe.rate)
     variables = begin(keys[0], network, x.shape[1:3], start)
-    fresh = Progress(State(variables, _optimiser(recipe.rate, recipe.decay).init(variables["params"])), np.zeros(0), np.zeros(0))
+    fresh = Progress(NetworkState(variables, _optimiser(recipe.rate, recipe.decay).init(variables["params"])), np.zeros(0), np.zeros(0))
     state, losses, accuracies = checkpoints.read(fresh) or fresh
     state, losses, accuracies = jax.device_put(state), list(losses), list(accuracies)
     for i in track(range(len(losses), steps), "backbone"):
@@ -224,7 +224,7 @@ def train(
             accuracies.append(accuracy(state.variables, lesson.held, lesson.known))
             losses = jax.device_get(losses)
             checkpoints.write(i + 1, Progress(state, np.array(losses, np.float32), np.array(accuracies)))
-    return Trained(jax.device_get(state.variables), np.array(losses, np.float32), np.array(accuracies), epoch)
+    return TrainedNetwork(jax.device_get(state.variables), np.array(losses, np.float32), np.array(accuracies), epoch)
 
 
 def pretrain(
@@ -236,7 +236,7 @@ def pretrain(
     augment: Augment = letters,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     track: Track = lambda items, name: items,
-) -> Trained:
+) -> TrainedNetwork:
     """A network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0; make(dim, widths,
     classes): the network. The same key gives the same network."""
     split, *keys = jax.random.split(key, 4)
