@@ -10,7 +10,7 @@ everything. Both choose their knobs on validation examples, those of added class
 import argparse
 import time
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class Outcome(NamedTuple):
 
 def first_classes(features: FeatureSet, classes: int) -> FeatureSet:
     """The set with only these of its classes."""
-    train, val, test = (Examples(part.x[part.y < classes], part.y[part.y < classes]) for part in features[1:4])
-    return FeatureSet(features.name, train, val, test, features.class_names[:classes])
+    parts: dict[str, Any] = {name: part.at(part.y < classes) for name, part in features._asdict().items() if isinstance(part, Examples)}
+    return features._replace(**parts, class_names=features.class_names[:classes])
 
 
 def _of(part, classes):

@@ -17,7 +17,8 @@ from absl import app, flags
 from PIL import Image
 
 from mmn_jax.data import backbone, extract, networks
-from mmn_jax.data.images import Images, image_folder
+from mmn_jax.data.folders import image_folder
+from mmn_jax.data.images import Images
 from mmn_jax.results import markdown
 
 FLAGS = flags.FLAGS

@@ -34,7 +34,7 @@ def _own(folder, name, imbalance, largest):
 def evaluate(name: str, arguments: list[str], seeds: str) -> results.Table:
     """results.json of a run of --stage=eval, which goes on from what an earlier one saved."""
     workdir = Path(FLAGS.workdir) / name
-    command = [sys.executable, ROOT / "bin" / "run.py", "--stage=eval", f"--config.seeds={seeds}", f"--workdir={workdir}", *arguments]
+    command = [sys.executable, str(ROOT / "bin" / "run.py"), "--stage=eval", f"--config.seeds={seeds}", f"--workdir={workdir}", *arguments]
     subprocess.run(command, check=True)
     return results.read(workdir)
 

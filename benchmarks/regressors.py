@@ -1,13 +1,13 @@
 """Any Regressor on several data sets, shot profiles, class subsets and seeds: paired differences to plain, to logit adjustment,
-to the paper's recipe and to the best rival.
+to the paper's recipe and to the chosen rival.
 
 python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
 
 DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A regressor is trained on mixed-shot
 episodes of the training set (`mmn_jax/episodes.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
-validation examples choose; strength 0, the identity, is among them. The best rival of a seed is the one with the highest validation
+validation examples choose; strength 0, the identity, is among them. The chosen rival of a seed is the one with the highest validation
 accuracy. `rarest` is the third of the classes with fewest examples, after the row's biases were shifted along log counts until the
-most frequent third is as accurate on validation examples as the best rival's.
+most frequent third is as accurate on validation examples as the chosen rival's.
 """
 
 import functools
@@ -136,6 +136,7 @@ def start(name: str, seed: int) -> pipeline.Run:
 def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
     """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
     train, val, counts = data.whole.train, data.whole.val, data.tail.counts
+    assert val is not None
     adjusted = FLAGS.input != "plain"
     scaling = RowPrior(Shrinkage(0.6, 0.6)) if FLAGS.input == "prior" else unscaled
     l2, task = models["logit_adjustment"].tuned["l2"], tasks(data.whole.name)[1]
@@ -160,7 +161,7 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
 
 
 class Outcome(NamedTuple):
-    """One seed: right [methods, n] on test examples, mean per-class accuracy, the best rival by validation, accuracy of the rarest
+    """One seed: right [methods, n] on test examples, mean per-class accuracy, the rival chosen by validation, accuracy of the rarest
     third at equal footing."""
 
     names: list[str]
@@ -188,7 +189,8 @@ def evaluate(name: str, seed: int) -> Outcome:
     """Everything that the flags ask for on one problem and seed."""
     run = start(name, seed)
     data = pipeline.split(run)
-    tasks = pipeline.solvers(run, data)
+    val, tasks = data.whole.val, pipeline.tasks_of(run, data)
+    assert val is not None
     paper, rivals = (catalogue.of_kind(kind, run.config.heads.l2) for kind in ("paper", "rival"))
     if not FLAGS.paper:
         paper = {"plain": paper["plain"]}
@@ -209,7 +211,7 @@ def evaluate(name: str, seed: int) -> Outcome:
         logits |= {regressor: predict_logits(theta, data.tail.test.x) for regressor, theta in moved.items()}
     rival = max(rivals, key=lambda method: models[method].val_accuracy)
     most = terciles(data.tail.counts)["most"]
-    level = _third(models[rival].logits(models[rival].arrays, data.whole.val.x), data.whole.val.y, most)
+    level = _third(models[rival].logits(models[rival].arrays, val.x), val.y, most)
     rarest = {method: _rarest(arrays["theta"], data, level) for method, arrays in rows.items() if "theta" in arrays}
     y = data.tail.test.y
     right = np.stack([one.argmax(1) == y for one in logits.values()])
@@ -241,14 +243,14 @@ def _cell(values):
 
 
 def _third_against(outcomes, name):
-    """Differences of the rarest third to the best rival at equal footing; [] where a method isn't linear."""
+    """Differences of the rarest third to the chosen rival at equal footing; [] where a method isn't linear."""
     return [o.rarest[name] - o.rarest[o.rival] for o in outcomes if name in o.rarest and o.rival in o.rarest]
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """The methods of one problem against plain, metamodelnet and the best rival, in Markdown."""
+    """The methods of one problem against plain, metamodelnet and the chosen rival, in Markdown."""
     names = sorted(outcomes[0].names, key=lambda name: -np.mean([o.accuracy[name] for o in outcomes]))
-    others = {"vs plain": lambda o: "plain", "vs metamodelnet": lambda o: "metamodelnet", "vs best rival": lambda o: o.rival}
+    others = {"vs plain": lambda o: "plain", "vs metamodelnet": lambda o: "metamodelnet", "vs chosen rival": lambda o: o.rival}
     if "metamodelnet" not in names:
         del others["vs metamodelnet"]
     lines = []
@@ -257,19 +259,25 @@ def table(outcomes: list[Outcome]) -> str:
         cells = [_cell(_against(outcomes, name, other)) for other in others.values()]
         mean = np.mean([o.accuracy[name] for o in outcomes])
         lines.append([name, f"{mean:.1f}", *cells, _cell(student_interval(third)) if third else ""])
-    return markdown([["method", "accuracy", *others, "rarest third vs best rival"], *lines])
+    return markdown([["method", "accuracy", *others, "rarest third vs chosen rival"], *lines])
 
 
 def summary(results: dict[str, list[Outcome]]) -> str:
-    """Over all problems: the mean difference to the best rival with Student's interval over problems, and the worst problem."""
+    """Over all problems: the mean difference to the chosen rival with Student's interval over problems, and the worst problem."""
     lines = []
     for name in next(iter(results.values()))[0].names:
-        each = [np.mean([o.accuracy[name] - o.accuracy[o.rival] for o in outcomes]) for outcomes in results.values()]
-        third = [np.mean(_third_against(outcomes, name)) for outcomes in results.values() if _third_against(outcomes, name)]
+        each = [float(np.mean([o.accuracy[name] - o.accuracy[o.rival] for o in outcomes])) for outcomes in results.values()]
+        third = [float(np.mean(_third_against(outcomes, name))) for outcomes in results.values() if _third_against(outcomes, name)]
         lines.append(
-            [name, _cell(student_interval(each)), f"{min(each):+.1f}", f"{max(each):+.1f}", _cell(student_interval(third)) if third else ""]
+            [
+                name,
+                _cell(student_interval(each)),
+                f"{min(each):+.1f}",
+                f"{max(each):+.1f}",
+                _cell(student_interval(third)) if third else "",
+            ]
         )
-    return markdown([["method", "vs best rival", "worst problem", "best problem", "rarest third vs best rival"], *lines])
+    return markdown([["method", "vs chosen rival", "worst problem", "best problem", "rarest third vs chosen rival"], *lines])
 
 
 def main(_):
@@ -280,7 +288,7 @@ def main(_):
         for seed in map(int, FLAGS.seeds):
             results[name].append(evaluate(name, seed))
             shown = {method: round(accuracy, 1) for method, accuracy in results[name][-1].accuracy.items()}
-            print(f"{name} seed {seed}: best rival {results[name][-1].rival}; {shown}", flush=True)
+            print(f"{name} seed {seed}: chosen rival {results[name][-1].rival}; {shown}", flush=True)
             if FLAGS.cuts:
                 print(f"{name} seed {seed}: {predicted(name, seed, results[name][-1])}", flush=True)
     for name, outcomes in results.items():

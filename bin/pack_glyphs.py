@@ -1,7 +1,7 @@
 """Features of --stage=features → the files that the package ships as its default, glyphs_128.npz and glyphs_128.json.
 
 python bin/run.py --stage=features --config=configs/glyph_joint.py --config.features.finetune=none \\
-    --config.features.epochs=16 --config.data.path=glyph_images.npz --workdir=runs/pack
+    --config.data.path=glyph_images.npz --workdir=runs/pack
 python bin/pack_glyphs.py runs/pack/features-*
 """
 
@@ -20,7 +20,8 @@ folder = Path(sys.argv[1])
 made = json.loads((folder / "card.json").read_text())
 features = load(folder)
 into = Path(glyphs.__file__).parent / "glyphs_128.npz"
-np.savez_compressed(into, **glyphs.packed(*features[1:]))
+assert features.val is not None, f"{folder}: no validation features"
+np.savez_compressed(into, **glyphs.packed(*features[1:]))  # type: ignore[arg-type]
 card = {
     "name": "glyphs_128",
     "what": f"{features.train.x.shape[1]}-d features, int8 with a scale per dimension: x = q * scale",

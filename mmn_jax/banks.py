@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, kshot
-from mmn_jax.heads import HeadInfo, head_flops, padded
+from mmn_jax.heads import BFGS_BATCH, HeadInfo, head_flops, padded
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
 from mmn_jax.mesh import agreed, device_memory, first_process
@@ -144,7 +144,7 @@ def forecast(all_stored: list[Stored], mesh: Mesh) -> Forecast:
         memory = max(memory, head * size // mesh.size + pool)
         begun[plan.shots] = now = _begin(stored, mesh, size)
         _, info = now.batches[-1]
-        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products).mean() * size / now.last
+        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products, BFGS_BATCH).mean() * size / now.last
         target = head_flops(examples, dim, classes, 1, TARGET_PRODUCTS[stored is not all_stored[0]])
         heads, seconds, disk = heads + left, seconds + now.last * left / size + target / speed, disk + stored.piece_bytes(left)
     return Forecast(heads, seconds, disk, memory, begun)

@@ -2,7 +2,7 @@
 
     s ← −H g,    H = BFGS update of γI by the last step:  γ = sᵀy / yᵀy,  y = the change of the gradient along s
 
-Coordinates are scaled by (a λ)^−½, so that a step of length 1 is about right from the start on: a = (1 − 1/C)/C is the curvature of
+Coordinates are scaled by (a λ + ℓ)^−½, so that a step of length 1 is about right from the start on: a = (1 − 1/C)/C is the curvature of
 the softmax where nothing is known yet, λ the variance of the features where classes differ, 1 for the bias. Where features lie in the
 eigenbasis of a covariance near their own, as a bank's do, λ follows its eigenvalues, damped. With that, a longer memory saves next
 to no steps.
@@ -14,7 +14,6 @@ from jax import lax
 
 from mmn_jax.frame import Frame, HeadProblem, Point, line_search, mm, some
 
-SETTLED = 0.3  # share of the slope along a step at which it is long enough
 DAMPING = 10.0  # mean eigenvalues added to all: a head differs from what it is drawn from
 LINE_LIMIT = 3  # looks along one step
 
@@ -58,7 +57,7 @@ def bfgs(
         point, s, y, steps = state
         going = active(point, steps)
         direction = jnp.where(going, _direction(point.gradient, s, y), 0.0)
-        after = line_search(problem, scaled, point, direction, SETTLED, LINE_LIMIT, axis)
+        after = line_search(problem, scaled, point, direction, LINE_LIMIT, axis)
         return after, after.v - point.v, after.gradient - point.gradient, steps + going.astype(jnp.int32)
 
     point = point._replace(v=point.v / scale, gradient=point.gradient * scale)

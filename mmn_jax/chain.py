@@ -21,7 +21,7 @@ from mmn_jax.regressor import Regressor, Variables, entry_rung
 class RungNorm(nn.Module):
     """BatchNorm over the rows of each entry rung apart, since rows of other shot counts have other statistics.
 
-    Scale and shift are shared; running mean and variance are kept per rung [rungs, d+1]. They start from
+    Scale and shift are shared; running mean and variance are kept per rung [rungs, width of the rows]. They start from
     nothing when a rung is first seen, so `weight` [rungs] says how much they have gathered (Adam's bias correction).
     """
 

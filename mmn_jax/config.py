@@ -132,17 +132,22 @@ SETTINGS = (
     Entry("finetune.rate", 1e-3, _POSITIVE, "learning rate at the top of its cycle"),
     Entry("finetune.adjust", 0.0, _NOT_NEGATIVE, "τ of the logit-adjusted loss; 0: cross-entropy"),
     #
-    Entry("tuning.budget", 18, _at_least(1), "settings that every method may try"),
+    Entry(
+        "tuning.budget",
+        18,
+        _at_least(1),
+        "settings that a method may try; metamodelnet tries every combination of its own",
+    ),
     #
     Entry("heads.l2", _RIDGES, _POSITIVES, "ridge ℓ for the mean loss, candidates"),
     Entry("heads.tol", 1e-5, _POSITIVE, "gradient norm while choosing"),
-    Entry("heads.final_tol", 1e-6, _POSITIVE, "gradient norm of the chosen head"),
+    Entry("heads.final_tol", 1e-6, _POSITIVE, "gradient norm of the chosen head, and of θ*"),
     #
     Entry("kshot.top", 6, _TOP, "N at most: k runs over 1, 2, .., 2^N"),
     Entry("kshot.min_classes", 20, _at_least(1), "classes with 2k examples that a rung k needs; a quarter of all if fewer, at least 5"),
     Entry("kshot.subsets", (32, 16, 8), _COUNTS, "S at k = 1, 2, and 4 and above; the paper: 1000,500,200"),
     Entry("kshot.l2", 1e-6, _POSITIVE, "ridge of the bank for the mean loss of the whole training set"),
-    Entry("kshot.tol", 1e-4, _POSITIVE, "gradient norm of every head"),
+    Entry("kshot.tol", 1e-4, _POSITIVE, "gradient norm of every k-shot head"),
     Entry("kshot.memory_mb", 0, _NOT_NEGATIVE, "MB of the heads that a device solves at once; 0: 24 on a CPU, 4096 elsewhere"),
     #
     Entry("meta.split", "recursive", _choice("recursive", "fixed"), "recursive: the paper's; fixed: one block on one k, its ablation"),
@@ -154,7 +159,7 @@ SETTINGS = (
     Entry("meta.rate", (1e-3,), _POSITIVES, "learning rate, candidates"),
     Entry("meta.decay", (1e-2,), _NOT_NEGATIVES, "weight decay, candidates"),
     Entry("meta.strength", (0.5, 0.75, 1.0), _NOT_NEGATIVES, "how much of the movement is applied, candidates; 1 is the paper's"),
-    Entry("meta.held_out", 0.2, _SHARE, "share of the classes that decide when a stage stops"),
+    Entry("meta.held_out", 0.2, _SHARE, "share of the classes that decide when a stage stops: 1/2, 1/3, 1/4, .., whichever is nearest"),
     Entry("meta.batch", 256, _at_least(1), "examples in the task loss"),
     Entry("meta.memory_mb", 1024, _at_least(1), "MB of the heads that training draws from; a larger bank is read from the disk"),
     Entry("meta.steps", 200, _at_least(1), "steps of a stage, at most"),

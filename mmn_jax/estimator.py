@@ -23,7 +23,7 @@ from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_sta
 from mmn_jax.evaluate import class_shares, predict_logits
 from mmn_jax.methods import start, tune
 from mmn_jax.tasks import normalisation
-from mmn_jax.tuning import Fold, solvers, training_folds
+from mmn_jax.tuning import Fold, tasks_of, training_folds
 from mmn_jax.types import BadInput, Examples
 
 DEFAULT = config.default()
@@ -171,7 +171,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return Examples(self.normalise_(X_val), _codes(self.classes_, y_val, "y_val"))
 
     def _tune(self, method, whole, folds, seed):
-        tasks = solvers((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
+        tasks = tasks_of((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
         final = tasks(whole.name)[1]
         return tune(method, [tasks(fold.name)[0] for fold in folds], folds, final, self.budget) if folds else start(method, final)
 

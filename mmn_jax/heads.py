@@ -68,7 +68,7 @@ def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solve
       problem: the data of one `HeadProblem`.
       theta: [C, d+1] rows [W b] to start from; zeros will do.
       tol: the gradient norm, over [W b] and for the mean loss, to stop at.
-      solver: NEWTON suits one large problem, BFGS small ones, BFGS_BATCH many of them vmapped under the axis name `BATCH`.
+      solver: NEWTON suits one large problem, BFGS a small one, BFGS_BATCH many small ones vmapped under the axis name `BATCH`.
         All end after a number of steps, too.
 
     Returns:
@@ -94,9 +94,11 @@ def solve_bytes(examples: int, dim: int, classes: int) -> int:
     return 4 * (4 * examples * classes + blocks)
 
 
-def head_flops(examples: int, dim: int, classes: int, steps: ArrayLike, products: ArrayLike) -> np.ndarray:
-    """What the matrix products of a solve cost: into the eigenbasis and out of it, one product with [n, r] and one with its
-    transpose for every step's gradient and line search, and for every Hessian product."""
-    rank, side = min(examples, dim) + 1, min(examples, dim)
-    frame = 2 * side * side * max(examples, dim) + 2 * examples * dim * rank + (2 * dim * rank * examples if examples < dim else 0)
-    return frame + 4.0 * classes * rank * dim + 4.0 * examples * rank * classes * (np.asarray(steps) + np.asarray(products) + 1)
+def head_flops(examples: int, dim: int, classes: int, steps: ArrayLike, products: ArrayLike, solver: Solver = NEWTON) -> np.ndarray:
+    """What the matrix products of a solve cost: into its frame, where that has a basis, and out of it, one product with [n, r] and one
+    with its transpose for every step's gradient and line search, and for every Hessian product."""
+    side = min(examples, dim)
+    whole = 4 * examples * dim * dim if solver.frame is eigenframe else 0
+    basis = 5 * examples * examples * dim if examples < dim else whole  # Gram matrix, basis, features in it
+    moved = 4 * classes * side * dim if basis else 0
+    return basis + moved + 4.0 * examples * (side + 1) * classes * (np.asarray(steps) + np.asarray(products) + 1)

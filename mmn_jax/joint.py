@@ -50,6 +50,8 @@ def _check(config):
         raise BadInput(f"{flag}: needs a validation set that the backbone hasn't seen, not --config.data.validation=train")
     if config.features.backbone is not None:
         raise BadInput(f"{flag}: features.backbone is a function, which cannot be trained; leave it out")
+    if config.features.finetune == "recursive" and config.meta.split == "fixed":
+        raise BadInput(f"{flag}: its last stage is that of all classes, which --config.meta.split=fixed leaves out; make it finetune=fixed")
 
 
 def _start(config, workdir, terminal, base):

@@ -1,7 +1,8 @@
 """Small regressors behind the contract of `regressor.py`: a handful of numbers for each shot level, the identity before training.
 
 A level is an entry rung of the ladder (1, 2, 4, .., 64), so every map can move a row less the more examples it saw. A Context's
-whitened coordinates are those in which the within-class covariance is the identity (`classes.py`).
+whitened coordinates are those in which the within-class covariance is the identity (`classes.py`). In a recipe one of them stands as
+`config.meta.regressor`, a function of a ladder, by `def mine(ladder): return maps.diagonal()`; those that look at class means can't.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from mmn_jax.classes import bayesian_rows
 from mmn_jax.regressor import Regressor, entry_rung
+from mmn_jax.types import BadInput
 
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -52,11 +54,17 @@ def _scale(theta):
     return jnp.sqrt((theta[:, :-1] ** 2).sum(1).mean())
 
 
+def _rows_of_means(context, shots):
+    if context.means is None:
+        raise BadInput("this map looks at the means of classes, which banks of k-shot heads don't keep; train it on mixed-shot episodes")
+    return bayesian_rows(context.model, context.means, shots)
+
+
 def bayesian_mix() -> Regressor:
     """θ̂ = (1 − α) θ + α r, r the Bayesian row at the scale of θ, one α a level, and a bias."""
 
     def move(params, theta, level, shots, context):
-        rows = bayesian_rows(context.model, context.means, shots)
+        rows = _rows_of_means(context, shots)
         rows = rows * (_scale(theta) / _scale(rows))
         share = params["share"][level, None]
         return ((1.0 - share) * theta + share * rows).at[:, -1].add(params["bias"][level])
@@ -74,7 +82,7 @@ def neighbour_attention(sharpness: float = 10.0) -> Regressor:
     """θ̂_c = θ_c + γ (Σ_j a_cj θ_j − θ_c), attention a over the other classes by the cosine of Bayesian rows and by their counts."""
 
     def move(params, theta, level, shots, context):
-        similarity, usable = _similarity(bayesian_rows(context.model, context.means, shots), context.head)
+        similarity, usable = _similarity(_rows_of_means(context, shots), context.head)
         trust = params["trust"] * jnp.log(shots.astype(theta.dtype))
         attention = jax.nn.softmax(sharpness * jnp.exp(params["sharpness"]) * similarity + trust, axis=1, where=usable)
         return theta + params["pull"][level, None] * (attention @ theta - theta)

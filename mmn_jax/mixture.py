@@ -9,6 +9,7 @@ few dozen numbers, by a convex problem (stacked generalisation, Wolpert 1992), f
 """
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from scipy.optimize import minimize
 
 from mmn_jax.types import Examples
 
-TOL = 1e-5  # gradient norm; what float32 still resolves
+TOL = 1e-5  # gradient norm; what float32 still resolves where logits are of a few tens
+LEFT = 1e-5  # nats that may be left to gain where float32 doesn't
 CHUNK_FLOATS = 2**24  # of one array that holds every number's part in every logit of a chunk of examples
 
 
@@ -86,7 +88,8 @@ def _chunks(part, weight, size):
 
 
 def fit_mixture(parts: Sequence[Part], strength: float) -> Mixture:
-    """The weights that the held-out examples of all parts choose, each class counting the same; without any, 1/H each."""
+    """The weights that the held-out examples of all parts choose, each class counting the same; without any, 1/H each. Warns where
+    more than LEFT is left to gain."""
     heads, classes = parts[0].theta.shape[:2]
     traits = len(parts[0].traits)
     share = np.zeros((heads, 1 + traits))
@@ -119,4 +122,7 @@ def fit_mixture(parts: Sequence[Part], strength: float) -> Mixture:
         method="trust-exact",
         options={"gtol": TOL, "maxiter": 50},
     )
+    left = 0.5 * solved.jac @ np.linalg.solve(solved.hess, solved.jac)  # a step of Newton's would still gain
+    if left > LEFT:
+        warnings.warn(f"mmn: the weights of its members are not solved, {left:.0e} nats are left to gain", stacklevel=2)
     return Mixture(solved.x[: heads * (1 + traits)].reshape(heads, -1), solved.x[heads * (1 + traits) :])

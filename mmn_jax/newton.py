@@ -9,7 +9,6 @@ from jax import lax
 
 from mmn_jax.frame import HIGHEST, Frame, HeadProblem, Point, line_search, mm, point_at
 
-SETTLED = 0.3  # share of the slope along a step at which it is long enough
 LINE_LIMIT = 30  # looks along one step
 BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it their diagonals have to do
 BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block whole; the rest by their diagonal
@@ -119,7 +118,7 @@ def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_ste
         tolerance = jnp.maximum(jnp.minimum(0.25, jnp.sqrt(norm / scale)) * norm, 0.5 * tol)
         limit = MAX_PRODUCTS if preconditioner.factors.ndim == 1 else jnp.where(preconditioner.whole, MAX_PRODUCTS, PATIENCE)
         s, k = _newton_direction(frame, point, preconditioner, tolerance, limit)
-        return line_search(problem, frame, point, s, SETTLED, LINE_LIMIT, None), preconditioner, steps + 1, products + k, k
+        return line_search(problem, frame, point, s, LINE_LIMIT), preconditioner, steps + 1, products + k, k
 
     none = jnp.zeros((), jnp.int32)
     start = (point, _by_diagonal(frame, point.probs), none, none, none)

@@ -137,9 +137,9 @@ def describe_choice(data: Data) -> str:
     return line
 
 
-def solvers(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
+def tasks_of(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
     """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
-    return tuning.solvers((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
+    return tuning.tasks_of((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
 
 
 def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:
@@ -183,7 +183,7 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
     if upto < STAGES.index("heads"):
         return None
     say(f"seed {run.seed}: heads")
-    tasks = solvers(run, data)
+    tasks = tasks_of(run, data)
     models = heads(run, data, tasks, of_kind("paper", run.config.heads.l2))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")

@@ -21,7 +21,7 @@ def shown(default: object) -> str:
         return "none"
     if isinstance(default, tuple):
         return ",".join(map(shown, default))
-    if default is None or isinstance(default, type):
+    if isinstance(default, type):
         return "unset"
     return f"{default:g}" if isinstance(default, float) else str(default) or "empty"
 

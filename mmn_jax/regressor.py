@@ -29,8 +29,9 @@ class Context(NamedTuple):
     """What of the problem a regressor may look at beside the rows.
 
     model: the Gaussian model of the classes (`classes.py`). head: [C] which head a row belongs to; training packs
-    the rows of several heads into one call. means: [C, d] mean of the examples that each row was fitted to. model and
-    means are None in the paper's training, whose chain looks at neither.
+    the rows of several heads into one call. means: [C, d] mean of the examples that each row was fitted to. Both are of normalised
+    features. The paper's chain looks at neither, and gets None for both; on banks of k-shot heads, whose means are not kept, a
+    recipe's own regressor gets a model and no means; on mixed-shot episodes (`episodes.py`) it gets both.
     """
 
     model: ClassModel | None
@@ -48,7 +49,9 @@ class Regressor(NamedTuple):
 
     apply(variables, theta, shots, context, train) takes rows theta [C, d+1] and shots [C], how
     many examples each row's class had, and returns the moved rows and the variables
-    with their state updated (when train is true).
+    with their state updated (when train is true). Rows are of normalised features, in units of
+    the root mean square entry of θ* (`lessons.row_unit`). It is traced by jit, grad and, where
+    held-out classes are scored, vmap, and has no key: it must be deterministic.
     """
 
     init: Callable[[jax.Array, RegressorSpec], Variables]
@@ -56,7 +59,7 @@ class Regressor(NamedTuple):
 
 
 def make_context(train: Examples, shrinkage: Shrinkage = HALF) -> Context:
-    """The Context of the head of a training set."""
+    """The Context of the head of a training set, whose features are normalised."""
     counts = np.bincount(train.y)
     model = jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), class_model(train, shrinkage))
     means = jnp.asarray(class_means(*train, len(counts)), jnp.float32)

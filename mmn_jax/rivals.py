@@ -93,8 +93,10 @@ def lws(task: Task, setting: Setting) -> Fitted:
         value, slope = _scale_loss(jnp.asarray(scale, jnp.float32), *fixed)
         return float(value), np.asarray(slope, np.float64)
 
-    scale = minimize(loss, np.ones(classes), jac=True, method="L-BFGS-B", options={"maxiter": 100, "gtol": 1e-6}).x
-    return linear(head.theta * scale[:, None], head)
+    solved = minimize(loss, np.ones(classes), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-6})
+    if solved.status == 1:  # out of iterations; where it stops short of the tolerance otherwise, float32 tells no more
+        warnings.warn(f"lws: its scales are not solved ({solved.message})", stacklevel=2)
+    return linear(head.theta * solved.x[:, None], head)
 
 
 def crt(task: Task, setting: Setting) -> Fitted:

@@ -32,7 +32,7 @@ def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda fi
 
 
 class Run(NamedTuple):
-    """One seed of a run: its data, where its artefacts go, and the hash they all depend on."""
+    """One seed of a run: its data and their fingerprint, and where its artefacts go."""
 
     config: ConfigDict
     seed: int
@@ -42,6 +42,7 @@ class Run(NamedTuple):
     terminal: Terminal
 
     def path(self, name: str, *dependencies: Any) -> Path:
+        """Where an artefact lies that depends on these JSON-able values, and on the schema of artefacts."""
         return self.workdir / f"seed-{self.seed}" / f"{name}-{artifacts.digest(ARTIFACT_SCHEMA, *dependencies)}"
 
 

@@ -113,7 +113,7 @@ def training_folds(name: str, train: Examples, seed: int, number: int) -> tuple[
     return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i)) for i in used)
 
 
-def solvers(parts: Iterable[Fold], seed: int, tol: float, final_tol: float) -> Callable[[str], tuple[Task, Task]]:
+def tasks_of(parts: Iterable[Fold], seed: int, tol: float, final_tol: float) -> Callable[[str], tuple[Task, Task]]:
     """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
     train = {part.name: part.train for part in parts}
 

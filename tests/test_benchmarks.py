@@ -24,6 +24,20 @@ def test_regressors_are_held_against_their_input_and_the_best_rival(tmp_path):
 
 
 @pytest.mark.slow
+def test_banks_and_chains_are_timed_against_the_peak():
+    (row,) = run("bank.py", "--shots=1", "--dims=16", "--classes=10", "--seconds=0.1", "--rivals=sklearn").splitlines()[-1:]
+    assert row.startswith("| 1 | 16 | 10 | ")
+    (row,) = run("chain.py", "--dims=8", "--classes=10", "--precision=float32", "--seconds=0.1").splitlines()[-1:]
+    assert row.startswith("| 8 | 10 | float32 | ")
+
+
+@pytest.mark.slow
+def test_images_are_timed_against_plain_loops():
+    text = run("features.py", "--images=64", "--batch=16")
+    assert "| --stage=features | " in text
+
+
+@pytest.mark.slow
 def test_the_dynamics_have_a_row_for_every_shot_level():
     text = run("dynamics.py")
     assert all(f"| {level} | " in text for level in ("2–3", "4–7", "8–15", "16–31", "32–63", "64+"))

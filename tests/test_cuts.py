@@ -10,7 +10,7 @@ from mmn_jax.cuts import HELD, draw_shots, make_cut
 from mmn_jax.types import Examples
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 40), min_size=2, max_size=12))
 def test_a_cut_parts_the_examples_and_leaves_every_class_one(seed, counts):
     x, y = blobs(0, counts, 3)
