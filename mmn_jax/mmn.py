@@ -27,6 +27,7 @@ from mmn_jax.tuning import Axis, Setting
 
 CUTS = 3
 CUT_TOL = 1e-4  # gradient norm of the heads of a cut
+LEAST_SPREAD = 0.5  # of log counts
 
 
 def fit_member(task: Task, member: Setting) -> Fitted:
@@ -58,9 +59,10 @@ def _rows(task, settings):
 
 
 def _traits(counts, reference):
-    """[1, C] log counts, in standard deviations of the logarithms of `reference` from their mean."""
+    """[1, C] log counts, in standard deviations of the logarithms of `reference` from their mean, or in LEAST_SPREAD where these are
+    nearly the same: a cut of a balanced set is far from balanced."""
     known = np.log(reference)
-    return ((np.log(counts) - known.mean()) / max(known.std(), 1e-6))[None]
+    return ((np.log(counts) - known.mean()) / max(known.std(), LEAST_SPREAD))[None]
 
 
 class Cooled(NamedTuple):
