@@ -39,7 +39,7 @@ def first_classes(features: FeatureSet, classes: int) -> FeatureSet:
 
 
 def _of(part, classes):
-    return Examples(*(array[np.isin(part.y, classes)] for array in part))
+    return part.at(np.isin(part.y, classes))
 
 
 def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple[Examples, Examples, np.ndarray]:
@@ -49,7 +49,7 @@ def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple
     of_class[np.random.default_rng(seed).choice(classes, len(shots) * added, replace=False)] = np.tile(shots, added)
     tail = take(features, long_tail_split(features, seed, imbalance=100.0, max_per_class=200)).train
     used = random_ranks(stream(seed, "added"), features.train.y) < of_class[features.train.y]
-    return _of(tail, np.flatnonzero(of_class == 0)), Examples(features.train.x[used], features.train.y[used]), of_class
+    return _of(tail, np.flatnonzero(of_class == 0)), features.train.at(used), of_class
 
 
 def compare(features: FeatureSet, seed: int, shots: list[int], added: int, method: str) -> Outcome:

@@ -269,13 +269,7 @@ def summary(results: dict[str, list[Outcome]]) -> str:
         each = [float(np.mean([o.accuracy[name] - o.accuracy[o.rival] for o in outcomes])) for outcomes in results.values()]
         third = [float(np.mean(_third_against(outcomes, name))) for outcomes in results.values() if _third_against(outcomes, name)]
         lines.append(
-            [
-                name,
-                _cell(student_interval(each)),
-                f"{min(each):+.1f}",
-                f"{max(each):+.1f}",
-                _cell(student_interval(third)) if third else "",
-            ]
+            [name, _cell(student_interval(each)), f"{min(each):+.1f}", f"{max(each):+.1f}", _cell(student_interval(third)) if third else ""]
         )
     return markdown([["method", "vs chosen rival", "worst problem", "best problem", "rarest third vs chosen rival"], *lines])
 

@@ -21,7 +21,8 @@ made = json.loads((folder / "card.json").read_text())
 features = load(folder)
 into = Path(glyphs.__file__).parent / "glyphs_128.npz"
 assert features.val is not None, f"{folder}: no validation features"
-np.savez_compressed(into, **glyphs.packed(*features[1:]))  # type: ignore[arg-type]
+arrays = glyphs.packed(features.train, features.val, features.test, features.class_names)
+np.savez_compressed(into, **arrays)  # type: ignore[arg-type]  # numpy's types allow for a name that is a flag of its own
 card = {
     "name": "glyphs_128",
     "what": f"{features.train.x.shape[1]}-d features, int8 with a scale per dimension: x = q * scale",

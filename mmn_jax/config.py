@@ -132,12 +132,7 @@ SETTINGS = (
     Entry("finetune.rate", 1e-3, _POSITIVE, "learning rate at the top of its cycle"),
     Entry("finetune.adjust", 0.0, _NOT_NEGATIVE, "τ of the logit-adjusted loss; 0: cross-entropy"),
     #
-    Entry(
-        "tuning.budget",
-        18,
-        _at_least(1),
-        "settings that a method may try; metamodelnet tries every combination of its own",
-    ),
+    Entry("tuning.budget", 18, _at_least(1), "settings that a method may try; metamodelnet tries every combination of its own"),
     #
     Entry("heads.l2", _RIDGES, _POSITIVES, "ridge ℓ for the mean loss, candidates"),
     Entry("heads.tol", 1e-5, _POSITIVE, "gradient norm while choosing"),

@@ -143,6 +143,12 @@ COMMAND = {
         "--config.features.finetune=recursive: needs a validation set that the backbone hasn't seen, not --config.data.validation=train",
         nothing,
     ),
+    "fine-tuning at every stage of a split without stages": (
+        settings("features.finetune=recursive", "data.source=fonts", "meta.split=fixed"),
+        "--config.features.finetune=recursive: its last stage is that of all classes, which --config.meta.split=fixed leaves out;"
+        " make it finetune=fixed",
+        nothing,
+    ),
     "fine-tuning of what": (
         settings("features.finetune=twice"),
         "--config.features.finetune: must be none, fixed or recursive, it is twice",
