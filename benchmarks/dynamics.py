@@ -16,7 +16,7 @@ from mmn_jax.classes import class_means
 from mmn_jax.config import default
 from mmn_jax.data import features as feature_files
 from mmn_jax.data import glyphs, longtail
-from mmn_jax.dynamics import centred, cosine, levels
+from mmn_jax.dynamics import cosine, levels, weights_of
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
 from mmn_jax.methods import logit_adjusted, tune
@@ -40,8 +40,8 @@ def _correlation(w, other, x):
 
 def _adjusted_rows(task):
     """The weights [C, d] of the logit-adjusted plain head, centred over classes, and its rows [C, d+1]."""
-    theta = logit_adjusted(task.head("plain", weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
-    return centred(theta), theta
+    theta = logit_adjusted(task.head(weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
+    return weights_of(theta), theta
 
 
 def main(_):
@@ -52,9 +52,9 @@ def main(_):
     train, val, test = (normalise.of(one) for one in (tail.train, tail.val, tail.test))
     key = stream(FLAGS.seed, "weighting")
     task = make_task(train, key, heads.tol)
-    members = mmn.members(heads.l2)
+    members = mmn.default_members(heads.l2)
     moved = tune(mmn.method(members, heads.l2), [task], [Fold("whole", train, val)], task, default().tuning.budget).arrays
-    (before, plain), after = _adjusted_rows(task), centred(moved["theta"])
+    (before, plain), after = _adjusted_rows(task), weights_of(moved["theta"])
     target, _ = _adjusted_rows(make_task(normalise.of(source.train), key, heads.tol))
 
     kinds = {"plain": [], "row prior": [], "Bayesian": []}

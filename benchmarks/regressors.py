@@ -34,6 +34,7 @@ from mmn_jax.evaluate import (
     student_interval,
     terciles,
 )
+from mmn_jax.heads import centred
 from mmn_jax.keys import stream
 from mmn_jax.lessons import held_out_classes
 from mmn_jax.methods import Method, logit_adjusted
@@ -98,7 +99,7 @@ def regressors() -> dict[str, Regressor]:
 def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
     """mmn of plain heads alone, at every ridge; without Bayesian rows; and of these and Bayesian rows without a row prior."""
     plain = [{"l2": l2, "within": 1.0, "between": 1.0} for l2 in grid]
-    heads, bayesian = ([member for member in mmn.members(grid) if ("l2" in member) is solved] for solved in (True, False))
+    heads, bayesian = ([member for member in mmn.default_members(grid) if ("l2" in member) is solved] for solved in (True, False))
     kinds = {"mmn_of_plain_heads": plain, "mmn_of_heads": heads, "mmn_of_plain_and_bayesian": plain + bayesian}
     return {name: mmn.method(members, grid) for name, members in kinds.items()}
 
@@ -145,8 +146,7 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
     held = held_out_classes(counts, run.config.meta.held_out)
     episode = episodes.make_episodes(stream(run.seed, "mixed held out"), bank, held)
     context = make_context(train)
-    theta = logit_adjusted(task.head("plain", weighting.plain, l2, scaling).theta, float(adjusted), counts)
-    theta -= theta.mean(0)
+    theta = centred(logit_adjusted(task.head(weighting.plain, l2, scaling).theta, float(adjusted), counts))
     chosen = {}
     for name, regressor in wanted.items():
         best = (-1.0, theta)

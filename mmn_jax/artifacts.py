@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mmn_jax.files import whole
 from mmn_jax.mesh import agreed, first_process
 from mmn_jax.types import BadInput
 
@@ -238,12 +239,5 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all; the first process does."""
     if not first_process():
         return
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # or a machine that stops could leave an empty file of that name
-        part.replace(path)
-    except OSError as error:  # a write names no file
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with whole(path) as part:
+        part.write_bytes(content)

@@ -40,7 +40,7 @@ class Trained(NamedTuple):
     candidates: list[stagewise.Hyper]
     variables: list[Variables]
     names: list[str]
-    stages: list[dict[int, artifacts.Record]]
+    records: list[dict[int, artifacts.Record]]
     unit: float
     context: Context
     held: np.ndarray
@@ -68,7 +68,7 @@ def _window(run, all_banks):
     return max(1, memory // sum(bank.target.nbytes for bank in all_banks))
 
 
-def stages(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: Mesh) -> Callable[[int], Stage]:
+def stage_of(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: Mesh) -> Callable[[int], Stage]:
     """stage(i): of `part` and its banks; where `others` holds a training set for this k, in the features of that stage's backbone, of
     that one and its banks of k and above."""
 

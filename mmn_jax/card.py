@@ -124,8 +124,8 @@ def as_markdown(classifier: Classifier, facts: Facts, files: tuple[str, ...]) ->
     return "\n\n".join(
         [
             f"# {table['dataset']}: a long-tailed classifier",
-            "A linear softmax classifier over frozen features, its rows mixed by mmn_jax from heads under priors that the many-shot classes"
-            " teach.",
+            "A linear softmax classifier over frozen features, its rows mixed by mmn_jax from heads under priors that the classes with"
+            " many examples teach.",
             "## Data",
             "\n".join(_data(classifier, table, split)),
             "## How good it is",

@@ -7,7 +7,7 @@ from mmn_jax.methods import Method
 
 def every_method(grid: tuple[float, ...]) -> dict[str, Method]:
     """All of them, ridges searched over `grid`."""
-    return {**rivals.methods(grid), "mmn": mmn.method(mmn.members(grid), grid)}
+    return {**rivals.methods(grid), "mmn": mmn.method(mmn.default_members(grid), grid)}
 
 
 def of_kind(kind: str, grid: tuple[float, ...]) -> dict[str, Method]:

@@ -96,7 +96,7 @@ def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
     """The model of the classes with these statistics.
 
     A is the pooled within-class covariance. B is what the scatter of class means has beyond the A/n_c that their few
-    examples explain; class c weighs n_c / (n_c + 5) in μ and B, so that the many-shot classes decide.
+    examples explain; class c weighs n_c / (n_c + 5) in μ and B, so that the classes with many decide.
 
     Args:
       statistics: of normalised examples.

@@ -16,7 +16,7 @@ from ml_collections.config_dict import placeholder
 from mmn_jax.types import BadInput
 
 
-class Rule(NamedTuple):
+class Limit(NamedTuple):
     """allows(value): whether it makes sense; a TypeError or OverflowError means no. says: what must be, in words."""
 
     allows: Callable[[Any], bool]
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
     key: str
     default: Any
-    rule: Rule
+    limit: Limit
     meaning: str
 
 
@@ -41,11 +41,11 @@ def _all(test):
 
 
 def _choice(*words):
-    return Rule(lambda value: value in words, f"must be {', '.join(words[:-1])} or {words[-1]}")
+    return Limit(lambda value: value in words, f"must be {', '.join(words[:-1])} or {words[-1]}")
 
 
 def _at_least(least):
-    return Rule(_one(lambda v: least <= v < 2**31), f"must be at least {least}, and below 2^31")
+    return Limit(_one(lambda v: least <= v < 2**31), f"must be at least {least}, and below 2^31")
 
 
 def _seed(value):
@@ -56,22 +56,22 @@ def _count(value):
     return isinstance(value, int) and 1 <= value < 2**31
 
 
-_ANY = Rule(lambda value: True, "")  # checked where it is used, with the features at hand
-_POSITIVE = Rule(_one(lambda v: v > 0), "must be above 0")
-_POSITIVES = Rule(_all(lambda v: v > 0), "must list numbers above 0")
-_NOT_NEGATIVES = Rule(_all(lambda v: v >= 0), "must list numbers from 0 up")
-_COUNTS = Rule(lambda v: len(v) > 0 and all(map(_count, v)), "must list integers from 1 up, below 2^31")
-_SEED = Rule(_seed, "must be from 0 to 2^31 - 1")
-_SEEDS = Rule(lambda v: len(set(v)) == len(v) and all(map(_seed, v)), "must list different integers from 0 to 2^31 - 1")
-_TOP = Rule(_one(lambda v: 0 <= v <= 30), "must be from 0 to 30")
-_SHARE = Rule(_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5")
-_THREE = Rule(lambda v: len(v) == 3 and all(map(_count, v)), "must list three integers from 1 up")
-_DISTORT = Rule(_one(lambda v: 0 <= v <= 3), "must be from 0 to 3")
-_FUNCTION = Rule(lambda v: v is None or callable(v), "must be a function, given in the recipe")
+_ANY = Limit(lambda value: True, "")  # checked where it is used, with the features at hand
+_POSITIVE = Limit(_one(lambda v: v > 0), "must be above 0")
+_POSITIVES = Limit(_all(lambda v: v > 0), "must list numbers above 0")
+_NOT_NEGATIVES = Limit(_all(lambda v: v >= 0), "must list numbers from 0 up")
+_COUNTS = Limit(lambda v: len(v) > 0 and all(map(_count, v)), "must list integers from 1 up, below 2^31")
+_SEED = Limit(_seed, "must be from 0 to 2^31 - 1")
+_SEEDS = Limit(lambda v: len(set(v)) == len(v) and all(map(_seed, v)), "must list different integers from 0 to 2^31 - 1")
+_TOP = Limit(_one(lambda v: 0 <= v <= 30), "must be from 0 to 30")
+_SHARE = Limit(_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5")
+_THREE = Limit(lambda v: len(v) == 3 and all(map(_count, v)), "must list three integers from 1 up")
+_DISTORT = Limit(_one(lambda v: 0 <= v <= 3), "must be from 0 to 3")
+_FUNCTION = Limit(lambda v: v is None or callable(v), "must be a function, given in the recipe")
 _SOURCE = _choice("auto", "glyphs", "npz", "synthetic", "images", "fonts")
 _NETWORK = _choice("plain", "residual")
 _FINETUNE = _choice("none", "fixed", "recursive")
-_NOT_NEGATIVE = Rule(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
+_NOT_NEGATIVE = Limit(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
 
 _RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 
@@ -215,10 +215,10 @@ def check(config: ConfigDict) -> None:
     for setting in SETTINGS:
         value = _value(config, setting.key)
         try:
-            allowed = setting.rule.allows(value)
+            allowed = setting.limit.allows(value)
         except (TypeError, OverflowError):  # text or nothing where a number belongs, or one with hundreds of digits
             allowed = False
         if not allowed:
-            raise BadInput(f"--config.{setting.key}: {setting.rule.says}, it is {value}")
+            raise BadInput(f"--config.{setting.key}: {setting.limit.says}, it is {value}")
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -34,18 +34,19 @@ def _cut_shots(rng, counts):
     return np.where(rarer, draw_shots(rng, counts, counts), kept)
 
 
-def _judges(key, y, most):
-    """Positions of at most HELD random examples of every class and `most` in all, a class's second after every class's first."""
-    ranks = random_ranks(key, y)
-    turns = np.lexsort((jax.random.uniform(jax.random.fold_in(key, 1), y.shape), ranks))
+def _judges(rank, turn, y, most):
+    """Positions of at most HELD random examples of every class and `most` in all, a class's second after every class's first; rank,
+    turn: keys of the order in a class and among classes."""
+    ranks = random_ranks(rank, y)
+    turns = np.lexsort((jax.random.uniform(turn, y.shape), ranks))
     return np.sort(turns[ranks[turns] < HELD][:most])
 
 
 def make_cut(key: jax.Array, train: Examples) -> Cut:
     """A cut of a training set in which every class keeps an example; classes with a single one have none that judge."""
     counts = np.bincount(train.y)
-    draw, keep, judge = jax.random.split(key, 3)
+    draw, keep, rank, turn = jax.random.split(key, 4)
     used = random_ranks(keep, train.y) < _cut_shots(np.random.default_rng(int(jax.random.bits(draw))), counts)[train.y]
     rest = train.at(~used)
-    judges = _judges(judge, rest.y, max(1, LOGITS // len(counts)))
+    judges = _judges(rank, turn, rest.y, max(1, LOGITS // len(counts)))
     return Cut(train.at(used), rest.at(judges))

@@ -48,10 +48,11 @@ def _tuned_accuracy(method: Method, task: Task, val: Examples, test: Examples, b
 
 def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, Examples, Examples]:
     """A long-tailed part of a pool sorted by label, and two halves of the rest; normalised by the first. counts: [C] to draw from."""
-    rng = np.random.default_rng(int(jax.random.bits(key)))
+    draw, halve = jax.random.split(key)
+    rng = np.random.default_rng(int(jax.random.bits(draw)))
     used = draw_used(rng, pool.y, draw_shots(rng, counts, np.bincount(pool.y)))
     rest = pool.at(~used)
-    odd = random_ranks(key, rest.y) % 2 == 1
+    odd = random_ranks(halve, rest.y) % 2 == 1
     normalise = normalisation(pool.x[used])
     return normalise.of(pool.at(used)), normalise.of(rest.at(odd)), normalise.of(rest.at(~odd))
 
@@ -70,12 +71,11 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
     if len(classes) < 3:
         raise BadInput(f"train_y: {len(classes)} classes have {LEAST} examples or more; at least 3 must, to be cut and judged")
     pool = class_pool(train, classes)
-    pair = mmn.method(mmn.members(settings.heads.l2), settings.heads.l2), rivals.methods(settings.heads.l2)["logit_adjustment"]
+    pair = mmn.method(mmn.default_members(settings.heads.l2), settings.heads.l2), rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
     for i in range(cuts):
-        key = stream(seed, "diagnose", i)
-        part, val, test = cut(key, pool, counts[counts > 0])
-        task = make_task(part, key, settings.heads.tol)
+        part, val, test = cut(stream(seed, "diagnose", i, "cut"), pool, counts[counts > 0])
+        task = make_task(part, stream(seed, "diagnose", i, "weighting"), settings.heads.tol)
         ours, theirs = (_tuned_accuracy(method, task, val, test, settings.tuning.budget) for method in pair)
         gains.append(ours - theirs)
     _, low, high = student_interval(gains)

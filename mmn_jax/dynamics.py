@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mmn_jax.heads import centred
 from mmn_jax.maps import LEVELS
 from mmn_jax.metamodelnet import Learned
 from mmn_jax.transfer import transfer_rows
@@ -17,9 +18,9 @@ from mmn_jax.types import Bank
 ROWS_BYTES = 2**27  # of the k-shot rows that are looked at
 
 
-def centred(theta: np.ndarray) -> np.ndarray:
+def weights_of(theta: np.ndarray) -> np.ndarray:
     """[.., C, d] weights of rows [.., C, d+1], without what all classes share."""
-    return theta[..., :-1] - theta[..., :-1].mean(-2, keepdims=True)
+    return centred(theta)[..., :-1]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -46,7 +47,7 @@ class Norms(NamedTuple):
 def norms(theta: dict[str, np.ndarray], counts: np.ndarray) -> Norms:
     """Of the heads theta[name] [C, d+1] of classes with these counts [C]."""
     grouped = levels(counts)
-    length = {name: np.linalg.norm(centred(rows), axis=1) for name, rows in theta.items()}
+    length = {name: np.linalg.norm(weights_of(rows), axis=1) for name, rows in theta.items()}
     shares = {name: np.array([each[inside].mean() for _, inside in grouped]) / each.mean() for name, each in length.items()}
     return Norms([label for label, _ in grouped], [int(inside.sum()) for _, inside in grouped], shares)
 
@@ -82,7 +83,7 @@ def _moved(learned, heads):
 
 
 def _rung(learned, bank: Bank, theta, moved):
-    return Shift(bank.shots, bank.classes, centred(theta), centred(moved), centred(bank.target), learned.held[bank.classes])
+    return Shift(bank.shots, bank.classes, weights_of(theta), weights_of(moved), weights_of(bank.target), learned.held[bank.classes])
 
 
 class Likeness(NamedTuple):
@@ -133,7 +134,7 @@ def paths(every: list[Shift], plain: np.ndarray, moved: np.ndarray, counts: np.n
     clouds = [rung.before[:, np.searchsorted(rung.classes, frequent)] for rung in every]
     target = every[-1].target[np.searchsorted(every[-1].classes, frequent)]
     means = np.stack([*(cloud.mean(0) for cloud in clouds), target], 1)
-    arrows = np.stack([centred(plain)[rare], centred(moved)[rare]], 1)
+    arrows = np.stack([weights_of(plain)[rare], weights_of(moved)[rare]], 1)
     flat = [means, np.concatenate(clouds), arrows]
     points = np.concatenate([part.reshape(-1, target.shape[-1]) for part in flat])
     points = project(np.pad(points, ((0, 0), (0, 1))))  # a plane has two dimensions, even where features have one

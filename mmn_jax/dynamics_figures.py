@@ -128,11 +128,11 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def training_curves(stages: dict[int, dict[str, Any]]) -> Figure:
+def training_curves(records: dict[int, dict[str, Any]]) -> Figure:
     """Loss of episodes and of held-out classes over the steps of all stages in the order in which they were trained."""
     figure, axes = panels(3.2)
     begin, kinds = 0, (("train", "-", "episodes"), ("score", "--", "held-out classes"))
-    for number, (block, record) in enumerate(stages.items()):
+    for number, (block, record) in enumerate(records.items()):
         looks = record["looks"]
         steps = begin + np.array([look["step"] for look in looks])
         for key, line, label in kinds:

@@ -20,6 +20,7 @@ import numpy as np
 
 from mmn_jax.classes import class_means
 from mmn_jax.cuts import LEAST, draw_shots
+from mmn_jax.heads import centred
 from mmn_jax.kshot import class_pool
 from mmn_jax.lessons import row_unit
 from mmn_jax.methods import logit_adjusted
@@ -65,7 +66,7 @@ def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.
 
     def rows(theta, shots):
         theta = logit_adjusted(theta, float(plan.adjusted), shots)
-        return (theta - theta.mean(0)).astype(np.float32)
+        return centred(theta).astype(np.float32)
 
     whole = fit(np.ones(len(pool.y)), np.zeros((len(own), pool.x.shape[1] + 1), np.float32))
     shots, theta, means, masks = [], [], [], []

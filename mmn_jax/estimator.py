@@ -21,6 +21,7 @@ from mmn_jax import config, diagnose
 from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
 from mmn_jax.evaluate import class_shares, predict_logits
+from mmn_jax.heads import centred
 from mmn_jax.methods import start, tune
 from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, tasks_of, training_folds
@@ -77,7 +78,7 @@ def added_row(statistics: ClassStatistics, theta: np.ndarray, x: np.ndarray) -> 
     model = model_of(statistics, ADDED)
     known = bayesian_rows(model, statistics.means, statistics.counts)
     new = bayesian_rows(model, x.mean(0, keepdims=True, dtype=float), np.array([len(x)]))[0]
-    ours, theirs = (np.diag(predict_logits(rows - rows.mean(0), statistics.means)).mean() for rows in (theta, known))
+    ours, theirs = (np.diag(predict_logits(centred(rows), statistics.means)).mean() for rows in (theta, known))
     return theta.mean(0) + ours / max(theirs, 1e-12) * (new - known.mean(0))
 
 

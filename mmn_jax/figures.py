@@ -14,9 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmn_jax.results import best_rival
-
-Table = dict[str, Any]
+from mmn_jax.results import Table, best_rival
 
 INK, PAPER = "#222222", "#ffffff"
 RIVAL = "#CC79A7"

@@ -36,6 +36,11 @@ BFGS = Solver(spanframe, bfgs)
 BFGS_BATCH = Solver(spanframe, partial(bfgs, axis=BATCH))
 
 
+def centred(theta: np.ndarray) -> np.ndarray:
+    """Rows [.., C, d+1] less their mean over classes: of all the rows that make this classifier, those of least norm."""
+    return theta - theta.mean(-2, keepdims=True)
+
+
 def padded(examples: int, multiple: int = PAD) -> int:
     """How many examples there are once filled up."""
     return int(examples + -examples % multiple)

@@ -98,12 +98,12 @@ def _check_memory(studio, tail, settings):
 
 
 class FineTuned(NamedTuple):
-    """name: of the features, which tells what they depend on. tail: the long-tailed set in the features of the last backbone. stages: by
-    k, the normalised training set in the features of that stage's backbone; empty but for recursive fine-tuning."""
+    """name: of the features, which tells what they depend on. tail: the long-tailed set in the features of the last backbone. stage_parts:
+    by k, the normalised training set in the features of that stage's backbone; empty but for recursive fine-tuning."""
 
     name: str
     tail: LongTail
-    stages: dict[int, Fold]
+    stage_parts: dict[int, Fold]
 
 
 def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
@@ -121,25 +121,25 @@ def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
     if studio.start is not None:
         backbones.check_sides(studio.start, seen.train.x.shape[1:3], studio.images.name)
     ladder = shots_used(run.config, counts) if settings.finetune == "recursive" else ()
-    kept, stages = studio.start, {}
+    kept, stage_parts = studio.start, {}
     for shots in ladder[:0:-1]:
         kept = fine_tune(run, studio, seen, split, kept, 2 * shots)
         name, train = _features(run, kept, seen.train, "train")
-        stages[shots] = Fold(name, normalisation(train.x).of(train), None)
+        stage_parts[shots] = Fold(name, normalisation(train.x).of(train), None)
     kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
     run.terminal.say(f"  backbone: {kept.folder}")
     (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
-    return FineTuned(name, LongTail(train, val, test, counts), stages)
+    return FineTuned(name, LongTail(train, val, test, counts), stage_parts)
 
 
-def lesson(tail: LongTail, least: int, adjust: float) -> backbone.Lesson:
+def image_task(tail: LongTail, least: int, adjust: float) -> backbone.ImageTask:
     """To tell the classes with `least` examples or more apart, looked at on their validation images; adjust: τ of the loss."""
     known = tail.counts >= least
 
     def taught(examples):
         return examples.at(known[examples.y])
 
-    return backbone.Lesson(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
+    return backbone.ImageTask(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
 
 
 def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: backbones.Kept | None, least: int) -> backbones.Kept:
@@ -149,7 +149,7 @@ def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: back
     recipe = how.recipe._replace(epochs=float(settings.epochs), rate=settings.rate, held_out=0.0)
     names = (run.config.features.network, run.config.features.augment)
     given = (run.fingerprint, split, before and before.folder.name, least, recipe, *names, settings.adjust)
-    path, what = run.path(f"backbone-{least}", *given), lesson(tail, least, settings.adjust)
+    path, what = run.path(f"backbone-{least}", *given), image_task(tail, least, settings.adjust)
     classes = int(what.known.sum())
     if not path.exists():
         run.terminal.say(f"  fine-tuning the backbone on {len(what.train.y)} images of {classes} classes")

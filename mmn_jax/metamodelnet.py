@@ -29,16 +29,16 @@ from mmn_jax.types import Bank
 
 
 class Move(NamedTuple):
-    """One setting: the candidate, whether many-shot classes keep their rows, and how much of the movement is applied."""
+    """One setting: the candidate, whether the classes of the last rung keep their rows, and how much of the movement is applied."""
 
     hyper: Hyper
-    many_shot_keep: bool
+    frequent_keep: bool
     strength: float
 
     @property
     def setting(self) -> Setting:
         """As it is recorded."""
-        return {**self.hyper._asdict(), "many_shot_keep": self.many_shot_keep, "strength": self.strength}
+        return {**self.hyper._asdict(), "frequent_keep": self.frequent_keep, "strength": self.strength}
 
 
 class Moved(NamedTuple):
@@ -56,7 +56,7 @@ class Moved(NamedTuple):
 class Learned(NamedTuple):
     """The chain that was chosen, and what it learned from.
 
-    theta: [C, d+1] the rows that it moves. stages: the record of each of its stages, by block. held: [C] the classes held out. The
+    theta: [C, d+1] the rows that it moves. records: of each of its stages, by block. held: [C] the classes held out. The
     rest is what `transfer_rows` takes.
     """
 
@@ -67,7 +67,7 @@ class Learned(NamedTuple):
     context: Context
     unit: float
     held: np.ndarray
-    stages: dict[int, artifacts.Record]
+    records: dict[int, artifacts.Record]
 
 
 def _move_rows(moves, trained, theta, counts, keep_from):
@@ -79,7 +79,7 @@ def _move_rows(moves, trained, theta, counts, keep_from):
         for hyper, variables in zip(trained.candidates, trained.variables, strict=True)
         for keep in (True, False)
     }
-    return np.stack([theta + one.strength * (moved[one.hyper, one.many_shot_keep] - theta) for one in moves]).astype(np.float32)
+    return np.stack([theta + one.strength * (moved[one.hyper, one.frequent_keep] - theta) for one in moves]).astype(np.float32)
 
 
 def _movement(settings, ladder, variables, rows, counts):
@@ -89,7 +89,7 @@ def _movement(settings, ladder, variables, rows, counts):
 
 def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fold]) -> Moved:
     """MetaModelNet on one training set: banks, chain, and the plain head of the bank's own ridge, whose rows it moves: they
-    differ from the bank's in their shots, not in their regularisation. others: as in `candidates.stages`."""
+    differ from the bank's in their shots, not in their regularisation. others: as in `candidates.stage_of`."""
     run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
     mesh = all_devices()
     made = banks(run, part, mesh)
@@ -98,10 +98,10 @@ def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fo
     strengths = map(float, run.config.meta.strength)
     moves = [Move(*each) for each in itertools.product(candidates.hypers(run.config.meta), (True, False), strengths)]
     run.terminal.say(f"seed {run.seed}: meta")
-    trained = candidates.train(run, ladder, candidates.stages(run, part, made, others, mesh), mesh) if ladder else None
+    trained = candidates.train(run, ladder, candidates.stage_of(run, part, made, others, mesh), mesh) if ladder else None
 
     def make():
-        theta, norm = task().head("plain", weighting.plain, run.config.kshot.l2, unscaled)
+        theta, norm = task().head(weighting.plain, run.config.kshot.l2, unscaled)
         record = {"gradient_norm": norm}
         if trained is None:
             return {"theta": np.stack([theta] * len(moves)), "plain": theta}, {**record, "movement": []}
@@ -120,7 +120,7 @@ def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fo
 def _learned(moved, number):
     """The Learned of one candidate."""
     trained = moved.trained
-    chosen = (trained.regressor, trained.variables[number], trained.context, trained.unit, trained.held, trained.stages[number])
+    chosen = (trained.regressor, trained.variables[number], trained.context, trained.unit, trained.held, trained.records[number])
     return Learned(moved.banks, moved.plain, *chosen)
 
 
@@ -130,8 +130,8 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Le
     def solved(fold):
         return lambda: tasks(fold.name)[1]
 
-    parts = [move(run, fold, solved(fold), data.stages) for fold in data.folds]
-    whole = parts[0] if data.whole.val is not None else move(run, data.whole, solved(data.whole), data.stages)
+    parts = [move(run, fold, solved(fold), data.stage_parts) for fold in data.folds]
+    whole = parts[0] if data.whole.val is not None else move(run, data.whole, solved(data.whole), data.stage_parts)
     every = parts if whole is parts[0] else [*parts, whole]
     if whole.trained is None or not all(part.trained for part in every):
         run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")

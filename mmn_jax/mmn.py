@@ -20,6 +20,7 @@ from mmn_jax import weighting
 from mmn_jax.classes import Shrinkage, bayesian_rows
 from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
+from mmn_jax.heads import centred
 from mmn_jax.methods import Fitted, Method, linear, logit_adjusted, tau_axis
 from mmn_jax.mixture import Mixture, Part, class_weights, fit_mixture, mix
 from mmn_jax.tasks import RowPrior, Scaling, Task, make_task, unscaled
@@ -37,11 +38,11 @@ def fit_member(task: Task, member: Setting) -> Fitted:
     if "l2" not in member:
         return linear(task.once(("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), task.statistics().means, task.counts)))
     scaling: Scaling = unscaled if shrinkage == (1, 1) else RowPrior(shrinkage)  # type: ignore[assignment]  # a callable tuple
-    head = task.head("plain", weighting.plain, member["l2"], scaling)
+    head = task.head(weighting.plain, member["l2"], scaling)
     return linear(logit_adjusted(head.theta, 1.0, task.counts), head)
 
 
-def members(grid: tuple[float, ...]) -> list[Setting]:
+def default_members(grid: tuple[float, ...]) -> list[Setting]:
     """Heads at three shrinkages under every other ridge of `grid`, and Bayesian rows at six."""
     heads = [{"l2": l2, "within": s, "between": s} for s, l2 in itertools.product((1.0, 0.6, 0.3), _ridges(grid))]
     return heads + [{"within": within, "between": between} for within, between in itertools.product((0.1, 0.3, 0.9), (0.03, 0.5))]
@@ -51,11 +52,10 @@ def _ridges(grid):
     return sorted(grid, reverse=True)[::2]
 
 
-def _rows(task, settings):
+def _rows(task, members):
     """[H, C, d+1] the members' rows, centred over classes, and the largest gradient norm."""
-    fitted = [fit_member(task, member) for member in settings]
-    theta = np.stack([one.arrays["theta"] - one.arrays["theta"].mean(0) for one in fitted])
-    return theta, max(one.gradient_norm for one in fitted)
+    fitted = [fit_member(task, member) for member in members]
+    return centred(np.stack([one.arrays["theta"] for one in fitted])), max(one.gradient_norm for one in fitted)
 
 
 def _traits(counts, reference):
@@ -72,16 +72,16 @@ class Cooled(NamedTuple):
     scale: np.ndarray
 
 
-def _cooled(task, settings):
+def _cooled(task, members):
     parts = []
     for i in range(CUTS):
         train, held = make_cut(jax.random.fold_in(task.key, i), task.train)
         cut = make_task(train, task.key, CUT_TOL)
-        parts.append(Part(_rows(cut, settings)[0], _traits(cut.counts, task.counts), held))
+        parts.append(Part(_rows(cut, members)[0], _traits(cut.counts, task.counts), held))
     held = np.concatenate([part.held.y for part in parts])
     if len(held) == 0:  # every class has a single example: nothing can be left out
-        return Cooled(parts, np.ones((len(settings), 1, 1)))
-    scale = np.array([1 / best_temperature(_held_logits(parts, h), held) for h in range(len(settings))])[:, None, None]
+        return Cooled(parts, np.ones((len(members), 1, 1)))
+    scale = np.array([1 / best_temperature(_held_logits(parts, h), held) for h in range(len(members))])[:, None, None]
     return Cooled([part._replace(theta=part.theta * scale) for part in parts], scale)
 
 
@@ -90,23 +90,23 @@ def _held_logits(parts, h):
     return np.concatenate([predict_logits(part.theta[h], part.held.x) for part in parts])
 
 
-def fit(settings: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
-    """The mixture of the members `settings` at a setting of `strength` (of the prior of its weights) and tau (of a further logit
+def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
+    """The mixture of the `members` at a setting of `strength` (of the prior of its weights) and tau (of a further logit
     adjustment); or, where the setting has a ridge `alone`, the logit-adjusted head under that ridge, which is the identity."""
     if setting["alone"] is not None:
         found = fit_member(task, {"l2": setting["alone"], "within": 1.0, "between": 1.0})
         return linear(logit_adjusted(found.arrays["theta"], setting["tau"], task.counts), found)
-    name = tuple(map(str, settings))
-    parts, scale = task.once(("cuts", name), lambda: _cooled(task, settings))
+    name = tuple(map(str, members))
+    parts, scale = task.once(("cuts", name), lambda: _cooled(task, members))
     mixture: Mixture = task.once(("mixture", name, setting["strength"]), lambda: fit_mixture(parts, setting["strength"]))
-    theta, norm = _rows(task, settings)
+    theta, norm = _rows(task, members)
     traits = _traits(task.counts, task.counts)
     rows = logit_adjusted(mix(mixture, theta * scale, traits), setting["tau"], task.counts)
     return Fitted({"theta": rows.astype(np.float32), "weights": class_weights(mixture, traits)}, norm)
 
 
-def method(settings: Sequence[Setting], grid: tuple[float, ...]) -> Method:
+def method(members: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
     strength = Axis("strength", (10.0, 3.0, 1.0, 0.3), 1.0)
     alone = Axis("alone", (None, *_ridges(grid)), None)
-    return Method("ours", (strength, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, settings))
+    return Method("ours", (strength, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, members))

@@ -103,7 +103,7 @@ def split(run: Run, studio: joint.Studio | None = None) -> Data:
         return _normalised(run, tail, name)
     _check_validation(run, tail)
     learned = joint.learn(run, studio, tail, artifacts.digest(part.tolist()))
-    return _normalised(run, learned.tail, learned.name)._replace(stages=learned.stages)
+    return _normalised(run, learned.tail, learned.name)._replace(stage_parts=learned.stage_parts)
 
 
 def _check_validation(run, tail):
@@ -188,7 +188,7 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
         wholes = {part.name: part for part in (*data.folds, data.whole)}
-        for shots, part in [*((1, part) for part in wholes.values()), *data.stages.items()]:
+        for shots, part in [*((1, part) for part in wholes.values()), *data.stage_parts.items()]:
             banks(run, part, all_devices(), shots)
     if upto < STAGES.index("meta"):
         return None

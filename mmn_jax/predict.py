@@ -14,7 +14,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.data.features import read_npz
+from mmn_jax.files import whole
 from mmn_jax.types import BadInput
 
 CHUNK_FLOATS = 2**22  # of the features or the scores of a chunk, whichever are more
@@ -88,7 +89,7 @@ def _predict(classifier, x):
     return Prediction(label, probability, scores.argmax(1))
 
 
-class Table(NamedTuple):
+class FeatureTable(NamedTuple):
     """A stream of the rows of an array [n, d] of this dtype; `name` is how messages call it."""
 
     stream: IO[bytes]
@@ -114,7 +115,7 @@ def _open(stack, path):
     raise BadInput(f"--features={path}: has neither x nor test_x; write it with numpy.savez(FILE, x=features)")
 
 
-def open_table(stack: ExitStack, path: str, dim: int) -> Table:
+def open_table(stack: ExitStack, path: str, dim: int) -> FeatureTable:
     """The features of a file, open as long as the stack is; the header is read and checked, no row yet.
 
     Raises:
@@ -131,7 +132,7 @@ def open_table(stack: ExitStack, path: str, dim: int) -> Table:
         raise BadInput(f"{name}: must hold numbers, it holds {dtype}")
     if len(shape) != 2 or shape[1] != dim:
         raise BadInput(f"{name}: must be [n, {dim}] for this model, it is {list(shape)}")
-    return Table(stream, shape, fortran, dtype, name)
+    return FeatureTable(stream, shape, fortran, dtype, name)
 
 
 def _read(table, rows):
@@ -143,7 +144,7 @@ def _read(table, rows):
     return np.frombuffer(data, table.dtype)
 
 
-def chunks(table: Table, rows: int) -> Iterator[tuple[int, np.ndarray]]:
+def chunks(table: FeatureTable, rows: int) -> Iterator[tuple[int, np.ndarray]]:
     """The first row's index and the float32 features of every `rows` rows; an array in Fortran order is read at once.
 
     Raises:
@@ -167,7 +168,7 @@ def _cell(name):
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
-def write_csv(classifier: Classifier, table: Table, out: IO[str]) -> None:
+def write_csv(classifier: Classifier, table: FeatureTable, out: IO[str]) -> None:
     """One line for every row of the table."""
     names = np.array([_cell(str(name)) for name in classifier.class_names.tolist()], object)
     writer = csv.writer(out, lineterminator="\n")
@@ -186,17 +187,11 @@ def write_csv(classifier: Classifier, table: Table, out: IO[str]) -> None:
 
 
 def _to_file(path, classifier, table):
-    """Writes the file whole or not at all."""
-    part = Path(f"{path}.part")
     try:
-        with open(part, "w", newline="", encoding="utf-8") as out:
+        with whole(Path(path)) as part, open(part, "w", newline="", encoding="utf-8") as out:
             write_csv(classifier, table, out)
-        part.replace(path)
     except OSError as error:
         raise BadInput(f"--out={path}: cannot be written ({error.strerror})") from error
-    finally:
-        with suppress(OSError):  # gone once it has its name, or never made
-            part.unlink()
 
 
 def _to_standard_output(classifier, table):

@@ -34,8 +34,8 @@ def as_text() -> str:
     """One line a setting: key, default, meaning and what it must be."""
     width = max(len(setting.key) for setting in SETTINGS)
     lines = []
-    for key, default, rule, meaning in SETTINGS:
-        lines.append(f"  {key:{width}}  {meaning}{f'; {rule.says}' if rule.says else ''} (default: {shown(default)})")
+    for key, default, limit, meaning in SETTINGS:
+        lines.append(f"  {key:{width}}  {meaning}{f'; {limit.says}' if limit.says else ''} (default: {shown(default)})")
     return "\n".join(lines)
 
 
@@ -43,9 +43,9 @@ def as_markdown() -> str:
     """The page, a table for each part of the config."""
     parts = [INTRODUCTION]
     for section, settings in groupby(SETTINGS, _section):
-        rows = [f"| `{s.key}` | {shown(s.default)} | {s.rule.says} | {s.meaning} |" for s in settings]
+        rows = [f"| `{s.key}` | {shown(s.default)} | {s.limit.says} | {s.meaning} |" for s in settings]
         parts.append(
-            "\n".join([f"## {section or 'The run'}\n", "| key | default | rule | meaning |", "| --- | --- | --- | --- |", *rows, ""])
+            "\n".join([f"## {section or 'The run'}\n", "| key | default | limit | meaning |", "| --- | --- | --- | --- |", *rows, ""])
         )
     return "\n".join(parts)
 

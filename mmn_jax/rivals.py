@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from mmn_jax import weighting
 from mmn_jax.classes import class_means
 from mmn_jax.evaluate import predict_logits
+from mmn_jax.heads import centred
 from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, logit_adjusted, scaling, tau_axis
 from mmn_jax.tasks import Task, unscaled
 from mmn_jax.tuning import Axis, Setting
@@ -22,19 +23,18 @@ from mmn_jax.weighting import Weighting, log_prior
 TARGET_FLOATS = 2**26  # of the one-hot targets that are in memory at once
 
 
-def _weighted(name: str, rule: Callable[..., weighting.Rule], *knobs: str) -> Callable[[Task, Setting], Fitted]:
-    """The method that solves a head under the weighting rule(*knobs)."""
+def _solved(rule_of: Callable[..., weighting.Rule], *knobs: str) -> Callable[[Task, Setting], Fitted]:
+    """The method that solves a head under rule_of(*knobs)."""
 
     def fit(task, setting):
-        values = [setting[knob] for knob in knobs]
-        head = task.head((name, *values) if knobs else name, rule(*values), setting["l2"], scaling(setting))
+        head = task.head(rule_of(*(setting[knob] for knob in knobs)), setting["l2"], scaling(setting))
         return linear(head.theta, head)
 
     return fit
 
 
 def _plain_head(task, setting):
-    return task.head("plain", weighting.plain, setting["l2"], scaling(setting))
+    return task.head(weighting.plain, setting["l2"], scaling(setting))
 
 
 def logit_adjustment(task: Task, setting: Setting) -> Fitted:
@@ -43,17 +43,13 @@ def logit_adjustment(task: Task, setting: Setting) -> Fitted:
     return linear(logit_adjusted(head.theta, setting["tau"], task.counts), head)
 
 
-def _centred(theta):
-    return theta - theta.mean(0)
-
-
 def tau_norm(task: Task, setting: Setting) -> Fitted:
     """τ-normalisation: rows divided by ‖w_c‖^τ (Kang et al. 2020, equation 4), centred over classes first.
 
     The authors drop the biases; dividing them too is stronger where biases are free and solved to the end, so both are tried.
     """
     head = _plain_head(task, setting)
-    theta = _centred(head.theta)
+    theta = centred(head.theta)
     norm = np.maximum(np.linalg.norm(theta[:, :-1], axis=1, keepdims=True), 1e-12)
     kept = np.append(np.ones(theta.shape[1] - 1), float(setting["bias"]))
     return linear(theta * kept / norm ** setting["tau"], head)
@@ -64,8 +60,8 @@ def max_norm(task: Task, setting: Setting) -> Fitted:
 
     Weight balancing's other half, tuned weight decay, is the ridge that every method here tunes.
     """
-    head = task.head("cost_sensitive", weighting.cost_sensitive, setting["l2"], scaling(setting))
-    theta = _centred(head.theta)
+    head = task.head(weighting.cost_sensitive, setting["l2"], scaling(setting))
+    theta = centred(head.theta)
     norm = np.linalg.norm(theta[:, :-1], axis=1, keepdims=True)
     shrink = np.minimum(1.0, np.quantile(norm, setting["quantile"]) / np.maximum(norm, 1e-12))
     return linear(np.concatenate([theta[:, :-1] * shrink, theta[:, -1:]], 1), head)
@@ -105,13 +101,13 @@ def crt(task: Task, setting: Setting) -> Fitted:
     The authors retrain for a few epochs; here the ridge, on the distance to the plain head, says how far. (Re-initialised
     and solved to the end, as in their other variant, it would be the cost-sensitive head: the features are frozen.)
     """
-    first = task.head("plain", weighting.plain, setting["start_l2"], unscaled)
+    first = task.head(weighting.plain, setting["start_l2"], unscaled)
     scores = predict_logits(first.theta, task.train.x)
 
-    def rule(key, y, counts):
+    def draw(key, y, counts):
         return Weighting(weighting.cost_sensitive(key, y, counts).weight, scores)
 
-    head = task.head(("crt", setting["start_l2"]), rule, setting["l2"], scaling(setting))
+    head = task.head(weighting.Rule(("crt", setting["start_l2"]), draw), setting["l2"], scaling(setting))
     return linear(first.theta + head.theta, head)
 
 
@@ -217,22 +213,19 @@ def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     shrinkage = Axis("shrinkage", (0.99, 0.9, 0.5, 0.2, 0.1, 0.01), 0.2, by_factor)
     neighbours = Axis("neighbours", (1, 3, 5, 10, 20, 50), 10)
 
-    def head(kind, name, rule):
-        return Method(kind, solved, _weighted(name, lambda: rule))
+    def head(kind, rule):
+        return Method(kind, solved, _solved(lambda: rule))
 
     return {
-        **{
-            rule.__name__: head("paper", rule.__name__, rule)
-            for rule in (weighting.plain, weighting.over_sampling, weighting.under_sampling)
-        },
-        "cost_sensitive": head("paper", "cost_sensitive", weighting.cost_sensitive),
+        "plain": head("paper", weighting.plain),
+        "over_sampling": head("paper", weighting.over_sampling),
+        "under_sampling": head("paper", weighting.under_sampling),
+        "cost_sensitive": head("paper", weighting.cost_sensitive),
         "logit_adjustment": Method("rival", (*solved, tau_axis(0.5, 0.75, 1.0, 1.25, 1.5, 2.0)), logit_adjustment),
-        "logit_adjusted_loss": Method(
-            "rival", (*solved, tau_axis(0.5, 1.0, 1.5, 2.0)), _weighted("logit_adjusted", weighting.logit_adjusted, "tau")
-        ),
-        "balanced_softmax": head("rival", ("logit_adjusted", 1.0), weighting.logit_adjusted(1.0)),
-        "effective_number": Method("rival", (*solved, beta), _weighted("effective_number", weighting.effective_number, "beta")),
-        "square_root_sampling": head("rival", "square_root_sampling", weighting.inverse_frequency(0.5)),
+        "logit_adjusted_loss": Method("rival", (*solved, tau_axis(0.5, 1.0, 1.5, 2.0)), _solved(weighting.logit_adjusted, "tau")),
+        "balanced_softmax": head("rival", weighting.logit_adjusted(1.0)),
+        "effective_number": Method("rival", (*solved, beta), _solved(weighting.effective_number, "beta")),
+        "square_root_sampling": head("rival", weighting.inverse_frequency(0.5)),
         "tau_norm": Method("rival", (*solved, tau_axis(0.25, 0.5, 0.75, 1.0, start=0.5), Axis("bias", (True, False), True)), tau_norm),
         "max_norm": Method("rival", (*solved, quantile), max_norm),
         "lws": Method("rival", (*solved, scale_ridge), lws),

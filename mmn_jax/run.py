@@ -50,15 +50,15 @@ class Data(NamedTuple):
     """A LongTail with normalised features, the normalisation, and how knobs are chosen on it.
 
     whole: the training set, and beside it the validation set or None. folds: what settings are
-    fitted and judged on; just `whole` where it has a validation set. stages: by k, the training set in the features that the chain's
-    stage of k has, where they are others (mmn_jax/joint.py).
+    fitted and judged on; just `whole` where it has a validation set. stage_parts: by k, the training set in the features that the
+    chain's stage of k has, where they are others (mmn_jax/joint.py).
     """
 
     tail: LongTail
     normalise: Normalisation
     whole: Fold
     folds: tuple[Fold, ...]
-    stages: Mapping[int, Fold] = {}
+    stage_parts: Mapping[int, Fold] = {}
 
 
 class Model(NamedTuple):

@@ -97,7 +97,7 @@ def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, 
         Section("trajectories_tsne", "Trajectories, t-SNE", tsne, partial(_trajectories, paths, dynamics.in_tsne, "t-SNE")),
         Section("likeness", "Likeness to θ*", likeness, partial(dynamics_figures.likeness, dynamics.likeness(every))),
         *([blocks] if tuned["movement"] else []),  # a regressor of one's own has none
-        Section("training", "Training of the chain", training, partial(dynamics_figures.training_curves, learned.stages)),
+        Section("training", "Training of the chain", training, partial(dynamics_figures.training_curves, learned.records)),
     ]
 
 

@@ -196,6 +196,20 @@ def programs(objective: Callable, score: Callable, place: Callable) -> Programs:
 _copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own: a step takes the place of those it is given
 
 
+def _begun(programs, variables, hyper):
+    return programs.place(_copied(begin_training(variables, hyper)))
+
+
+def _warmed(programs, variables, hyper, keys, context, data):
+    """The variables after an episode at rate 0 for every key, and what it lost: later blocks gather statistics of the rows that are
+    new to them, nothing is learned."""
+    state, losses = _begun(programs, variables, hyper), []
+    for key in keys:
+        state, loss = programs.step(state, hyper._replace(rate=0.0), key, context, data)
+        losses.append(loss)
+    return state.variables, losses
+
+
 def train_stage(
     programs: Programs,
     variables: Variables,
@@ -219,12 +233,10 @@ def train_stage(
         train = float(np.mean(jax.device_get(losses)))
         return Look(step, train, float(rows), float(task), score if np.isfinite(score) else np.inf)
 
-    state, losses = programs.place(_copied(begin_training(variables, hyper))), []
-    for i in range(WARM):  # rate 0: later blocks gather statistics of the rows that are new to them, nothing is learned
-        state, loss = programs.step(state, hyper._replace(rate=0.0), jax.random.fold_in(key, steps + 1 + i), context, current)
-        losses.append(loss)
-    looks, losses = [look(0, state.variables)], []
-    state = programs.place(_copied(begin_training(state.variables, hyper)))
+    warm = [jax.random.fold_in(key, steps + 1 + i) for i in range(WARM)]
+    variables, losses = _warmed(programs, variables, hyper, warm, context, current)
+    looks, losses = [look(0, variables)], []
+    state = _begun(programs, variables, hyper)
     best, best_step = _copied(state.variables), 0
     for i in track(range(1, steps + 1)):
         state, loss = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)

@@ -73,7 +73,7 @@ def standardised(task: "Task") -> np.ndarray:
 
 
 class RowPrior(NamedTuple):
-    """The Scaling under which a ridge is the prior of rows that the many-shot classes teach (`classes.row_prior_metric`)."""
+    """The Scaling under which a ridge is the prior of rows that the classes with many examples teach (`classes.row_prior_metric`)."""
 
     shrinkage: Shrinkage
 
@@ -130,8 +130,8 @@ class Head(NamedTuple):
 class Task(NamedTuple):
     """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked for.
 
-    statistics(), model(shrinkage): of the classes. metric(scaling): of the features. head(name, rule, l2, scaling): a weighted head,
-    remembered by its name (any hashable). once(name, make): anything that doesn't depend on how far heads are solved.
+    statistics(), model(shrinkage): of the classes. metric(scaling): of the features. head(rule, l2, scaling): a weighted head,
+    remembered by its rule's name. once(name, make): anything that doesn't depend on how far heads are solved.
     """
 
     train: Examples
@@ -140,7 +140,7 @@ class Task(NamedTuple):
     statistics: Callable[[], ClassStatistics]
     model: Callable[[Shrinkage], ClassModel]
     metric: Callable[[Scaling], np.ndarray]
-    head: Callable[[Hashable, Rule, float, Scaling], Head]
+    head: Callable[[Rule, float, Scaling], Head]
     once: Callable[[Hashable, Callable[[], Any]], Any]
 
 
@@ -178,25 +178,25 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
     solved = _memory(max(16, HEADS_BYTES // zeros.nbytes))
 
-    def start(name, rule, drawn, l2, scaling):
+    def start(rule, drawn, l2, scaling):
         if rough is not None:
-            return rough.head(name, rule, l2, scaling).theta
-        if name == "plain" and scaling is not standardised:
+            return rough.head(rule, l2, scaling).theta
+        if rule == plain and scaling is not standardised:
             stronger = _stronger(l2)
-            return zeros if stronger is None else head("plain", plain, stronger, scaling).theta
+            return zeros if stronger is None else head(plain, stronger, scaling).theta
         if drawn.offset.ndim == 2:
             return zeros
-        theta = head("plain", plain, l2, unscaled).theta.copy()
+        theta = head(plain, l2, unscaled).theta.copy()
         theta[:, -1] += np.log(np.bincount(train.y, drawn.weight, classes) / counts) - drawn.offset
         return theta
 
-    def head(name, rule, l2, scaling):
+    def head(rule, l2, scaling):
         def solve():
             drawn = rule(key, train.y, counts)
-            theta, info = fit_weighted(train, drawn, l2, start(name, rule, drawn, l2, scaling), tol, metric(scaling))
+            theta, info = fit_weighted(train, drawn, l2, start(rule, drawn, l2, scaling), tol, metric(scaling))
             return Head(theta, float(info.gradient_norm))
 
-        return solved((name, l2, scaling), solve)
+        return solved((rule.name, l2, scaling), solve)
 
     def statistics():
         return once("statistics", lambda: class_statistics(train))

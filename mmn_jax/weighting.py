@@ -1,11 +1,11 @@
 """What each way of training a head is: example weights ω and logit offsets a, from labels alone.
 
-Every function is `(key, y [n], counts [C]) -> Weighting`, or makes one from its knob, for the one problem of `heads.py`:
+Every `Rule` draws `(key, y [n], counts [C]) -> Weighting`, for the one problem of `heads.py`:
 
     Σ_j ω_j · CE(W x_j + b + a, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import jax
@@ -21,18 +21,31 @@ class Weighting(NamedTuple):
     offset: np.ndarray
 
 
-Rule = Callable[[jax.Array, np.ndarray, np.ndarray], Weighting]
+class Rule(NamedTuple):
+    """What a head is called, its knob included, and draw(key, y [n], counts [C]) → its Weighting. Rules of one name are one rule."""
+
+    name: Hashable
+    draw: Callable[[jax.Array, np.ndarray, np.ndarray], Weighting]
+
+    def __call__(self, key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
+        return self.draw(key, y, counts)
+
+
+def _named(draw):
+    return Rule(draw.__name__, draw)
 
 
 def _no_offset(weight, counts):
     return Weighting(weight.astype(np.float32), np.zeros(len(counts), np.float32))
 
 
+@_named
 def plain(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
     """Every example once."""
     return _no_offset(np.ones(len(y)), counts)
 
 
+@_named
 def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
     """Random over-sampling: each class is filled up to the largest one by drawing its examples again.
 
@@ -47,6 +60,7 @@ def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weightin
     return _no_offset(1.0 + np.bincount(drawn[used], minlength=len(y)), counts)
 
 
+@_named
 def under_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
     """Random under-sampling: no class keeps more examples than the median class has."""
     return _no_offset((random_ranks(key, y) < max(int(np.median(counts)), 1)).astype(float), counts)
@@ -56,10 +70,7 @@ def inverse_frequency(power: float) -> Rule:
     """Weights ω_j = n_{y_j}^−power: 1 is cost-sensitive learning (every class weighs the same), ½ square-root sampling
     (Kang et al. 2020, section 3), 0 plain."""
 
-    def rule(key, y, counts):
-        return _no_offset((counts.max() / counts[y]) ** power, counts)
-
-    return rule
+    return Rule(("inverse_frequency", power), lambda key, y, counts: _no_offset((counts.max() / counts[y]) ** power, counts))
 
 
 cost_sensitive = inverse_frequency(1.0)
@@ -68,20 +79,20 @@ cost_sensitive = inverse_frequency(1.0)
 def effective_number(beta: float) -> Rule:
     """Class-balanced weights (1 − β) / (1 − β^n) by the effective number of examples (Cui et al. 2019, equation 10)."""
 
-    def rule(key, y, counts):
+    def draw(key, y, counts):
         weight = (1 - beta) / -np.expm1(counts * np.log(beta))
         return _no_offset((weight / weight.min())[y], counts)
 
-    return rule
+    return Rule(("effective_number", beta), draw)
 
 
 def logit_adjusted(tau: float) -> Rule:
     """The logit-adjusted loss, a = τ log π (Menon et al. 2021, equation 10); τ = 1 is balanced softmax (Ren et al. 2020)."""
 
-    def rule(key, y, counts):
+    def draw(key, y, counts):
         return Weighting(np.ones(len(y), np.float32), (tau * log_prior(counts)).astype(np.float32))
 
-    return rule
+    return Rule(("logit_adjusted", tau), draw)
 
 
 def log_prior(counts: np.ndarray) -> np.ndarray:

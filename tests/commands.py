@@ -14,7 +14,7 @@ from conftest import ROOT
 SMALL = [
     "--config.data.longtail.imbalance=20", "--config.data.longtail.max_per_class=40", "--config.heads.l2=1e-2,1e-3,1e-4",
     "--config.kshot.subsets=4,3", "--config.kshot.top=1", "--config.kshot.l2=1e-4",
-    "--config.meta.steps=20", "--config.meta.task_weight=0.1", "--config.meta.width=4",
+    "--config.meta.steps=20", "--config.meta.task_weight=0.1", "--config.meta.width=4", "--config.tuning.budget=6",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import scipy.special
 from mmn_jax import artifacts
 from mmn_jax.data import augment, backbone, networks
 from mmn_jax.data.augment import Strength
-from mmn_jax.data.backbone import Lesson, Recipe
+from mmn_jax.data.backbone import ImageTask, Recipe
 from mmn_jax.types import Examples
 
 STILL = Strength(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -150,11 +150,11 @@ def test_a_network_is_told_by_its_variables(kind):
 FEW = SMALL._replace(epochs=3.0, held_out=0.0)
 
 
-def lesson(least=0):
+def image_task(least=0):
     """The bars with labels from `least` on."""
     x, y = bars(256)
     some = y >= least
-    return Lesson(Examples(x[some], y[some]), Examples(x[:40][some[:40]], y[:40][some[:40]]), np.arange(4) >= least, np.zeros(4))
+    return ImageTask(Examples(x[some], y[some]), Examples(x[:40][some[:40]], y[:40][some[:40]]), np.arange(4) >= least, np.zeros(4))
 
 
 def train(what, start=None, checkpoints=artifacts.NO_CHECKPOINTS, recipe=FEW):
@@ -174,8 +174,8 @@ def test_a_training_that_was_stopped_goes_on_and_ends_in_the_same_bits(after, tm
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(lesson(), checkpoints=kept._replace(write=write))
-    again, whole = train(lesson(), checkpoints=kept._replace(write=write)), train(lesson())
+        train(image_task(), checkpoints=kept._replace(write=write))
+    again, whole = train(image_task(), checkpoints=kept._replace(write=write)), train(image_task())
     assert written == [2, 4, 6] and [path.name for path in (tmp_path / "training").iterdir()] == ["step-000000006"]
     jax.tree.map(np.testing.assert_array_equal, again._asdict(), whole._asdict())
     assert len(whole.curve) == 3 and whole.curve[0][0] == pytest.approx(whole.losses[:2].mean())
@@ -194,22 +194,22 @@ def test_a_damaged_checkpoint_is_as_none(tmp_path, capsys):
 
 def test_fine_tuning_goes_on_from_the_head_rows_of_known_classes_and_leaves_those_of_others_fresh():
     still = FEW._replace(rate=0.0)
-    first, fresh = train(lesson(least=2)).variables, train(lesson(), recipe=still).variables
+    first, fresh = train(image_task(least=2)).variables, train(image_task(), recipe=still).variables
     head = first["params"]["head"]["kernel"]
     assert (
         np.abs(head - fresh["params"]["head"]["kernel"])[:, :2].max()
         < 1e-2
         < np.abs(head - fresh["params"]["head"]["kernel"])[:, 2:4].max()
     )
-    going_on = train(lesson(), start=first, recipe=still).variables["params"]
+    going_on = train(image_task(), start=first, recipe=still).variables["params"]
     jax.tree.map(np.testing.assert_array_equal, going_on, first["params"])
-    other = train(lesson(), start=backbone.without_head(first), recipe=still).variables["params"]
+    other = train(image_task(), start=backbone.without_head(first), recipe=still).variables["params"]
     jax.tree.map(np.testing.assert_array_equal, other, first["params"] | {"head": fresh["params"]["head"]})
 
 
 def test_steps_of_all_stages_are_one_program():
     step = backbone.compile_step(networks.Plain(8, (4, 8), 4), FEW, backbone.letters)
-    first = train(lesson(least=2))
+    first = train(image_task(least=2))
     programs = step._cache_size()
-    train(lesson(), start=first.variables)
+    train(image_task(), start=first.variables)
     assert step._cache_size() == programs

@@ -390,7 +390,7 @@ FILES = {
     "text as Parquet": ("x.parquet", "DIR/x.parquet: not a Parquet file, or damaged", text("x.parquet", "PAR1")),
     "Parquet without features": (
         "data.parquet",
-        "DIR/data.parquet: column features is missing, it has label, split; name it by --config.data.columns.features",
+        "DIR/data.parquet: column features is missing, it has label, split; name it by --config.data.columns.features, or rename it",
         parquet(features=None),
     ),
     "Parquet with another split": (

@@ -44,8 +44,8 @@ def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes()
             x, y = blobs(0, [21 + extra, 10, 9], 3)
             task = make_task(Examples(x, y), jax.random.key(extra), 1e-3)
             for l2, scaling in itertools.product((1e-1, 1e-2, 3e-3), (unscaled, standardised, PRIOR)):
-                task.head("plain", weighting.plain, l2, scaling)
-                task.head("cost_sensitive", weighting.cost_sensitive, l2, scaling)
+                task.head(weighting.plain, l2, scaling)
+                task.head(weighting.cost_sensitive, l2, scaling)
 
     assert compiled(fit_one, tune) == 1
 

@@ -17,7 +17,7 @@ from mmn_jax.types import BadInput
 CLASSES = 20  # heads and banks of the shapes of test_cli.py, so that their programs are compiled
 QUICK = {"dim": 10, "widths": (4, 8), "epochs": 4.0, "rate": 1e-2, "batch": 32}
 TUNED = {"epochs": 5.0, "rate": 1e-2, "adjust": 1.0}
-COUNTS = longtail.tail_counts(CLASSES, 40, 20)
+COUNTS = longtail.exponential_counts(CLASSES, 40, 20)
 
 
 def write_images(path, base=True):
@@ -110,7 +110,7 @@ def test_without_base_images_the_network_starts_from_nothing(tmp_path):
     config = config_of(write_images(tmp_path / "images.npz", base=False), "fixed", network="residual", augment="photo", widths=(4,))
     with jax.numpy_dtype_promotion("standard"):
         data = pipeline.split(*open_run(config, tmp_path))
-    assert not data.stages and data.whole.train.x.shape == (COUNTS.sum(), 10) and data.whole.val.x.shape == (20 * CLASSES, 10)
+    assert not data.stage_parts and data.whole.train.x.shape == (COUNTS.sum(), 10) and data.whole.val.x.shape == (20 * CLASSES, 10)
     (folder,) = (tmp_path / "seed-0").glob("backbone-0-*")
     kept = backbones.of_another_run(folder)
     assert kept.record["start"] is None and isinstance(networks.network_of(kept.arrays["variables"]), networks.Residual)

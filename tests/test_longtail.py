@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmn_jax.data import glyphs
-from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, long_tail_split, stratified_folds, tail_counts, take
+from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, exponential_counts, long_tail_split, stratified_folds, take
 from mmn_jax.types import BadInput, Examples, FeatureSet
 
 
@@ -21,7 +21,7 @@ def feature_set(counts, own_val=False):
     ("classes", "largest", "imbalance", "ends"), [(250, 200, 100, (200, 2)), (100, 480, 96, (480, 5)), (150, 80, 80, (80, 1))]
 )
 def test_counts_fall_from_the_largest_to_the_stated_smallest(classes, largest, imbalance, ends):
-    counts = tail_counts(classes, largest, imbalance)
+    counts = exponential_counts(classes, largest, imbalance)
     assert (counts[0], counts[-1]) == ends and (np.diff(counts) <= 0).all()
 
 
@@ -43,7 +43,7 @@ def test_a_made_tail_has_the_counts_over_a_seeded_order_of_classes():
     features = feature_set([100] * 10)
     tails = [take(features, long_tail_split(features, seed, imbalance=20, max_per_class=60)) for seed in (0, 0, 1)]
     for tail in tails:
-        np.testing.assert_array_equal(np.sort(tail.counts)[::-1], tail_counts(10, 60, 20))
+        np.testing.assert_array_equal(np.sort(tail.counts)[::-1], exponential_counts(10, 60, 20))
     np.testing.assert_array_equal(tails[0].train.x, tails[1].train.x)
     assert (tails[0].counts != tails[2].counts).any()
     assert not set(tails[0].train.x.ravel()) & set(tails[0].val.x.ravel())

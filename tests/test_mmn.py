@@ -21,7 +21,7 @@ TASK = make_task(Examples(X, Y), jax.random.key(0), 1e-6)
 GRID = (1e-1, 1e-2, 1e-3)
 
 
-MEMBERS = mmn.members(GRID)
+MEMBERS = mmn.default_members(GRID)
 METHOD = mmn.method(MEMBERS, GRID)
 MIXED = {"strength": 0.3, "alone": None, "tau": 0.0}
 
@@ -42,13 +42,13 @@ def test_a_ridge_alone_is_logit_adjustment():
 
 
 def test_no_default_member_comes_twice():
-    members = mmn.members((1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9))
+    members = mmn.default_members((1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9))
     assert len(members) == 18 and len({tuple(member.items()) for member in members}) == 18
 
 
 def test_a_head_is_stationary_under_the_row_prior():
     scaling = RowPrior(Shrinkage(0.5, 0.5))
-    theta = TASK.head("plain", rivals.weighting.plain, 1e-2, scaling).theta.astype(float)
+    theta = TASK.head(rivals.weighting.plain, 1e-2, scaling).theta.astype(float)
     metric = TASK.metric(scaling).astype(float)
     residual = softmax(predict_logits(theta, X), axis=1) - np.eye(6)[Y]
     prior = theta[:, :-1] @ np.linalg.inv(metric @ metric.T)

@@ -30,7 +30,7 @@ def small(feature_file):
     config.data.longtail.imbalance, config.data.longtail.max_per_class = 20.0, 40
     config.heads.l2 = (1e-2, 1e-3, 1e-4)
     config.kshot.subsets, config.kshot.top, config.kshot.l2 = (4, 3), 1, 1e-4
-    config.meta.steps, config.meta.task_weight, config.meta.width = 20, (0.1,), 4
+    config.meta.steps, config.meta.task_weight, config.meta.width, config.tuning.budget = 20, (0.1,), 4, 6
     return config
 
 

@@ -31,27 +31,27 @@ def test_defaults_are_shown_as_they_are_given(value, text):
     assert reference.shown(value) == text
 
 
-def nonsense(rule):
-    """Something that the rule doesn't allow."""
+def nonsense(limit):
+    """Something that the limit doesn't allow."""
 
     def refused(value):
         try:
-            return not rule.allows(value)
+            return not limit.allows(value)
         except (TypeError, OverflowError):
             return True
 
     return next(value for value in ("nonsense", -1, float("nan"), (-1.0,), object()) if refused(value))
 
 
-@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.rule.says], ids=lambda setting: setting.key)
-def test_nonsense_is_refused_with_the_rule(setting):
-    config, value = default(), nonsense(setting.rule)
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.limit.says], ids=lambda setting: setting.key)
+def test_nonsense_is_refused_with_its_limit(setting):
+    config, value = default(), nonsense(setting.limit)
     check(config)
     with config.ignore_type():
         config.update_from_flattened_dict({setting.key: value})
     with pytest.raises(BadInput) as caught:
         check(config)
-    assert str(caught.value) == f"--config.{setting.key}: {setting.rule.says}, it is {value}"
+    assert str(caught.value) == f"--config.{setting.key}: {setting.limit.says}, it is {value}"
 
 
 def test_a_recipe_that_starts_elsewhere_is_told_what_it_lacks():

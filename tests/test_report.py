@@ -160,7 +160,7 @@ def test_without_a_chain_the_page_says_so(run):
 
 def test_what_all_rows_share_is_not_looked_at():
     theta = np.random.default_rng(0).normal(size=(3, 5, 4))
-    np.testing.assert_allclose(dynamics.centred(theta + np.arange(4.0)), dynamics.centred(theta), atol=1e-12)
+    np.testing.assert_allclose(dynamics.weights_of(theta + np.arange(4.0)), dynamics.weights_of(theta), atol=1e-12)
     np.testing.assert_allclose(dynamics.cosine(theta, -2 * theta), -1)
     assert dynamics.cosine(np.zeros(3), np.ones(3)) == 0
 
@@ -177,7 +177,7 @@ def test_rows_of_the_bank_go_where_the_chain_takes_them(run):
     _, _, (seed,), _, _ = run
     for rung, bank in zip(dynamics.rungs(seed.learned, most=2), seed.learned.banks, strict=True):
         assert rung.before.shape == rung.after.shape == (2, *rung.target.shape)
-        np.testing.assert_allclose(rung.before, dynamics.centred(bank.heads(0, 2)))
+        np.testing.assert_allclose(rung.before, dynamics.weights_of(bank.heads(0, 2)))
         np.testing.assert_array_equal(rung.held, seed.learned.held[bank.classes])
     (first, *_), like = dynamics.rungs(seed.learned), dynamics.likeness([rung._replace(before=rung.target[None])])
     np.testing.assert_allclose(like.before[0], 1, rtol=1e-5)

@@ -208,12 +208,12 @@ BAD_FEATURES = {
     ),
     "no split column": (
         without_split,
-        "{}: column split is missing, it has features, label; name it by --config.data.columns.split",
+        "{}: column split is missing, it has features, label; name it by --config.data.columns.split, or rename it",
     ),
     "a strange split": (strange_split, "{}: column split has 'extra', it must say train, validation or test"),
     "no label column": (
         lambda root: pq.write_table(table("train").drop_columns(["label"]), root / "train.parquet") or root,
-        "{}/train.parquet: column label is missing, it has features; name it by --config.data.columns.label",
+        "{}/train.parquet: column label is missing, it has features; name it by --config.data.columns.label, or rename it",
     ),
     "no test part": (
         lambda root: pq.write_table(table("train"), root / "train.parquet") or root,
@@ -610,7 +610,7 @@ def test_step_counts_have_two_heights(size):
 
 
 def test_the_profiles_give_the_published_totals():
-    assert [longtail.tail_counts(100, 500, factor).sum() for factor in (10, 50, 100)] == [19_573, 12_608, 10_847]  # CIFAR-100-LT
+    assert [longtail.exponential_counts(100, 500, factor).sum() for factor in (10, 50, 100)] == [19_573, 12_608, 10_847]  # CIFAR-100-LT
     counts = longtail.pareto_counts(1000, 1280, 256)  # of ImageNet-LT, whose own are drawn at random; the module says both
     assert counts.sum() == 121_449 and [(counts > 100).sum(), (counts < 20).sum()] == [404, 140]
 

@@ -48,19 +48,19 @@ def test_examples_of_weight_zero_are_left_out():
 
 
 def test_a_head_is_the_same_bits_whatever_was_solved_before():
-    wanted = ("cost_sensitive", weighting.cost_sensitive, 1e-5, unscaled)
+    wanted = (weighting.cost_sensitive, 1e-5, unscaled)
     first = make_task(TRAIN, jax.random.key(0), 1e-4).head(*wanted)
     other = make_task(TRAIN, jax.random.key(0), 1e-4)
     for l2 in (1e-5, 1e-2, 3.16e-4):
-        other.head("plain", weighting.plain, l2, standardised)
+        other.head(weighting.plain, l2, standardised)
     np.testing.assert_array_equal(other.head(*wanted).theta, first.theta)
 
 
 def test_a_head_started_elsewhere_is_the_same_optimum():
     task = make_task(TRAIN, jax.random.key(0), 1e-4)
     fine = make_task(TRAIN, jax.random.key(0), 1e-6, task)
-    for name, rule in (("plain", weighting.plain), ("cost_sensitive", weighting.cost_sensitive)):
-        head = fine.head(name, rule, 1e-3, unscaled)
+    for rule in (weighting.plain, weighting.cost_sensitive):
+        head = fine.head(rule, 1e-3, unscaled)
         direct, _ = fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, ZEROS, 1e-6, ONES)
         assert head.gradient_norm <= 1e-6
         np.testing.assert_allclose(head.theta, direct, atol=2e-3)
@@ -71,9 +71,9 @@ def test_a_head_that_was_forgotten_comes_back_in_the_same_bits(monkeypatch):
     task = make_task(TRAIN, jax.random.key(0), 1e-4)
     solved = []
     monkeypatch.setattr(tasks, "fit_weighted", lambda *given: solved.append(given[2]) or fit_weighted(*given))
-    first = task.head("plain", weighting.plain, 1e-3, unscaled).theta
+    first = task.head(weighting.plain, 1e-3, unscaled).theta
     for l2 in np.geomspace(1e-2, 1e-1, 20):
-        task.head("plain", weighting.plain, float(l2), unscaled)
-    again = task.head("plain", weighting.plain, 1e-3, unscaled).theta
+        task.head(weighting.plain, float(l2), unscaled)
+    again = task.head(weighting.plain, 1e-3, unscaled).theta
     assert solved.count(1e-3) == 2
     np.testing.assert_array_equal(again, first)

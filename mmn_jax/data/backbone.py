@@ -1,7 +1,7 @@
 """How a network of ours is trained, from nothing or from another training: images → variables.
 
 It learns to tell apart classes that are not among the long-tailed ones (`pretrain`), or the long-tailed ones themselves, all of them or
-those with many examples (`train` with a `Lesson` of them; mmn_jax/joint.py); its last layer is then thrown away. Every image is drawn
+those with many examples (`train` with an `ImageTask` of them; mmn_jax/joint.py); its last layer is then thrown away. Every image is drawn
 once before any is drawn again, whatever its class, and seen changed at random, another way each time (mmn_jax/data/augment.py).
 """
 
@@ -25,7 +25,7 @@ from mmn_jax.data.networks import Plain, Variables, network_of
 from mmn_jax.types import Examples
 
 Track = Callable[[Iterable, str], Iterable]
-OUTSIDE = -1e9  # the logit of a class that a lesson leaves out
+OUTSIDE = -1e9  # the logit of a class that a task leaves out
 
 
 class Recipe(NamedTuple):
@@ -59,7 +59,7 @@ def photographs(key: jax.Array, images: jax.Array, recipe: Recipe) -> jax.Array:
 AUGMENTS: dict[str, Augment] = {"letters": letters, "photo": photographs}  # what --config.features.augment may say
 
 
-class Lesson(NamedTuple):
+class ImageTask(NamedTuple):
     """What is to be learned. train: uint8 [n, H, W, 1 or 3] and labels [n]. held: others, whose accuracy is looked at after every epoch.
     known: [classes] mask of the classes that are told apart, those of all these examples. offset: [classes] added to their logits in
     training, such as τ log π (Menon et al. 2021, equation 10)."""
@@ -195,21 +195,21 @@ def without_head(variables: Variables) -> Variables:
 def train(
     keys: Sequence[jax.Array],
     network: nn.Module,
-    lesson: Lesson,
+    task: ImageTask,
     recipe: Recipe,
     augment: Augment = letters,
     start: Variables | None = None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
     track: Track = lambda items, name: items,
 ) -> TrainedNetwork:
-    """The network trained on the lesson, from `start` where that is given; one that was stopped goes on after its last epoch and ends in
+    """The network trained on the task, from `start` where that is given; one that was stopped goes on after its last epoch and ends in
     the same bits. It trains on one device.
 
     Args:
       keys: [3] of fresh variables, of the order of the images, and of how they are changed.
     """
-    (x, y), step = lesson.train, compile_step(network, recipe, augment)
-    known, offset = jnp.asarray(lesson.known), jnp.asarray(lesson.offset, jnp.float32)
+    (x, y), step = task.train, compile_step(network, recipe, augment)
+    known, offset = jnp.asarray(task.known), jnp.asarray(task.offset, jnp.float32)
     steps, epoch = max(1, round(recipe.epochs * len(y) / recipe.batch)), -(-len(y) // recipe.batch)
     rows, rates = orders(keys[1], len(y), steps, recipe.batch), one_cycle(steps, recipe.rate)
     variables = begin(keys[0], network, x.shape[1:3], start)
@@ -221,7 +221,7 @@ def train(
         state, loss = step(state, rates[i], key, x[rows[i]], y[rows[i]], known, offset)
         losses.append(loss)
         if (i + 1) % epoch == 0 or i + 1 == steps:
-            accuracies.append(accuracy(state.variables, lesson.held, lesson.known))
+            accuracies.append(accuracy(state.variables, task.held, task.known))
             losses = jax.device_get(losses)
             checkpoints.write(i + 1, Progress(state, np.array(losses, np.float32), np.array(accuracies)))
     return TrainedNetwork(jax.device_get(state.variables), np.array(losses, np.float32), np.array(accuracies), epoch)
@@ -243,5 +243,5 @@ def pretrain(
     held, kept = np.split(np.asarray(jax.random.permutation(split, len(y))), [int(recipe.held_out * len(y))])
     classes = int(y.max()) + 1
     every = Examples(x, y)
-    lesson = Lesson(every.at(kept), every.at(held), np.ones(classes, bool), np.zeros(classes))
-    return train(keys, make(recipe.dim, tuple(recipe.widths), classes), lesson, recipe, augment, None, checkpoints, track)
+    task = ImageTask(every.at(kept), every.at(held), np.ones(classes, bool), np.zeros(classes))
+    return train(keys, make(recipe.dim, tuple(recipe.widths), classes), task, recipe, augment, None, checkpoints, track)

@@ -18,6 +18,7 @@ from jax.sharding import AxisType, NamedSharding
 
 from mmn_jax.artifacts import write_bytes
 from mmn_jax.data.images import Images
+from mmn_jax.files import whole
 from mmn_jax.mesh import AXIS, EACH, agreed, first_process
 from mmn_jax.types import BadInput
 
@@ -162,14 +163,13 @@ def join(paths: list[Path], into: Path) -> None:
     """One npy file of the pieces, which are removed; only one of them is in memory at a time. The first process does."""
     if first_process() and not into.exists():
         pieces = [np.load(path, mmap_mode="r") for path in paths]
-        part = into.with_name(into.name + ".part")
         shape = (sum(map(len, pieces)), pieces[0].shape[1])
-        whole, begin = np.lib.format.open_memmap(part, "w+", pieces[0].dtype, shape), 0
-        for piece in pieces:
-            whole[begin : begin + len(piece)] = piece
-            begin += len(piece)
-        whole.flush()
-        part.replace(into)
+        with whole(into) as part:
+            every, begin = np.lib.format.open_memmap(part, "w+", pieces[0].dtype, shape), 0
+            for piece in pieces:
+                every[begin : begin + len(piece)] = piece
+                begin += len(piece)
+            every.flush()
         for path in paths:
             path.unlink()
     agreed(True)

@@ -29,7 +29,7 @@ def _whole(counts):
     return np.maximum(np.floor(counts + 1e-9), 1).astype(int)
 
 
-def tail_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
+def exponential_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
     """[C] exponential counts from the most frequent class to the rarest, at least 1."""
     exponent = -np.arange(classes) / max(classes - 1, 1)
     return _whole(largest * imbalance**exponent)
@@ -48,7 +48,7 @@ def step_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
 
 
 Profile = Callable[[int, int, float], np.ndarray]
-PROFILES: dict[str, Profile] = {"exp": tail_counts, "pareto": pareto_counts, "step": step_counts}  # what --config may say
+PROFILES: dict[str, Profile] = {"exp": exponential_counts, "pareto": pareto_counts, "step": step_counts}  # what --config may say
 
 
 def random_ranks(key: jax.Array, y: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def long_tail_split(
     imbalance: float | None = None,
     max_per_class: int | None = None,
     val_per_class: int | None = 20,
-    profile: Profile = tail_counts,
+    profile: Profile = exponential_counts,
 ) -> np.ndarray:
     """[n] TRAIN, VAL or UNUSED for every training example of the set; with neither imbalance nor max_per_class the set's own counts stand.
 

@@ -54,7 +54,8 @@ def _read(path, columns):
             there = file.schema_arrow.names
             for role, name in columns.items():
                 if name not in there:
-                    raise BadInput(f"{path}: column {name} is missing, it has {', '.join(there)}; name it by --config.data.columns.{role}")
+                    advice = f"name it by --config.data.columns.{role}, or rename it"
+                    raise BadInput(f"{path}: column {name} is missing, it has {', '.join(there)}; {advice}")
             return file.read(list(columns.values()))
     except BadInput:
         raise
