@@ -19,7 +19,7 @@ from mmn_jax.data import glyphs
 from mmn_jax.data.longtail import long_tail_split, random_ranks, take
 from mmn_jax.evaluate import bootstrap, interval
 from mmn_jax.keys import stream
-from mmn_jax.results import markdown
+from mmn_jax.results import difference, markdown
 from mmn_jax.types import Examples, FeatureSet
 
 
@@ -76,11 +76,6 @@ def _group_means(right, y, masks):
     return np.einsum("smc,sgc->mg", per_class, masks / masks.sum(2, keepdims=True)) / len(right)
 
 
-def _cell(values):
-    mean, low, high = values
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}){' tie' if low <= 0 <= high else ''}"
-
-
 def table(outcomes: list[Outcome], y: np.ndarray, shots: list[int], draws: int = 2000) -> str:
     """Accuracy of each group of classes in Markdown, the difference with a 95% interval over test examples and seeds."""
     masks = np.stack([[outcome.shots == k for k in (0, *shots)] for outcome in outcomes])
@@ -90,7 +85,7 @@ def table(outcomes: list[Outcome], y: np.ndarray, shots: list[int], draws: int =
     for g, k in enumerate((0, *shots)):
         name = f"{masks[0, g].sum()} old ones" if k == 0 else f"{masks[0, g].sum()} added with {k} example{'s' if k > 1 else ''}"
         gap = interval(resampled[:, 1, g] - resampled[:, 2, g], means[1, g] - means[2, g])
-        lines.append([name, f"{means[0, g]:.1f}" if k == 0 else "", f"{means[1, g]:.1f}", f"{means[2, g]:.1f}", _cell(gap)])
+        lines.append([name, f"{means[0, g]:.1f}" if k == 0 else "", f"{means[1, g]:.1f}", f"{means[2, g]:.1f}", difference(gap)])
     return markdown(lines)
 
 

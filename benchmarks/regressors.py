@@ -1,5 +1,5 @@
-"""Any Regressor on several data sets, shot profiles, class subsets and seeds: paired differences to plain, to logit adjustment,
-to the paper's recipe and to the chosen rival.
+"""Any Regressor on several data sets, shot profiles, class subsets and seeds: paired differences to plain, to the paper's
+recipe and to the chosen rival.
 
 python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
 
@@ -202,6 +202,8 @@ def evaluate(name: str, seed: int) -> Outcome:
         models["metamodelnet"], _ = pipeline.meta(run, data, tasks, models["plain"])
     rows = {method: model.arrays for method, model in models.items()}
     logits = {method: model.logits(model.arrays, data.tail.test.x) for method, model in models.items()}
+    if "logit_adjustment" not in rivals and (FLAGS.regressors or FLAGS.cuts):
+        raise SystemExit("--rivals: --regressors and --cuts need logit_adjustment among them")
     wanted = regressors()
     if FLAGS.regressors != ["every"]:
         wanted = {regressor: wanted[regressor] for regressor in FLAGS.regressors}

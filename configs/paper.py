@@ -1,4 +1,4 @@
-"""The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets, blocks as wide as the features, all of the movement applied.
+"""The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets, blocks as wide as the rows, all of the movement applied.
 
 Not run to the end here yet: about 25 times as many heads as the default.
 

@@ -193,8 +193,8 @@ def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[
     return restore(directory)
 
 
-def writable_directory(path: str | Path) -> Path:
-    """The directory, made where it is missing.
+def writable_directory(path: str | Path, flag: str = "--workdir") -> Path:
+    """The directory, made where it is missing; flag: what gave it.
 
     Raises:
       BadInput: it cannot be made or written to.
@@ -203,9 +203,9 @@ def writable_directory(path: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"--workdir={path}: cannot be made ({error.strerror})") from error
+        raise BadInput(f"{flag}={path}: cannot be made ({error.strerror})") from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise BadInput(f"--workdir={path}: cannot be written to")
+        raise BadInput(f"{flag}={path}: cannot be written to")
     return path
 
 

@@ -160,7 +160,7 @@ def _check_memory(plan, one, batch):
         raise BadInput(f"--config.kshot.top: {told}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
     if batch > have:
         told = f"heads of k = {plan.shots} take {batch / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
-        raise BadInput(f"--config.kshot.memory_mb: {told}; lower it, so that fewer are solved at once")
+        raise BadInput(f"--config.kshot.memory_mb: {told}; lower it below {plan.memory >> 20}, so that fewer are solved at once")
 
 
 def check_disk(expected: Forecast, workdir: Path) -> None:

@@ -98,6 +98,11 @@ def _rows_and_model(train):
     return make_context(train)._replace(means=None)  # those of the k-shot heads are not kept
 
 
+@functools.cache  # one regressor for all folds and seeds, so that programs compiled for it are shared
+def _own_regressor(make, ladder):
+    return make(ladder)
+
+
 def choose(settings: ConfigDict, ladder: tuple[int, ...]) -> RegressorChoice:
     """The paper's chain, or the recipe's own regressor.
 
@@ -108,7 +113,7 @@ def choose(settings: ConfigDict, ladder: tuple[int, ...]) -> RegressorChoice:
         chain = residual_chain(ladder, settings.width, jnp.dtype(settings.precision))
         return RegressorChoice(chain, _rows_alone, {"width": settings.width, "precision": settings.precision})
     own = given(settings.regressor, "meta.regressor")
-    return RegressorChoice(settings.regressor(ladder), _rows_and_model, {"regressor": (own.name, own.text)})
+    return RegressorChoice(_own_regressor(settings.regressor, ladder), _rows_and_model, {"regressor": (own.name, own.text)})
 
 
 class Shared(NamedTuple):

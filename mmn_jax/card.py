@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmn_jax.predict import Classifier
-from mmn_jax.results import GROUPS, Table, markdown, read
+from mmn_jax.results import GROUPS, Table, difference, markdown, number, read
 from mmn_jax.types import BadInput
 
 USES = {
@@ -48,6 +48,9 @@ names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
 }
 
 
+VERSUS = ("vs_plain", "vs_best_rival")
+
+
 class Facts(NamedTuple):
     """table: results.json. split: the first seed's split.json, empty where it isn't there."""
 
@@ -86,21 +89,13 @@ def _data(classifier, table, split):
     ]
 
 
-def _cell(value):
-    return "n/a" if value is None else f"{value:.1f}"
-
-
-def _difference(values):
-    return "n/a" if values is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*values)
-
-
 def _accuracies(table):
     ours = table["methods"]["mmn"]
     rows = [["classes", "accuracy", "vs plain", "vs best rival"]]
-    rows.append(["all", _cell(ours["accuracy"]), _difference(ours["vs_plain"]), _difference(ours["vs_best_rival"])])
+    rows.append(["all", number(ours["accuracy"]), *(difference(ours[versus]) or "n/a" for versus in VERSUS)])
     for group in GROUPS:
-        versus = (_difference((ours.get(f"{key}_groups") or {}).get(group)) for key in ("vs_plain", "vs_best_rival"))
-        rows.append([f"{group}-shot ({table['groups'][group]})", _cell(ours[group]), *versus])
+        versus = (difference((ours.get(f"{key}_groups") or {}).get(group)) or "n/a" for key in VERSUS)
+        rows.append([f"{group}-shot ({table['groups'][group]})", number(ours[group]), *versus])
     return markdown(rows)
 
 

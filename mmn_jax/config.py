@@ -82,6 +82,9 @@ SETTINGS = (
     Entry("data.source", "auto", _SOURCE, "auto: npz where data.path is given, else the embedded glyphs; synthetic: made-up features"),
     Entry("data.path", "", _ANY, "an npz or Parquet file, or a folder of npy or Parquet files or of images (docs/your_own_features.md)"),
     Entry("data.tfds", "", _ANY, "with source=images: a TFDS data set prepared in data.path"),
+    Entry("data.splits.train", "", _ANY, "its split to train on, such as train[:90%]; empty in all three: train, validation and test"),
+    Entry("data.splits.val", "", _ANY, "likewise, to validate on; empty: taken from train"),
+    Entry("data.splits.test", "", _ANY, "likewise, to test on"),
     Entry("data.lists.train", "", _ANY, "with source=images: a list file, its images below data.path"),
     Entry("data.lists.val", "", _ANY, "likewise, of validation images"),
     Entry("data.lists.test", "", _ANY, "likewise, of test images"),
@@ -220,5 +223,9 @@ def check(config: ConfigDict) -> None:
             allowed = False
         if not allowed:
             raise BadInput(f"--config.{setting.key}: {setting.limit.says}, it is {value}")
+    for key in ("features.backbone", "meta.regressor"):
+        function = _value(config, key)
+        if function is not None:
+            given(function, key)
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

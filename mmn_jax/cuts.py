@@ -27,6 +27,15 @@ def draw_shots(rng: np.random.Generator, counts: np.ndarray, own: np.ndarray) ->
     return np.clip(rng.choice(counts, len(own)), 1, own // 2)
 
 
+def draw_used(rng: np.random.Generator, y: np.ndarray, shots: np.ndarray) -> np.ndarray:
+    """[n] mask of a random subset with shots[c] examples of class c; y [n] is sorted."""
+    order = np.lexsort((rng.random(len(y)), y))
+    start = np.searchsorted(y, np.arange(len(shots)))
+    used = np.zeros(len(y), bool)
+    used[order[np.arange(len(y)) - start[y] < shots[y]]] = True
+    return used
+
+
 def _cut_shots(rng, counts):
     """[C] a third of the classes at the count of a random class, the others at four fifths of theirs."""
     rarer = (counts >= LEAST) & (rng.random(len(counts)) < CUT_SHARE)

@@ -9,20 +9,21 @@ chooses them, the other half judges. What is measured is the gain on this cut, s
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from mmn_jax import config, mmn, rivals, tuning
 from mmn_jax.command import Parser, exit_code, stop_on_signals
-from mmn_jax.cuts import draw_shots
+from mmn_jax.cuts import draw_shots, draw_used
 from mmn_jax.data.features import load_training
-from mmn_jax.data.longtail import random_ranks
-from mmn_jax.episodes import draw_used
+from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import stream
-from mmn_jax.kshot import class_pool
 from mmn_jax.methods import Method, tune
 from mmn_jax.tasks import Task, make_task, normalisation
 from mmn_jax.types import BadInput, Examples
@@ -57,8 +58,8 @@ def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, E
     return normalise.of(pool.at(used)), normalise.of(rest.at(odd)), normalise.of(rest.at(~odd))
 
 
-def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
-    """The expected gain of mmn on logit adjustment.
+def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Iterable], Iterable] = lambda cuts: cuts) -> Diagnosis:
+    """The expected gain of mmn on logit adjustment; track: goes over the cuts, such as tqdm.
 
     Raises:
       BadInput: fewer than 3 classes have 8 examples, or fewer than 2 cuts are asked for.
@@ -73,7 +74,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5) -> Diagnosis:
     pool = class_pool(train, classes)
     pair = mmn.method(mmn.default_members(settings.heads.l2), settings.heads.l2), rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
-    for i in range(cuts):
+    for i in track(range(cuts)):
         part, val, test = cut(stream(seed, "diagnose", i, "cut"), pool, counts[counts > 0])
         task = make_task(part, stream(seed, "diagnose", i, "weighting"), settings.heads.tol)
         ours, theirs = (_tuned_accuracy(method, task, val, test, settings.tuning.budget) for method in pair)
@@ -89,8 +90,10 @@ def describe(diagnosis: Diagnosis) -> str:
         f"expected gain of mmn on logit adjustment: {mean:+.1f} points of mean per-class accuracy"
         f" ({diagnosis.low:+.1f} to {diagnosis.high:+.1f}), from {len(diagnosis.gains)} cuts of {diagnosis.classes} classes"
     ]
-    if diagnosis.low <= 0:
+    if diagnosis.low <= 0 <= diagnosis.high:
         lines.append("the interval holds 0: on data like this the two may as well be equal")
+    if diagnosis.high < 0:
+        lines.append("logit adjustment is ahead: on data like this mmn does harm")
     if diagnosis.classes < ENOUGH:
         lines.append(
             f"warning: only {diagnosis.classes} classes have {LEAST} examples; fewer than {ENOUGH} say little about how classes scatter"
@@ -116,7 +119,8 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
-        print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts)))
+        track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
+        print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts, track)))
 
     return exit_code(work)
 

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.classes import class_means
-from mmn_jax.cuts import LEAST, draw_shots
+from mmn_jax.cuts import LEAST, draw_shots, draw_used
+from mmn_jax.data.longtail import class_pool
 from mmn_jax.heads import centred
-from mmn_jax.kshot import class_pool
 from mmn_jax.lessons import row_unit
 from mmn_jax.methods import logit_adjusted
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
@@ -38,15 +38,6 @@ class MixedPlan(NamedTuple):
     l2: float
     tol: float
     adjusted: bool = True
-
-
-def draw_used(rng, y, shots):
-    """[n] mask of a random subset with shots[c] examples of class c; y [n] is sorted."""
-    order = np.lexsort((rng.random(len(y)), y))
-    start = np.searchsorted(y, np.arange(len(shots)))
-    used = np.zeros(len(y), bool)
-    used[order[np.arange(len(y)) - start[y] < shots[y]]] = True
-    return used
 
 
 def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.ndarray | None = None) -> MixedBank:

@@ -12,6 +12,7 @@ from scipy.special import log_softmax, ndtri, softmax, stdtrit
 
 from mmn_jax.types import BadInput
 
+CONFIDENCE = 0.95  # of every interval
 CHUNK_FLOATS = 2**22  # of the scores whose likelihood is taken at once
 
 
@@ -143,14 +144,14 @@ def _multiplicities(size, rng, draws):
     return (rng.multinomial(drawn, np.full(size, 1 / size), size=draws) / drawn).astype(np.float32)
 
 
-def student_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+def student_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     """(mean, low, high): Student's t interval of the mean of a few values, unbounded for a single one."""
     mean, count = float(np.mean(values)), len(values)
-    spread = stdtrit(count - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf
+    spread = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf
     return mean, float(mean - spread), float(mean + spread)
 
 
-def interval(differences: np.ndarray, mean: float, level: float = 0.95) -> tuple[float, float, float]:
+def interval(differences: np.ndarray, mean: float) -> tuple[float, float, float]:
     """(mean, low, high): percentile interval of resampled differences [draws] (Efron & Tibshirani 1993, chapter 13)."""
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(mean), float(low), float(high)

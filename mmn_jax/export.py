@@ -4,7 +4,7 @@
 
 DIR (WORKDIR/export without --out) gets classifier.npz for plain numpy and mmn_jax.predict, classifier.stablehlo for
 jax.export.deserialize, classifier.onnx where onnx is installed (pip install 'mmn_jax[onnx]'), and MODEL_CARD.md, which tells how to
-use each. The last two files take features [n, d] float32 and give scores [n, C] and probabilities [n, C].
+use each. StableHLO and ONNX take features [n, d] float32 and give scores [n, C] and probabilities [n, C].
 """
 
 import argparse
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax import card
-from mmn_jax.artifacts import write_bytes
+from mmn_jax.artifacts import writable_directory, write_bytes
 from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.predict import Classifier, load_classifier
 from mmn_jax.types import BadInput
@@ -74,14 +74,6 @@ def to_onnx(classifier: Classifier) -> bytes:
     return model.SerializeToString()
 
 
-def _directory(path):
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out={path}: cannot be made ({error.strerror})") from error
-    return path
-
-
 def export(workdir: Path, out: Path) -> dict[str, str]:
     """Writes the files; returns what is said of each by its name.
 
@@ -95,7 +87,7 @@ def export(workdir: Path, out: Path) -> dict[str, str]:
     written["MODEL_CARD.md"] = card.as_markdown(classifier, facts, tuple(written)).encode()
     try:
         for name, content in written.items():
-            write_bytes(_directory(out) / name, content)
+            write_bytes(writable_directory(out, "--out") / name, content)
         if "classifier.onnx" not in written:
             (out / "classifier.onnx").unlink(missing_ok=True)  # one of another classifier would not fit the rest
     except OSError as error:

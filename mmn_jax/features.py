@@ -61,7 +61,8 @@ def _of_files(config):
     """Images as files or records, listed at once."""
     data = config.data
     if data.tfds:
-        return tfds.tfds_source(data.tfds, data.path)
+        splits = {part: split for part, split in data.splits.items() if split}
+        return tfds.tfds_source(data.tfds, data.path, splits or None)
     if any(data.lists.values()):
         for part in ("train", "test"):
             if not data.lists[part]:

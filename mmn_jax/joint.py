@@ -163,7 +163,8 @@ def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: back
     train = partial(backbone.train, keys, network, what, recipe, how.augment, start, track=run.terminal.track)
     kept = backbones.trained(path, lambda checkpoints: train(checkpoints=checkpoints), told)
     loss, right = kept.record["curve"][-1]
-    run.terminal.say(f"  stage of {least} examples or more: loss {loss:.2f}, {100 * (right or 0):.1f}% of validation images are right")
+    looked = "" if right is None else f", {100 * right:.1f}% of validation images are right"
+    run.terminal.say(f"  stage of {least} examples or more: loss {loss:.2f}{looked}")
     return kept
 
 

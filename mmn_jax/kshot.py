@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mmn_jax.data.longtail import class_pool
 from mmn_jax.frame import HIGHEST
 from mmn_jax.heads import BATCH, BFGS_BATCH, HeadInfo, HeadProblem, fit_head, fit_one, padded
 from mmn_jax.mesh import EACH, SAME, gathered, replicated
@@ -33,15 +34,6 @@ def shot_ladder(counts: np.ndarray, min_classes: int, top: int = 6) -> tuple[int
 def shot_classes(counts: np.ndarray, shots: int) -> np.ndarray:
     """H_2k: the classes with at least 2k examples."""
     return np.flatnonzero(counts >= 2 * shots)
-
-
-def class_pool(train: Examples, classes: np.ndarray) -> Examples:
-    """The examples of these classes, relabelled 0.. in the order of `classes`, sorted by label."""
-    position = np.full(int(train.y.max()) + 1, -1)
-    position[classes] = np.arange(len(classes))
-    labels = position[train.y]
-    chosen = np.argsort(labels, kind="stable")[(labels < 0).sum() :]
-    return Examples(train.x[chosen], labels[chosen].astype(np.int32))
 
 
 def draw_subset(key: jax.Array, y: jax.Array, start: jax.Array, shots: int) -> jax.Array:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mmn_jax.data.longtail import class_pool
 from mmn_jax.heads import padded
-from mmn_jax.kshot import class_pool
 from mmn_jax.mesh import replicated
 from mmn_jax.types import Bank, Examples, MixedBank
 

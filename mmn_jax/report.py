@@ -43,10 +43,6 @@ def html_table(lines: list[list[str]], bold: Callable[[str, str], bool] = lambda
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def _differs(title, cell):
-    return title.startswith("vs ") and bool(cell) and not cell.endswith("tie")
-
-
 def headline(table: dict[str, Any]) -> str:
     """What the project's own method reaches, in a sentence."""
     mmn, rival = table["methods"]["mmn"], results.best_rival(table["methods"], "mmn")
@@ -84,7 +80,7 @@ def page(table: dict[str, Any], names: tuple[str, ...], drawn: list[tuple[Sectio
     return PAGE.substitute(
         title=escape(table["dataset"]),
         headline=escape(headline(table)),
-        table=html_table(results.rows(table), _differs),
+        table=html_table(results.rows(table), results.differs),
         sections="\n".join(parts),
         classes=html_table(changed_most(table, names)),
         facts="".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items()),

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mmn_jax.evaluate import (
     shot_groups,
     terciles,
 )
+from mmn_jax.mesh import agreed
 from mmn_jax.pipeline import SeedResult, class_prior
 from mmn_jax.sources import licence
 
@@ -167,6 +169,7 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
     artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())
+    agreed(True)  # the other processes wait until they are there
 
 
 def read(workdir: Path) -> Table:
@@ -174,11 +177,12 @@ def read(workdir: Path) -> Table:
     return json.loads((workdir / "results.json").read_text())
 
 
-def _number(value):
+def number(value: float | None) -> str:
+    """A figure to one decimal, n/a where there is none."""
     return "n/a" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
-def difference(values: list[float] | None) -> str:
+def difference(values: Sequence[float] | None) -> str:
     """A difference and its interval; one whose interval holds 0 is a tie."""
     if values is None:
         return ""
@@ -195,13 +199,18 @@ def rows(table: Table) -> list[list[str]]:
     lines = [[*header, *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "scaled", "NLL", "seconds"]]
     for name in sorted(methods, key=lambda name: -methods[name]["accuracy"]):
         method = methods[name]
-        cells = [name, _number(method["accuracy"]), *([_number(method["prior_accuracy"])] if prior else [])]
+        cells = [name, number(method["accuracy"]), *([number(method["prior_accuracy"])] if prior else [])]
         cells += ["" if name == "plain" else difference(method["vs_plain"]), *([difference(method["vs_best_rival"])] if rivals else [])]
-        cells += [_number(method[group]) for group in GROUPS]
+        cells += [number(method[group]) for group in GROUPS]
         lines.append(
-            [*cells, _number(method["ece"]), _number(method["ece_scaled"]), f"{method['nll_scaled']:.2f}", f"{method['seconds']:.0f}"]
+            [*cells, number(method["ece"]), number(method["ece_scaled"]), f"{method['nll_scaled']:.2f}", f"{method['seconds']:.0f}"]
         )
     return lines
+
+
+def differs(title: str, cell: str) -> bool:
+    """Whether a cell of `rows` under this title is a difference whose interval leaves 0 out."""
+    return title.startswith("vs ") and bool(cell) and not cell.endswith("tie")
 
 
 def as_text(table: Table) -> str:
@@ -216,12 +225,9 @@ def as_text(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     """The table in Markdown; a difference whose interval leaves 0 out is bold."""
-    lines = rows(table)
-    bold = [i for i, title in enumerate(lines[0]) if title.startswith("vs ")]
-    body = [
-        [f"**{cell}**" if i in bold and cell and not cell.endswith("tie") else cell for i, cell in enumerate(line)] for line in lines[1:]
-    ]
-    return markdown([lines[0], *body])
+    header, *lines = rows(table)
+    body = [[f"**{cell}**" if differs(title, cell) else cell for title, cell in zip(header, line, strict=True)] for line in lines]
+    return markdown([header, *body])
 
 
 def markdown(lines: list[list[str]]) -> str:

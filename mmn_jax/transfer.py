@@ -24,6 +24,7 @@ def transfer_rows(
 
     theta: [C, d+1] rows of a head fitted to the long-tailed set. counts: [C]. unit: what rows were divided by in training.
     """
-    moved, _ = jax.jit(regressor.apply, static_argnums=4)(variables, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
+    with jax.default_matmul_precision("highest"):
+        moved, _ = jax.jit(regressor.apply, static_argnums=4)(variables, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
     kept = np.zeros(len(counts), bool) if keep_from is None else counts >= keep_from
     return np.where(kept[:, None], theta, np.asarray(moved) * unit)

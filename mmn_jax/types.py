@@ -14,7 +14,8 @@ class BadInput(ValueError):
 
 
 class Examples(NamedTuple):
-    """x: [n, d] float32 features, or uint8 images [n, H, W, channels] where a network is trained. y: [n] int32 labels in 0..C-1."""
+    """x: [n, d] float32 features; uint8 images [n, H, W] or [n, H, W, channels] where a network is trained, or [n, 2] places of images
+    that are read later. y: [n] int32 labels in 0..C-1."""
 
     x: np.ndarray
     y: np.ndarray
@@ -47,9 +48,9 @@ class LongTail(NamedTuple):
 class MixedBank(NamedTuple):
     """Mixed-shot heads: every class at a shot count of its own, as in the long-tailed head itself.
 
-    classes: [H]. shots: [S, H] how many examples of each class head s was fitted to. theta: [S, H, d+1] its logit-adjusted
-    rows. means: [S, H, d] the means of those examples. pool: all examples of these classes, labels are positions in
-    `classes`. used: [S, n] which of the pool a head was fitted to. target: [H, d+1] rows of the head fitted to the pool.
+    classes: [H]. shots: [S, H] how many examples of each class head s was fitted to. theta: [S, H, d+1] its rows, logit-adjusted where
+    the plan says so. means: [S, H, d] the means of those examples. pool: all examples of these classes, labels are positions in
+    `classes`. used: [S, n] which of the pool a head was fitted to. target: [H, d+1] likewise those of the head fitted to the pool.
     """
 
     classes: np.ndarray

@@ -80,7 +80,7 @@ def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tm
     for memory, subsets, told in (
         (one - 1, (150, 90), r"--config.data.longtail.max_per_class: a head of k = 1 takes .* GB of memory, there are .*; lower it"),
         (two - 1, (1, 90), r"--config.kshot.top: a head of k = 2 takes .*; lower it below 1, or data.longtail.max_per_class"),
-        (2 * two, (150, 90), r"--config.kshot.memory_mb: heads of k = 1 take .*; lower it, so that fewer are solved at once"),
+        (2 * two, (150, 90), r"--config.kshot.memory_mb: heads of k = 1 take .*; lower it below 1, so that fewer are solved at once"),
     ):
         monkeypatch.setattr(banks, "device_memory", lambda memory=memory: memory)
         with pytest.raises(BadInput, match=told):

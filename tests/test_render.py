@@ -103,7 +103,7 @@ def test_ranges_of_code_points_are_those_with_ink():
 
 
 def named(*families):
-    return [render.Font(None, family, "", np.zeros(0, int)) for family in families]
+    return [render.Font(None, family, np.zeros(0, int)) for family in families]
 
 
 @settings(max_examples=10, deadline=None)

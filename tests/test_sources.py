@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmn_jax import pipeline, sources
+from mmn_jax import features, pipeline, sources
 from mmn_jax.config import default
 from mmn_jax.data import folders, images, lists, longtail
 from mmn_jax.data.features import from_arrays, load, load_training
@@ -542,6 +542,16 @@ def test_a_tfds_data_set_is_read_without_tensorflow(prepared):
     own = tfds_source("small", prepared, {"train": "train[:6]", "test": "validation"})
     assert len(own.train.y) == 6 and own.val is None and len(own.test.y) == 3
     assert "tensorflow" not in sys.modules
+
+
+def test_the_config_names_its_splits(prepared):
+    config = default()
+    config.data.source, config.data.path, config.data.tfds = "images", str(prepared), "small"
+    terminal = pipeline.Terminal(lambda line: None, lambda items, name: items)
+    whole = features.choose_source(config, terminal).open().images
+    config.data.splits.train, config.data.splits.test = "train[:6]", "validation"
+    part = features.choose_source(config, terminal).open().images
+    assert (len(part.train.y), part.val, len(part.test.y)) == (6, None, len(whole.val.y)) and len(whole.train.y) > 6
 
 
 def test_a_damaged_tfds_image_is_named(prepared):

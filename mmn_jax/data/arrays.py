@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.features import MAX_CLASSES, check_labels, read_npz
+from mmn_jax.data.features import MAX_CLASSES, check_labels, class_names, read_npz
 from mmn_jax.data.images import Images, ImageSet
 from mmn_jax.types import BadInput, Examples
 
@@ -75,5 +75,4 @@ def image_file(path: str | Path) -> Pictures:
         if parts[name] is None:
             raise BadInput(f"{path}: array {name}_x is missing; it has {', '.join(arrays) or 'no arrays'}")
     base = parts.pop("base")
-    names = arrays["class_names"].tolist() if "class_names" in arrays else range(int(parts["train"].y.max()) + 1)
-    return Pictures(from_parts(Path(path).stem, parts, tuple(map(str, names)), path), base)
+    return Pictures(from_parts(Path(path).stem, parts, class_names(arrays, parts["train"].y, path), path), base)

@@ -100,9 +100,14 @@ def _examples(arrays, part, path):
     return Examples(x, y.astype(np.int32))
 
 
-def _class_names(arrays, train, path):
+def class_names(arrays: dict[str, np.ndarray], train_y: np.ndarray, path: str | Path) -> tuple[str, ...]:
+    """Those of the array class_names [C], or the numbers of the classes that train_y [n] has.
+
+    Raises:
+      BadInput: the array has another shape.
+    """
     if "class_names" not in arrays:
-        return tuple(str(c) for c in range(int(train.y.max()) + 1))
+        return tuple(str(c) for c in range(int(train_y.max()) + 1))
     names = arrays["class_names"]
     if names.ndim != 1:
         raise BadInput(f"{path}: class_names must be [C], it is {list(names.shape)}")
@@ -148,7 +153,7 @@ def assemble(arrays: dict[str, np.ndarray], name: str, where: str | Path) -> Fea
     train, test = (_examples(arrays, part, where) for part in ("train", "test"))
     has_val = "val_x" in arrays or "val_y" in arrays
     val = _examples(arrays, "val", where) if has_val else None
-    return check(FeatureSet(name, train, val, test, _class_names(arrays, train, where)), where)
+    return check(FeatureSet(name, train, val, test, class_names(arrays, train.y, where)), where)
 
 
 def from_arrays(

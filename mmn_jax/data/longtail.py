@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from mmn_jax.keys import stream
-from mmn_jax.types import BadInput, FeatureSet, LongTail
+from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 
 PARETO_POWER = 6  # α of ImageNet-LT and Places-LT
 
@@ -164,3 +164,12 @@ def take(features: FeatureSet, part: np.ndarray) -> LongTail:
     train = features.train.at(part == TRAIN)
     val = features.train.at(part == VAL) if (part == VAL).any() else features.val
     return LongTail(train, val, features.test, np.bincount(train.y, minlength=len(features.class_names)))
+
+
+def class_pool(train: Examples, classes: np.ndarray) -> Examples:
+    """The examples of these classes, relabelled 0.. in the order of `classes`, sorted by label."""
+    position = np.full(int(train.y.max()) + 1, -1)
+    position[classes] = np.arange(len(classes))
+    labels = position[train.y]
+    chosen = np.argsort(labels, kind="stable")[(labels < 0).sum() :]
+    return Examples(train.x[chosen], labels[chosen].astype(np.int32))

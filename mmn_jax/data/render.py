@@ -27,7 +27,6 @@ class Font(NamedTuple):
 
     path: Path
     family: str
-    style: str
     points: np.ndarray
 
 
@@ -64,12 +63,12 @@ def read_font(path: Path) -> Font:
     """
     image_font, tt_font = _libraries(path)
     try:
-        family, style = image_font.truetype(path, EM).getname()
+        family, _ = image_font.truetype(path, EM).getname()
         with tt_font(path, lazy=True) as font:
             points = font.getBestCmap() or {}
     except Exception as error:  # FreeType and fontTools raise anything at all on damaged tables
         raise BadInput(f"{path}: not a font, or damaged") from error
-    return Font(path, family or path.stem, style or "", np.array(sorted(points), int))
+    return Font(path, family or path.stem, np.array(sorted(points), int))
 
 
 def find_fonts(folder: str | Path) -> tuple[Font, ...]:
