@@ -9,6 +9,7 @@ import pytest
 from conftest import blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.extend.core import jaxprs_in_params
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
@@ -184,3 +185,59 @@ def test_separable_data_constant_and_duplicate_features_stay_finite(solver):
     x = np.concatenate([x, x[:, :2], np.zeros((len(x), 1), np.float32)], 1)
     theta, info = solve(problem(x, y, 4, l2=1e-7), 4, tol=1e-5, solver=solver)
     assert np.isfinite(theta).all() and np.isfinite(info.objective)
+
+
+def test_padding_adds_examples_of_weight_0_up_to_a_multiple():
+    assert [heads.padded(n, 4) for n in (1, 4, 5)] == [4, 4, 8] and heads.padded(513) == 1024
+    x, y = blobs(0, [3, 2], 2)
+    for offset in (None, np.ones((5, 2))):
+        given_ = problem(x, y, 2, offset=offset)
+        padded = heads.pad_examples(given_, 4)
+        assert padded.x.shape == (8, 2) and len(padded.y) == len(padded.weight) == 8 and not padded.weight[5:].any()
+        assert padded.offset.shape == ((2,) if offset is None else (8, 2))
+        np.testing.assert_allclose(solve(padded, 2)[0], solve(given_, 2)[0], atol=1e-5)
+
+
+def shapes_only(examples, dim, classes):
+    return problem(np.zeros((examples, dim), np.float32), np.zeros(examples, int), classes)
+
+
+def products(jaxpr):
+    """FLOPs of the matrix products and triangular solves of a program: outside of its loops, and of one pass through each of them."""
+    outside, inside = 0, 0
+    for equation in jaxpr.eqns:
+        shapes = [var.aval.shape for var in equation.invars]
+        if equation.primitive.name == "dot_general":
+            (left, _), _ = equation.params["dimension_numbers"]
+            outside += 2 * np.prod(equation.outvars[0].aval.shape) * np.prod([shapes[0][axis] for axis in left])
+        elif equation.primitive.name == "triangular_solve":
+            outside += shapes[0][-1] * np.prod(shapes[1])
+        for part in jaxprs_in_params(equation.params):
+            counted = products(part)
+            outside, inside = outside + counted[0] * (equation.primitive.name != "while"), inside + counted[1]
+            inside += counted[0] * (equation.primitive.name == "while")
+    return outside, inside
+
+
+@pytest.mark.parametrize(("solver", "shape"), [(heads.NEWTON, (2000, 200, 2)), (heads.BFGS, (64, 384, 3)), (heads.BFGS, (64, 384, 64))])
+def test_the_flops_of_a_frame_are_those_of_its_program(solver, shape):
+    _, dim, classes = shape
+    program = jax.make_jaxpr(partial(fit_head, solver=solver))(shapes_only(*shape), jnp.zeros((classes, dim + 1)))
+    counted, _ = products(program.jaxpr)
+    assert heads.head_flops(*shape, 0, 0, solver) == pytest.approx(counted, rel=0.08)
+
+
+def test_the_flops_of_a_step_are_those_of_its_program():
+    shape = (1000, 128, 100)
+    program = jax.make_jaxpr(partial(fit_head, solver=heads.BFGS))(shapes_only(*shape), jnp.zeros((100, 129)))
+    _, counted = products(program.jaxpr)
+    once, steps, both = (heads.head_flops(*shape, *taken, heads.BFGS) for taken in ((0, 0), (1, 0), (np.array([2, 0]), np.array([1, 3]))))
+    assert steps - once == pytest.approx(counted, rel=0.02)
+    np.testing.assert_allclose(both - once, 3 * (steps - once))
+
+
+@pytest.mark.parametrize("shape", [(10240, 32, 400), (512, 600, 10), (1024, 128, 100)])
+def test_the_memory_of_a_solve_is_what_its_program_asks_for(shape):
+    _, dim, classes = shape
+    compiled = heads.fit_one.lower(shapes_only(*shape), jnp.zeros((classes, dim + 1)), 1e-6).compile()
+    assert heads.solve_bytes(*shape) == pytest.approx(compiled.memory_analysis().temp_size_in_bytes, rel=0.3)
