@@ -89,14 +89,15 @@ def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solve
     return out_of_frame(point.v, frame), HeadInfo(jnp.linalg.norm(point.gradient), objective, steps, products)
 
 
-fit_one = jax.jit(fit_head, static_argnames="solver")  # for single problems, so that they share its compiled programs
+fit_one = jax.jit(fit_head)  # for single problems, so that they share its compiled programs
 
 
 def solve_bytes(examples: int, dim: int, classes: int) -> int:
-    """A forecast of the working memory of one large solve: what Newton's method makes of the logits, and its per-class blocks."""
-    width = min(examples, dim) + 1
+    """A forecast of the working memory of one large solve: its frame, what Newton's method makes of the logits, its per-class blocks."""
+    side = min(examples, dim)
+    width, frame = side + 1, examples * side + 3 * side * side
     blocks = classes * width * (2 * width + min(examples, BLOCK_EXAMPLES)) if classes * width * width <= BLOCK_LIMIT else 0
-    return 4 * (4 * examples * classes + blocks)
+    return 4 * (4 * examples * classes + blocks + frame)
 
 
 def head_flops(examples: int, dim: int, classes: int, steps: ArrayLike, products: ArrayLike, solver: Solver = NEWTON) -> np.ndarray:

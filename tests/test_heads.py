@@ -187,6 +187,15 @@ def test_separable_data_constant_and_duplicate_features_stay_finite(solver):
     assert np.isfinite(theta).all() and np.isfinite(info.objective)
 
 
+def test_centred_rows_are_the_same_classifier_and_sum_to_nothing():
+    theta, x = np.random.default_rng(0).normal(size=(2, 5, 4)), np.random.default_rng(1).normal(size=(7, 3))
+    centred = heads.centred(theta)
+    np.testing.assert_allclose(centred.sum(1), 0, atol=1e-12)
+    for before, after in zip(theta, centred, strict=True):
+        probabilities = [softmax(x @ rows[:, :-1].T + rows[:, -1], axis=1) for rows in (before, after)]
+        np.testing.assert_allclose(*probabilities, atol=1e-12)
+
+
 def test_padding_adds_examples_of_weight_0_up_to_a_multiple():
     assert [heads.padded(n, 4) for n in (1, 4, 5)] == [4, 4, 8] and heads.padded(513) == 1024
     x, y = blobs(0, [3, 2], 2)
@@ -236,8 +245,8 @@ def test_the_flops_of_a_step_are_those_of_its_program():
     np.testing.assert_allclose(both - once, 3 * (steps - once))
 
 
-@pytest.mark.parametrize("shape", [(10240, 32, 400), (512, 600, 10), (1024, 128, 100)])
+@pytest.mark.parametrize("shape", [(10240, 32, 400), (512, 600, 10), (1024, 128, 100), (2048, 2047, 40)])
 def test_the_memory_of_a_solve_is_what_its_program_asks_for(shape):
     _, dim, classes = shape
     compiled = heads.fit_one.lower(shapes_only(*shape), jnp.zeros((classes, dim + 1)), 1e-6).compile()
-    assert heads.solve_bytes(*shape) == pytest.approx(compiled.memory_analysis().temp_size_in_bytes, rel=0.3)
+    assert heads.solve_bytes(*shape) == pytest.approx(compiled.memory_analysis().temp_size_in_bytes, rel=0.15)
