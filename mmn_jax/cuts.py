@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from mmn_jax.data.longtail import random_ranks
+from mmn_jax.keys import uniform
 from mmn_jax.types import Examples
 
 CUT_SHARE = 1 / 3  # of the classes that play rarer in a cut
@@ -47,7 +48,7 @@ def _judges(rank, turn, y, most):
     """Positions of at most HELD random examples of every class and `most` in all, a class's second after every class's first; rank,
     turn: keys of the order in a class and among classes."""
     ranks = random_ranks(rank, y)
-    turns = np.lexsort((jax.random.uniform(turn, y.shape), ranks))
+    turns = np.lexsort((uniform(turn, len(y)), ranks))
     return np.sort(turns[ranks[turns] < HELD][:most])
 
 

@@ -51,10 +51,10 @@ def pad_examples(problem: HeadProblem, multiple: int = PAD) -> HeadProblem:
     extra = padded(len(problem.y), multiple) - len(problem.y)
 
     def pad(array):
-        return jnp.pad(jnp.asarray(array), [(0, extra)] + [(0, 0)] * (array.ndim - 1))
+        return np.pad(array, [(0, extra)] + [(0, 0)] * (array.ndim - 1))  # numpy's: JAX would compile one for every shape
 
-    offset = pad(problem.offset) if problem.offset.ndim == 2 else jnp.asarray(problem.offset)
-    return HeadProblem(pad(problem.x), pad(problem.y), pad(problem.weight), offset, jnp.asarray(problem.l2, jnp.float32))
+    offset = pad(problem.offset) if problem.offset.ndim == 2 else problem.offset
+    return HeadProblem(*jax.device_put((pad(problem.x), pad(problem.y), pad(problem.weight), offset, np.float32(problem.l2))))
 
 
 class HeadInfo(NamedTuple):

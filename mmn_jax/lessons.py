@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.heads import padded
+from mmn_jax.keys import permutation
 from mmn_jax.mesh import replicated
 from mmn_jax.types import Bank, Examples, MixedBank
 
@@ -109,7 +110,7 @@ def _rung(key, bank, train, order, held, unit, queries=512, heads=8):
     classes = bank.classes[place]
     seen = int((~held[classes]).sum())
     outside = class_pool(train, classes[seen:])
-    chosen = np.resize(np.asarray(jax.random.permutation(key, len(outside.y))), queries)  # cycles where there are fewer
+    chosen = np.resize(permutation(key, len(outside.y)), queries)  # cycles where there are fewer
     judging = bank.heads(0, min(heads, bank.subsets))[:, place] / np.float32(unit)
     return Rung(
         np.full(len(classes), bank.shots, np.int32),

@@ -98,7 +98,7 @@ def test_the_table_is_sorted_and_a_tie_is_never_bold(done):
 def test_knobs_can_be_chosen_inside_the_training_set(feature_file, tmp_path):
     config, said = small(feature_file), []
     config.data.validation, config.data.folds = "train", 2
-    config.kshot.top, config.meta.steps, config.heads.l2, config.tuning.budget = 0, 5, (1e-2, 1e-3), 4
+    config.kshot.top, config.meta.steps, config.heads.l2, config.tuning.budget = 0, 5, (1e-2,), 2
     table = everything(config, tmp_path / "run", pipeline.Terminal(said.append, lambda items, name: items))
     assert any("2 folds of the training set" in line for line in said)
     assert min(table["counts"][0]) == 2 and table["methods"]["metamodelnet"]["accuracy"] > 100 / 20

@@ -10,12 +10,14 @@ from commands import command, environment, own, run, together
 
 from mmn_jax import artifacts
 
+QUICK = ["--config.heads.l2=1e-2", "--config.tuning.budget=2", "--config.eval.draws=100"]
+
 
 @pytest.fixture(scope="module")
 def workdirs(feature_file, tmp_path_factory):
     """The same run by one process and by two."""
     one, two = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
-    runs = [own(feature_file, one), *(own(feature_file, two, *flags) for flags in together(2))]
+    runs = [own(feature_file, one, *QUICK), *(own(feature_file, two, *QUICK, *flags) for flags in together(2))]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment()}
     started = [subprocess.Popen(command(*flags), **pipes) for flags in runs]
     ended = [process.communicate(timeout=240) for process in started]
@@ -38,7 +40,7 @@ def test_two_processes_give_the_rows_and_the_table_of_one(workdirs):
 def test_what_two_processes_saved_serves_one(workdirs, feature_file):
     shared = workdirs[1]
     before = {path: path.stat().st_mtime_ns for path in Path(shared).glob("seed-0/**/_METADATA")}
-    assert run(*own(feature_file, shared)).returncode == 0
+    assert run(*own(feature_file, shared, *QUICK)).returncode == 0
     assert before and before == {path: path.stat().st_mtime_ns for path in Path(shared).glob("seed-0/**/_METADATA")}
 
 

@@ -22,6 +22,7 @@ from mmn_jax.artifacts import NO_CHECKPOINTS, Checkpoints
 from mmn_jax.data.arrays import coloured
 from mmn_jax.data.augment import Strength, crop_and_flip, distort
 from mmn_jax.data.networks import Plain, Variables, network_of
+from mmn_jax.keys import permutation
 from mmn_jax.types import Examples
 
 Track = Callable[[Iterable, str], Iterable]
@@ -240,7 +241,7 @@ def pretrain(
     """A network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0; make(dim, widths,
     classes): the network. The same key gives the same network."""
     split, *keys = jax.random.split(key, 4)
-    held, kept = np.split(np.asarray(jax.random.permutation(split, len(y))), [int(recipe.held_out * len(y))])
+    held, kept = np.split(permutation(split, len(y)), [int(recipe.held_out * len(y))])
     classes = int(y.max()) + 1
     every = Examples(x, y)
     task = ImageTask(every.at(kept), every.at(held), np.ones(classes, bool), np.zeros(classes))

@@ -18,7 +18,7 @@ from mmn_jax.data.arrays import Pictures, from_parts
 from mmn_jax.data.augment import Strength, distort
 from mmn_jax.data.images import PARTS
 from mmn_jax.data.render import Font, Renderings
-from mmn_jax.keys import stream
+from mmn_jax.keys import permutation, stream
 from mmn_jax.types import BadInput, Examples
 
 SHIPPED = {  # of matplotlib's own fonts those that are encoded by Unicode and have letters of several scripts
@@ -53,7 +53,7 @@ def _drawn(fonts, seed, where):
     stems = sorted({_stem(font.family) for font in fonts})
     if len(stems) < 3:
         raise BadInput(f"{where}: fonts of {len(stems)} families ({', '.join(stems)}); train, val and test need one each, or name them")
-    order = [stems[i] for i in np.asarray(jax.random.permutation(stream(seed, "families"), len(stems)))]
+    order = [stems[i] for i in permutation(stream(seed, "families"), len(stems))]
     sizes = {part: max(1, int(share * len(stems))) for part, share in SHARES.items()}
     of = {"val": order[: sizes["val"]], "test": order[sizes["val"] : sum(sizes.values())], "train": order[sum(sizes.values()) :]}
     return {part: tuple({font.family for font in fonts if _stem(font.family) in chosen}) for part, chosen in of.items()}
@@ -96,12 +96,12 @@ def choose_points(
     letters = np.array(everywhere, int)[render.letters(everywhere)]
     if len(letters) < 2:
         raise BadInput(f"{where}: {len(letters)} letters that the fonts of train, val and test all have; a classifier needs at least two")
-    order = np.asarray(jax.random.permutation(stream(choice.seed, "classes"), len(letters)))
+    order = permutation(stream(choice.seed, "classes"), len(letters))
     classes = np.sort(letters[order[: choice.classes]])
     trained = np.unique(renderings.point[part == 0], return_counts=True)
     often = trained[0][trained[1] >= max(trained[1].max() // 2, 1)]  # a character of few fonts says little
     others = np.setdiff1d(np.intersect1d(kept, often), classes)
-    order = np.asarray(jax.random.permutation(stream(choice.seed, "base"), len(others)))
+    order = permutation(stream(choice.seed, "base"), len(others))
     return classes, np.sort(others[order[: choice.base]])
 
 
@@ -115,7 +115,7 @@ def repeat(key: jax.Array, examples: Examples, per_class: int, strength: Strengt
     """`per_class` distorted images of every class, each of its renderings as often as the others or once more; at a strength of 0
     no rendering more than once."""
     order, rows = jax.random.split(key)
-    shuffled = np.asarray(jax.random.permutation(order, len(examples.y)))
+    shuffled = permutation(order, len(examples.y))
     groups = [shuffled[examples.y[shuffled] == c] for c in range(int(examples.y.max()) + 1)]
     still = not any(strength)
     chosen = np.concatenate([np.resize(group, min(per_class, len(group)) if still else per_class) for group in groups])

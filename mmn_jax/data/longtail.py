@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmn_jax.keys import stream
+from mmn_jax.keys import permutation, stream
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 
 PARETO_POWER = 6  # α of ImageNet-LT and Places-LT
@@ -53,7 +53,7 @@ PROFILES: dict[str, Profile] = {"exp": exponential_counts, "pareto": pareto_coun
 
 def random_ranks(key: jax.Array, y: np.ndarray) -> np.ndarray:
     """[n] a random rank of each example within its own class, from 0."""
-    shuffled = np.asarray(jax.random.permutation(key, len(y)))
+    shuffled = permutation(key, len(y))
     order = shuffled[np.argsort(y[shuffled], kind="stable")]
     counts = np.bincount(y)
     ranks = np.empty(len(y), int)
@@ -111,7 +111,7 @@ def long_tail_split(
     if imbalance is not None or max_per_class is not None:
         y, classes = features.train.y[train], len(features.class_names)
         ratio = 1.0 if imbalance is None else max(imbalance, 1 / imbalance)
-        order = np.asarray(jax.random.permutation(stream(seed, "class order"), classes))
+        order = permutation(stream(seed, "class order"), classes)
         wanted = np.empty(classes, int)
         wanted[order] = profile(classes, max_per_class or np.bincount(y).max(), ratio)
         train = train[random_ranks(stream(seed, "tail"), y) < wanted[y]]
