@@ -8,7 +8,7 @@ import zlib
 import jax
 import numpy as np
 
-LEAST = 4096  # numbers are drawn in powers of two from here on; the first of more numbers are those of fewer
+SMALLEST = 4096  # numbers are drawn in powers of two from here on; the first of more numbers are those of fewer
 
 
 def stream(seed: int, *names: str | int) -> jax.Array:
@@ -21,7 +21,7 @@ def stream(seed: int, *names: str | int) -> jax.Array:
 
 
 def _size(n):
-    return max(LEAST, 1 << (n - 1).bit_length())
+    return max(SMALLEST, 1 << (n - 1).bit_length())
 
 
 def uniform(key: jax.Array, n: int) -> np.ndarray:
