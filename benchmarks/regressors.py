@@ -196,14 +196,14 @@ def evaluate(name: str, seed: int) -> Outcome:
         paper = {"plain": paper["plain"]}
     if FLAGS.rivals != ["all"]:
         rivals = {rival: rivals[rival] for rival in FLAGS.rivals}
+    if "logit_adjustment" not in rivals and (FLAGS.regressors or FLAGS.cuts):
+        raise SystemExit("--rivals: --regressors and --cuts need logit_adjustment among them")
     ours = catalogue.of_kind("ours", run.config.heads.l2) | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
     models = pipeline.heads(run, data, tasks, {**paper, **rivals, **ours})
     if FLAGS.paper:
         models["metamodelnet"], _ = pipeline.meta(run, data, tasks, models["plain"])
     rows = {method: model.arrays for method, model in models.items()}
     logits = {method: model.logits(model.arrays, data.tail.test.x) for method, model in models.items()}
-    if "logit_adjustment" not in rivals and (FLAGS.regressors or FLAGS.cuts):
-        raise SystemExit("--rivals: --regressors and --cuts need logit_adjustment among them")
     wanted = regressors()
     if FLAGS.regressors != ["every"]:
         wanted = {regressor: wanted[regressor] for regressor in FLAGS.regressors}

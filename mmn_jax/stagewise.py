@@ -187,19 +187,20 @@ def compile_programs(regressor: Regressor, batch: int, mesh: Mesh) -> Programs:
     return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor), partial(replicated, mesh))
 
 
+def _exact(function):
+    """The function, its products float32 on every device where a regressor doesn't ask for less."""
+
+    def exact(*args):
+        with jax.default_matmul_precision("highest"):
+            return function(*args)
+
+    return exact
+
+
 def programs(objective: Callable, score: Callable, place: Callable) -> Programs:
-    """The compiled step on an objective, and the compiled score; their products are float32 on every device, where a regressor doesn't
-    ask for less."""
-
-    def step(*args):
-        with jax.default_matmul_precision("highest"):
-            return place(train_step(objective, *args))
-
-    def exact_score(*args):
-        with jax.default_matmul_precision("highest"):
-            return score(*args)
-
-    return Programs(jax.jit(step, donate_argnums=0), jax.jit(exact_score), place)
+    """The compiled step on an objective, and the compiled score."""
+    step = _exact(partial(train_step, objective))
+    return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(_exact(score)), place)
 
 
 _copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own: a step takes the place of those it is given
