@@ -18,11 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from mmn_jax.types import Examples
-
-TOL = 1e-5  # gradient norm; what float32 still resolves where logits are of a few tens
-LEFT = 1e-5  # nats that may be left to gain where float32 doesn't
-CHUNK_FLOATS = 2**24  # of one array that holds every number's part in every logit of a chunk of examples
+LEFT = 1e-6  # nats left to gain at which it is solved; float32 tells little more
+UNSOLVED = 1e-5  # nats left to gain that are worth a warning
+CHUNK_FLOATS = 2**24  # of one array that holds what every head says of a chunk of examples
 
 
 class Mixture(NamedTuple):
@@ -33,96 +31,129 @@ class Mixture(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Heads fitted to one training set, theta [H, C, d+1], its classes' traits [Q, C], and examples that it didn't see."""
+    """What heads fitted to one training set say of n examples that it didn't have: logits [H, n, C], the traits [Q, C] of that set's
+    classes, and the examples' labels [n]."""
 
-    theta: np.ndarray
+    logits: np.ndarray
     traits: np.ndarray
-    held: Examples
+    y: np.ndarray
 
 
-def _with_one(traits):
-    return np.concatenate([np.ones_like(traits[:1]), traits])
-
-
-def _with_square(traits):
-    return np.concatenate([traits, traits[:1] ** 2])
+def _basis(traits):
+    """[Q+2, C] what weights and biases are made of: 1, φ_c and φ_c1²."""
+    return np.concatenate([np.ones_like(traits[:1]), traits, traits[:1] ** 2])
 
 
 def class_weights(mixture: Mixture, traits: np.ndarray) -> np.ndarray:
     """[H, C] how much each head counts for each class with these traits [Q, C]."""
-    return mixture.share @ _with_one(traits)
+    return mixture.share @ _basis(traits)[:-1]
 
 
 def mix(mixture: Mixture, theta: np.ndarray, traits: np.ndarray) -> np.ndarray:
     """[C, d+1] mixed rows of heads theta [H, C, d+1] whose classes have these traits [Q, C]."""
     rows = np.einsum("hc,hcd->cd", class_weights(mixture, traits), theta)
-    rows[:, -1] += mixture.bias @ _with_square(traits)
+    rows[:, -1] += mixture.bias @ _basis(traits)[1:]
     return rows.astype(np.float32)
 
 
-def _loss(numbers, terms, y):
-    """Cross-entropy of one example whose logits are linear in the numbers [M], terms [M, C]."""
-    logits = numbers @ terms
-    return jax.nn.logsumexp(logits) - logits[y]
-
-
 @jax.jit
-def _derivatives(numbers, theta, scales, shifts, x, y, weight):
-    """The loss, its gradient [M] and its Hessian [M, M], weighted sums over a chunk of examples."""
-
-    def one(x, y):
-        logits = theta[..., :-1] @ x + theta[..., -1]
-        terms = jnp.concatenate([(logits[:, None] * scales).reshape(-1, logits.shape[1]), shifts])
-        return _loss(numbers, terms, y), jax.grad(_loss)(numbers, terms, y), jax.hessian(_loss)(numbers, terms, y)
-
+def _derivatives(numbers, heard, basis, y, weight):
+    """The cross-entropy of the scores u_jc = Σ_hk numbers_hk basis_kc heard_cjh, its gradient [H+1, K] and its Hessian, weighted sums
+    over a chunk of examples. Scores are linear in the numbers: with p_j = softmax(u_j) and E the mean over classes under p_j, the
+    Hessian is Σ_j ω_j (E[t tᵀ] − E[t] E[t]ᵀ), t_hk = basis_kc heard_cjh."""
     with jax.default_matmul_precision("highest"):
-        return jax.tree.map(lambda each: jnp.tensordot(weight, each, 1), jax.vmap(one)(x, y))
+        log_probs = jax.nn.log_softmax(jnp.einsum("cnh,ch->cn", heard, (numbers @ basis).T), axis=0)
+        own = jax.nn.one_hot(y, len(heard), axis=0, dtype=log_probs.dtype)
+        probs = jnp.exp(log_probs)
+        value = -(own * log_probs * weight).sum()
+        slope = (basis @ jnp.einsum("cnh,cn->ch", heard, (probs - own) * weight)).T
+        told = heard * probs[..., None]
+        mean = jnp.einsum("cnh,kc->nhk", told, basis)
+        gram = jnp.einsum("cnh,cng->chg", told * weight[:, None], heard)
+        hessian = jnp.einsum("chg,kc,lc->hkgl", gram, basis, basis) - jnp.einsum("nhk,n,ngl->hkgl", mean, weight, mean)
+        return value, slope, hessian
 
 
 def _chunks(part, weight, size):
-    """The held-out examples in chunks of one size, the last filled up with examples of weight 0."""
-    for first in range(0, len(part.held.y), size):
-        chunk = (part.held.x[first : first + size], part.held.y[first : first + size], weight[first : first + size])
-        spare = size - len(chunk[1])
-        yield [np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1)) for array in chunk]
+    """The examples in chunks of one size, the last filled up with examples of weight 0: heard [C, size, H+1], what the heads say and,
+    for the bias, 1; y and weight [size]."""
+    for first in range(0, len(part.y), size):
+        chunk = slice(first, first + size)
+        spare = [(0, max(0, first + size - len(part.y)))]
+        said = np.moveaxis(np.float32(part.logits[:, chunk]), 0, 2)
+        heard = np.pad(said.swapaxes(0, 1), [(0, 0), *spare, (0, 1)], constant_values=1)
+        yield heard, np.pad(part.y[chunk], spare), np.pad(weight[chunk], spare)
+
+
+def _on_devices(parts):
+    """What `_derivatives` takes beside the numbers, of every chunk of every part; each class counts the same."""
+    classes, heads = parts[0].logits.shape[2], len(parts[0].logits)
+    counts = np.bincount(np.concatenate([part.y for part in parts]), minlength=classes)
+    size = min(-(-counts.sum() // len(parts)), max(1, CHUNK_FLOATS // (classes * (heads + 1))))
+    for part in parts:
+        basis = jax.device_put(np.float32(_basis(part.traits)))
+        weight = np.float32(1 / counts[part.y] / (counts > 0).sum())
+        for heard, y, judged in map(jax.device_put, _chunks(part, weight, size)):
+            yield heard, basis, y, judged
+
+
+def _objective(parts, strength, centre, used):
+    """at(point) → the objective at the bytes of the numbers that are used, its gradient and its Hessian, in float64."""
+    work, place = list(_on_devices(parts)), np.flatnonzero(used)
+
+    @functools.lru_cache(maxsize=2)  # loss and Hessian are asked for apart, and again after a step that was too long
+    def at(point):
+        numbers = np.frombuffer(point)
+        whole = np.float32(_spread(numbers, used))
+        sums = [_derivatives(whole, *chunk) for chunk in work]
+        value, slope, hessian = (np.sum([np.asarray(each, np.float64) for each in one], axis=0) for one in zip(*sums, strict=True))
+        hessian = hessian.reshape(used.size, -1)[np.ix_(place, place)] + strength * np.eye(len(place))
+        away = numbers - centre
+        return value + 0.5 * strength * away @ away, slope[used] + strength * away, hessian
+
+    return at
+
+
+def _spread(numbers, used):
+    """The numbers at the places that are used, 0 elsewhere."""
+    whole = np.zeros(used.shape)
+    whole[used] = numbers
+    return whole
 
 
 def fit_mixture(parts: Sequence[Part], strength: float) -> Mixture:
     """The weights that the held-out examples of all parts choose, each class counting the same; without any, 1/H each. Warns where
-    more than LEFT is left to gain."""
-    heads, classes = parts[0].theta.shape[:2]
-    traits = len(parts[0].traits)
-    share = np.zeros((heads, 1 + traits))
-    share[:, 0] = 1 / heads
-    every = np.concatenate([part.held.y for part in parts])
-    if len(every) == 0:
-        return Mixture(share, np.zeros(traits + 1))
-    counts = np.bincount(every, minlength=classes)
-    centre = np.concatenate([share.ravel(), np.zeros(traits + 1)])
-    size = min(-(-len(every) // len(parts)), max(1, CHUNK_FLOATS // (classes * len(centre))))
-    work = []
-    for part in parts:
-        fixed = jax.device_put([np.float32(array) for array in (part.theta, _with_one(part.traits), _with_square(part.traits))])
-        weight = (1 / counts[part.held.y] / (counts > 0).sum()).astype(np.float32)
-        work += [(*fixed, *jax.device_put(chunk)) for chunk in _chunks(part, weight, size)]
+    more than UNSOLVED is left to gain."""
+    heads, traits = len(parts[0].logits), len(parts[0].traits)
+    used = np.ones((heads + 1, traits + 2), bool)
+    used[:-1, -1] = used[-1, 0] = False  # heads are weighed by 1 and φ; φ and φ_1² make the bias
+    start = np.where(np.arange(traits + 2) == 0, 1 / heads, np.zeros(used.shape))[used]
+    if not any(len(part.y) for part in parts):
+        return _mixture(start, used)
+    at = _objective(parts, strength, start, used)
 
-    @functools.lru_cache(maxsize=1)  # the optimiser asks for the loss and for its Hessian at one point
-    def at(point):
-        numbers = np.frombuffer(point)
-        sums = [_derivatives(jnp.asarray(numbers, jnp.float32), *chunk) for chunk in work]
-        value, slope, hessian = (np.sum([np.asarray(each, np.float64) for each in one], axis=0) for one in zip(*sums, strict=True))
-        away = numbers - centre
-        return value + 0.5 * strength * away @ away, slope + strength * away, hessian + strength * np.eye(len(centre))
+    def left(point):
+        _, slope, hessian = at(point.tobytes())
+        return 0.5 * slope @ np.linalg.solve(hessian, slope)  # what a step of Newton's would gain
+
+    def halt(intermediate_result):
+        if left(intermediate_result.x) < LEFT:
+            raise StopIteration
 
     solved = minimize(
-        lambda p: at(p.tobytes())[:2],
-        centre,
+        lambda point: at(point.tobytes())[:2],
+        start,
         jac=True,
-        hess=lambda p: at(p.tobytes())[2],
+        hess=lambda point: at(point.tobytes())[2],
         method="trust-exact",
-        options={"gtol": TOL, "maxiter": 50},
+        callback=halt,
+        options={"gtol": 0.0, "maxiter": 50},
     )
-    left = 0.5 * solved.jac @ np.linalg.solve(solved.hess, solved.jac)  # a step of Newton's would still gain
-    if left > LEFT:
-        warnings.warn(f"mmn: the weights of its members are not solved, {left:.0e} nats are left to gain", stacklevel=2)
-    return Mixture(solved.x[: heads * (1 + traits)].reshape(heads, -1), solved.x[heads * (1 + traits) :])
+    if left(solved.x) > UNSOLVED:
+        warnings.warn(f"mmn: the weights of its members are not solved, {left(solved.x):.0e} nats are left to gain", stacklevel=2)
+    return _mixture(solved.x, used)
+
+
+def _mixture(numbers, used):
+    whole = _spread(numbers, used)
+    return Mixture(whole[:-1, :-1], whole[-1, 1:])

@@ -21,7 +21,7 @@ from mmn_jax.classes import Shrinkage, bayesian_rows
 from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.heads import centred
-from mmn_jax.methods import Fitted, Method, linear, logit_adjusted, tau_axis
+from mmn_jax.methods import Fitted, Method, by_factor, linear, logit_adjusted, tau_axis
 from mmn_jax.mixture import Mixture, Part, class_weights, fit_mixture, mix
 from mmn_jax.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.tuning import Axis, Setting
@@ -66,28 +66,28 @@ def _traits(counts, reference):
 
 
 class Cooled(NamedTuple):
-    """The members of every cut, and what each member's rows are multiplied by [H, 1, 1] so that all speak at one scale."""
+    """What the members of every cut say of the examples that it left out, and what each member's rows are multiplied by [H, 1, 1] so
+    that all speak at one scale."""
 
     parts: list[Part]
     scale: np.ndarray
 
 
+def _cut(task, members, i):
+    train, held = make_cut(jax.random.fold_in(task.key, i), task.train)
+    cut = make_task(train, task.key, CUT_TOL)
+    logits = np.stack([predict_logits(rows, held.x) for rows in _rows(cut, members)[0]])
+    return Part(logits, _traits(cut.counts, task.counts), held.y)
+
+
 def _cooled(task, members):
-    parts = []
-    for i in range(CUTS):
-        train, held = make_cut(jax.random.fold_in(task.key, i), task.train)
-        cut = make_task(train, task.key, CUT_TOL)
-        parts.append(Part(_rows(cut, members)[0], _traits(cut.counts, task.counts), held))
-    held = np.concatenate([part.held.y for part in parts])
-    if len(held) == 0:  # every class has a single example: nothing can be left out
+    parts = [_cut(task, members, i) for i in range(CUTS)]
+    y = np.concatenate([part.y for part in parts])
+    if len(y) == 0:  # every class has a single example: nothing can be left out
         return Cooled(parts, np.ones((len(members), 1, 1)))
-    scale = np.array([1 / best_temperature(_held_logits(parts, h), held) for h in range(len(members))])[:, None, None]
-    return Cooled([part._replace(theta=part.theta * scale) for part in parts], scale)
-
-
-def _held_logits(parts, h):
-    """[n, C] scores that member h gives to the held-out examples of all cuts."""
-    return np.concatenate([predict_logits(part.theta[h], part.held.x) for part in parts])
+    heard = [np.concatenate([part.logits[h] for part in parts]) for h in range(len(members))]
+    scale = np.array([1 / best_temperature(logits, y) for logits in heard], np.float32)[:, None, None]
+    return Cooled([part._replace(logits=part.logits * scale) for part in parts], scale)
 
 
 def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
@@ -107,6 +107,6 @@ def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
 
 def method(members: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
-    strength = Axis("strength", (10.0, 3.0, 1.0, 0.3), 1.0)
+    strength = Axis("strength", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor)
     alone = Axis("alone", (None, *_ridges(grid)), None)
     return Method("ours", (strength, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, members))

@@ -168,9 +168,9 @@ def _memory(most: float = math.inf):
 def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = None) -> Task:
     """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given.
 
-    Otherwise a plain head starts from that of the next stronger ridge, every other and the standardised one from the plain one at
-    its own ridge, biases moved by class weights and offsets. What a solve starts from depends on the problem, never on what was
-    solved before it.
+    Otherwise the plain head of unscaled features starts from that of the next stronger ridge, every other from the plain one at its
+    own ridge, biases moved by class weights and offsets. What a solve starts from depends on the problem, never on what was solved
+    before it.
     """
     classes = int(train.y.max()) + 1
     counts = np.bincount(train.y, minlength=classes)
@@ -181,9 +181,9 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     def start(rule, drawn, l2, scaling):
         if rough is not None:
             return rough.head(rule, l2, scaling).theta
-        if rule == plain and scaling is not standardised:
+        if rule == plain and scaling is unscaled:
             stronger = _stronger(l2)
-            return zeros if stronger is None else head(plain, stronger, scaling).theta
+            return zeros if stronger is None else head(plain, stronger, unscaled).theta
         if drawn.offset.ndim == 2:
             return zeros
         theta = head(plain, l2, unscaled).theta.copy()
