@@ -14,8 +14,7 @@ from scipy.stats import spearmanr
 from mmn_jax import mmn, weighting
 from mmn_jax.classes import class_means
 from mmn_jax.config import default
-from mmn_jax.data import features as feature_files
-from mmn_jax.data import glyphs, longtail
+from mmn_jax.data import feature_files, glyphs, longtail
 from mmn_jax.dynamics import cosine, levels, weights_of
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream

@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from mmn_jax.data import backbone, extract, networks
+from mmn_jax.data import extract, networks
 from mmn_jax.data.folders import image_folder
 from mmn_jax.data.images import Images
 from mmn_jax.results import markdown
@@ -42,7 +42,7 @@ def network(side: int):
     """The backbone with untrained weights, for images of this size."""
     net = networks.Plain(128, (32, 64, 128, 128), 2)
     variables = jax.jit(net.init, static_argnums=2)(jax.random.key(0), jnp.zeros((1, side, side, 3), jnp.uint8), False)
-    apply = jax.jit(backbone.features)
+    apply = jax.jit(networks.features)
     return lambda images: apply(variables, images)
 
 

@@ -21,8 +21,7 @@ from mmn_jax import artifacts, catalogue, episodes, maps, mmn, pipeline, stagewi
 from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
-from mmn_jax.data import features as feature_files
-from mmn_jax.data import glyphs
+from mmn_jax.data import feature_files, glyphs
 from mmn_jax.diagnose import diagnose
 from mmn_jax.evaluate import (
     best_temperature,

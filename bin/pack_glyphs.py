@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmn_jax.data import glyphs
-from mmn_jax.data.features import load
+from mmn_jax.data.feature_files import load
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

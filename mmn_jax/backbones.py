@@ -16,7 +16,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts
-from mmn_jax.data import backbone, extract, networks
+from mmn_jax.data import extract, network_training, networks
 from mmn_jax.keys import stream
 from mmn_jax.mesh import agreed, first_process
 from mmn_jax.run import Terminal
@@ -36,20 +36,20 @@ class Kept(NamedTuple):
 class Maker(NamedTuple):
     """How a network is made: its recipe, make(dim, widths, classes), how images are changed, and what tells it from others."""
 
-    recipe: backbone.Recipe
+    recipe: network_training.Recipe
     make: Callable[..., nn.Module]
-    augment: backbone.Augment
+    augment: network_training.Augment
     identity: Any
 
 
 def maker(settings: ConfigDict) -> Maker:
     """The Maker that the settings `features` describe."""
-    recipe = backbone.Recipe(settings.dim, tuple(settings.widths), float(settings.epochs), rate=settings.rate)
-    network, augment = networks.NETWORKS[settings.network], backbone.AUGMENTS[settings.augment]
+    recipe = network_training.Recipe(settings.dim, tuple(settings.widths), float(settings.epochs), rate=settings.rate)
+    network, augment = networks.NETWORKS[settings.network], network_training.AUGMENTS[settings.augment]
     return Maker(recipe, network, augment, (recipe, settings.network, settings.augment))
 
 
-def trained(folder: Path, train: Callable[[artifacts.Checkpoints], backbone.TrainedNetwork], told: artifacts.Record) -> Kept:
+def trained(folder: Path, train: Callable[[artifacts.Checkpoints], network_training.TrainedNetwork], told: artifacts.Record) -> Kept:
     """The network in the folder, trained first where it is missing; told: what its record says beside the curve."""
     beside = folder.with_name(folder.name.replace("backbone-", "training-"))
 
@@ -77,7 +77,7 @@ def of_base(base: Examples, config: ConfigDict, workdir: Path, terminal: Termina
         terminal.say(f"  training the backbone on {len(base.y)} images of {classes} other classes")
     x = base.x[..., None] if base.x.ndim == 3 else base.x
     told = {"recipe": how.recipe._asdict(), "classes": classes, "images": len(base.y), "sides": list(base.x.shape[1:3])}
-    train = partial(backbone.pretrain, stream(seed, "backbone"), x, base.y, how.recipe, how.make, how.augment, track=terminal.track)
+    train = partial(network_training.pretrain, stream(seed, "backbone"), x, base.y, how.recipe, how.make, how.augment, track=terminal.track)
     kept = trained(folder, lambda checkpoints: train(checkpoints=checkpoints), told)
     held = kept.record["held_out_accuracy"]
     right = "" if held is None else f", {100 * held:.1f}% of held-out images of its own classes are right"
@@ -110,7 +110,7 @@ def check_sides(kept: Kept, sides: tuple[int, int], where: str) -> None:
 
 def use(kept: Kept, where: str) -> tuple[extract.Backbone, dict[str, Any]]:
     """images → features of the network, and its card."""
-    apply = partial(jax.jit(backbone.features), jax.device_put(kept.arrays["variables"]))
+    apply = partial(jax.jit(networks.features), jax.device_put(kept.arrays["variables"]))
 
     def compute(batch):
         check_sides(kept, batch.shape[1:3], where)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mmn_jax import config, mmn, rivals, tuning
 from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.cuts import draw_shots, draw_used
-from mmn_jax.data.features import load_training
+from mmn_jax.data.feature_files import load_training
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import stream

@@ -20,8 +20,7 @@ from ml_collections import ConfigDict
 from mmn_jax import artifacts, backbones
 from mmn_jax.backbones import SCHEMA
 from mmn_jax.config import given
-from mmn_jax.data import augment, characters, extract, folders, lists, render, tfds
-from mmn_jax.data import features as feature_files
+from mmn_jax.data import augment, characters, extract, feature_files, folders, lists, render, tfds
 from mmn_jax.data.arrays import Pictures, image_file
 from mmn_jax.data.images import PARTS
 from mmn_jax.mesh import agreed

@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, backbones, features
 from mmn_jax.banks import shots_used
-from mmn_jax.data import arrays, backbone, extract, networks
-from mmn_jax.data import features as feature_files
+from mmn_jax.data import arrays, extract, feature_files, network_training, networks
 from mmn_jax.data.images import PARTS, ImageSet
 from mmn_jax.keys import stream
 from mmn_jax.mesh import host_memory
@@ -132,14 +131,14 @@ def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
     return FineTuned(name, LongTail(train, val, test, counts), stage_parts)
 
 
-def image_task(tail: LongTail, least: int, adjust: float) -> backbone.ImageTask:
+def image_task(tail: LongTail, least: int, adjust: float) -> network_training.ImageTask:
     """To tell the classes with `least` examples or more apart, looked at on their validation images; adjust: τ of the loss."""
     known = tail.counts >= least
 
     def taught(examples):
         return examples.at(known[examples.y])
 
-    return backbone.ImageTask(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
+    return network_training.ImageTask(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
 
 
 def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: backbones.Kept | None, least: int) -> backbones.Kept:
@@ -155,12 +154,12 @@ def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: back
         run.terminal.say(f"  fine-tuning the backbone on {len(what.train.y)} images of {classes} classes")
     start = None if before is None else before.arrays["variables"]
     if before is studio.start and start is not None:
-        start = backbone.without_head(start)
+        start = networks.without_head(start)
     network = how.make(recipe.dim, recipe.widths, len(tail.counts)) if start is None else networks.network_of(start, len(tail.counts))
     told = {"recipe": recipe._asdict(), "adjust": settings.adjust, "classes": classes, "images": len(what.train.y)}
     told |= {"sides": list(tail.train.x.shape[1:3]), "start": before and before.folder.name}
     keys = [stream(run.seed, "finetune", least, name) for name in ("fresh", "order", "augment")]
-    train = partial(backbone.train, keys, network, what, recipe, how.augment, start, track=run.terminal.track)
+    train = partial(network_training.train, keys, network, what, recipe, how.augment, start, track=run.terminal.track)
     kept = backbones.trained(path, lambda checkpoints: train(checkpoints=checkpoints), told)
     loss, right = kept.record["curve"][-1]
     looked = "" if right is None else f", {100 * right:.1f}% of validation images are right"

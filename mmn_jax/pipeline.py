@@ -16,13 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts, joint, metrics, sources, tuning
-from mmn_jax import features as feature_stage
+from mmn_jax import artifacts, features, joint, metrics, sources, tuning
 from mmn_jax.banks import banks
 from mmn_jax.catalogue import of_kind
 from mmn_jax.config import check
-from mmn_jax.data import features as feature_files
-from mmn_jax.data import longtail, manifest
+from mmn_jax.data import feature_files, longtail, manifest
 from mmn_jax.evaluate import class_shares
 from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import Learned, meta
@@ -86,11 +84,10 @@ def _choose_split(run):
 
 def _split_rows(run):
     """[n] the long-tailed split of this seed and the name of its artefact; its manifest is written beside it."""
-    features = run.features
     rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
     part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
-    document = json.dumps(manifest.describe(features, part, run.seed, rule))
+    document = json.dumps(manifest.describe(run.features, part, run.seed, rule))
     artifacts.write_bytes(path.with_name("split.json"), document.encode())
     return part, path.name
 
@@ -206,16 +203,16 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
     check(config)
     if config.features.finetune != "none":
         studio = joint.open_studio(config, workdir, terminal)
-        features, fingerprint = studio.labels, studio.fingerprint
+        full, fingerprint = studio.labels, studio.fingerprint
     else:
         studio, made = None, config.data.source in ("images", "fonts")
-        features = feature_stage.make(config, workdir, terminal) if made else sources.load_features(config)
+        full = features.make(config, workdir, terminal) if made else sources.load_features(config)
         if last == "features":
             if not made:
-                terminal.say(f"{features.name} has features already; --stage=features makes them of images")
+                terminal.say(f"{full.name} has features already; --stage=features makes them of images")
             return []
-        fingerprint = feature_files.fingerprint(features)
-    class_prior(config.eval.prior, np.bincount(features.train.y))  # a bad one is refused before hours of work, not after
+        fingerprint = feature_files.fingerprint(full)
+    class_prior(config.eval.prior, np.bincount(full.train.y))  # a bad one is refused before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
-    results = [run_seed(Run(config, int(s), workdir, features, fingerprint, terminal), last, studio) for s in seeds]
+    results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, studio) for s in seeds]
     return [result for result in results if result is not None]

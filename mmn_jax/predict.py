@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmn_jax.command import Parser, exit_code, stop_on_signals
-from mmn_jax.data.features import read_npz
+from mmn_jax.data.feature_files import read_npz
 from mmn_jax.files import whole
 from mmn_jax.types import BadInput
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mmn_jax.data import features, glyphs, synthetic
+from mmn_jax.data import feature_files, glyphs, synthetic
 from mmn_jax.data.parquet import Columns
 from mmn_jax.types import BadInput, FeatureSet
 
@@ -29,7 +29,7 @@ def load_features(config: ConfigDict) -> FeatureSet:
         return synthetic.make("synthetic", **config.data.synthetic)
     if not config.data.path:
         raise BadInput("--config.data.path: give the file or folder with your features")
-    return features.load(config.data.path, Columns(**config.data.columns))
+    return feature_files.load(config.data.path, Columns(**config.data.columns))
 
 
 def licence(config: ConfigDict) -> str:

@@ -11,7 +11,7 @@ import pytest
 from commands import in_process
 
 from mmn_jax import TailClassifier, diagnose, predict
-from mmn_jax.data import features as feature_files
+from mmn_jax.data import feature_files
 from mmn_jax.types import BadInput
 
 OWN = ["--config=configs/own_features.py", "--config.data.path=DIR/good.npz"]

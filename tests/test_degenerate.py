@@ -8,7 +8,7 @@ import pytest
 from conftest import blobs
 
 from mmn_jax import artifacts, catalogue, config, pipeline, report, results
-from mmn_jax.data.features import from_arrays
+from mmn_jax.data.feature_files import from_arrays
 from mmn_jax.methods import start
 from mmn_jax.tasks import make_task, normalisation
 from mmn_jax.types import Examples

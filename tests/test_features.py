@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mmn_jax.data.features import fingerprint, load
+from mmn_jax.data.feature_files import fingerprint, load
 from mmn_jax.types import BadInput
 
 

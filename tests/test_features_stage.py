@@ -16,8 +16,7 @@ from PIL import Image
 from mmn_jax import features as stage
 from mmn_jax import pipeline
 from mmn_jax.config import default
-from mmn_jax.data import arrays, extract, folders, render
-from mmn_jax.data import features as feature_files
+from mmn_jax.data import arrays, extract, feature_files, folders, render
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
 
@@ -150,7 +149,7 @@ def test_npz_files_that_cannot_be_used_give_one_line(case, tmp_path):
 def config_for(path, **features):
     config = default()
     config.data.source, config.data.path = "images", str(path)
-    config.features.update({"dim": 8, "widths": (4, 8), "epochs": 20.0, "rate": 1e-2, "batch": 32, **features})  # as in test_backbone.py
+    config.features.update({"dim": 8, "widths": (4, 8), "epochs": 20.0, "rate": 1e-2, "batch": 32, **features})
     return config
 
 

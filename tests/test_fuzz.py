@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmn_jax import TailClassifier, config, predict
-from mmn_jax.data import features as feature_files
-from mmn_jax.data import longtail
+from mmn_jax.data import feature_files, longtail
 from mmn_jax.types import BadInput
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))

@@ -10,7 +10,7 @@ from commands import ROOT, SMALL, command, environment, in_process, together
 from test_features_stage import QUIET, config_for
 
 from mmn_jax import artifacts, backbones, joint, pipeline
-from mmn_jax.data import backbone, longtail, networks
+from mmn_jax.data import longtail, networks
 from mmn_jax.run import Run
 from mmn_jax.types import BadInput
 
@@ -116,7 +116,7 @@ def test_without_base_images_the_network_starts_from_nothing(tmp_path):
     assert kept.record["start"] is None and isinstance(networks.network_of(kept.arrays["variables"]), networks.Residual)
     assert kept.record["curve"][-1][0] < kept.record["curve"][0][0]
     x = np.repeat(np.load(config.data.path)["test_x"][..., None], 3, 3)
-    plainly = data.normalise(np.asarray(backbone.features(kept.arrays["variables"], x)))
+    plainly = data.normalise(np.asarray(networks.features(kept.arrays["variables"], x)))
     np.testing.assert_allclose(data.tail.test.x, plainly, rtol=1e-2, atol=1e-3)  # spread over the devices, kept in float16
 
 

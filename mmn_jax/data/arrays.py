@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.features import MAX_CLASSES, check_labels, class_names, read_npz
+from mmn_jax.data.feature_files import MAX_CLASSES, check_labels, class_names, read_npz
 from mmn_jax.data.images import Images, ImageSet
 from mmn_jax.types import BadInput, Examples
 

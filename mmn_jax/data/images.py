@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.features import check_labels
+from mmn_jax.data.feature_files import check_labels
 from mmn_jax.types import BadInput
 
 

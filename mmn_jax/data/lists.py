@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.features import MAX_CLASSES, check_labels
+from mmn_jax.data.feature_files import MAX_CLASSES, check_labels
 from mmn_jax.data.images import ImageSet, image_set, of_files
 from mmn_jax.types import BadInput
 

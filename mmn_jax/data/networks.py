@@ -104,3 +104,13 @@ def network_of(variables: Variables, classes: int | None = None) -> nn.Module:
     kind, layer = (Residual, "second") if "stem" in params else (Plain, "conv")
     widths = tuple(params[f"{layer}_{i}"]["kernel"].shape[-1] for i in range(sum(name.startswith(f"{layer}_") for name in params)))
     return kind(params["embed"]["kernel"].shape[-1], widths, classes or params["head"]["kernel"].shape[-1])
+
+
+def features(variables: Variables, images: jax.Array) -> jax.Array:
+    """[B, dim] features of uint8 images [B, H, W, 3], of the size that the network was trained on."""
+    return network_of(variables).apply(variables, images, False)[0]
+
+
+def without_head(variables: Variables) -> Variables:
+    """The variables of the features alone."""
+    return {**variables, "params": {name: value for name, value in variables["params"].items() if name != "head"}}

@@ -92,11 +92,6 @@ class TrainedNetwork(NamedTuple):
         return [(float(part.mean()), float(right)) for part, right in zip(parts, self.accuracies, strict=True)]
 
 
-def features(variables: Variables, images: jax.Array) -> jax.Array:
-    """[B, dim] features of uint8 images [B, H, W, 3], of the size that the network was trained on."""
-    return network_of(variables).apply(variables, images, False)[0]
-
-
 def one_cycle(steps: int, peak: float) -> np.ndarray:
     """[steps] learning rates: up from a 25th of the peak over the first 30 per cent, and down to a thousandth along half a cosine."""
     place = (np.arange(steps) + 0.5) / steps
@@ -186,11 +181,6 @@ def begin(key: jax.Array, network: nn.Module, sides: tuple[int, int], start: Var
     """Variables before training on images of these sides: those of `start`, which may lack the head, and fresh ones for what it lacks."""
     fresh = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((2, *sides, 3), jnp.uint8), False)
     return jax.device_put(unflatten_dict({**flatten_dict(fresh), **flatten_dict(start or {})}))
-
-
-def without_head(variables: Variables) -> Variables:
-    """The variables of the features alone."""
-    return {**variables, "params": {name: value for name, value in variables["params"].items() if name != "head"}}
 
 
 def train(

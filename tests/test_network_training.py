@@ -7,9 +7,9 @@ import pytest
 import scipy.special
 
 from mmn_jax import artifacts
-from mmn_jax.data import augment, backbone, networks
+from mmn_jax.data import augment, network_training, networks
 from mmn_jax.data.augment import Strength
-from mmn_jax.data.backbone import ImageTask, Recipe
+from mmn_jax.data.network_training import ImageTask, Recipe
 from mmn_jax.types import Examples
 
 STILL = Strength(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -84,19 +84,19 @@ def test_the_loss_is_cross_entropy_of_adjusted_logits_among_the_known_classes():
     offset = np.log(np.array([10, 5, 1, 1, 1]) / 16).astype(np.float32)
     log_p = scipy.special.log_softmax(logits[:, :3] + offset[:3], 1)
     direct = -(0.9 * log_p[np.arange(7), y] + 0.1 * log_p.mean(1)).mean()
-    value, slope = jax.value_and_grad(backbone.adjusted_loss)(logits, y, known, offset, 0.1)
+    value, slope = jax.value_and_grad(network_training.adjusted_loss)(logits, y, known, offset, 0.1)
     np.testing.assert_allclose(value, direct, rtol=1e-5)
     assert np.isfinite(slope).all() and (np.asarray(slope)[:, 3:] == 0).all() and (np.asarray(slope)[:, :3] != 0).all()
 
 
 def test_the_rate_goes_up_to_its_peak_and_down():
-    rates = backbone.one_cycle(100, 2.0)
+    rates = network_training.one_cycle(100, 2.0)
     assert rates.dtype == np.float32 and abs(rates.max() - 2.0) < 0.01 and rates.argmax() in (29, 30)
     assert (np.diff(rates[:30]) > 0).all() and (np.diff(rates[30:]) < 0).all() and 0 < rates[-1] < 0.01
 
 
 def test_every_image_comes_once_before_any_comes_again():
-    rows = backbone.orders(jax.random.key(0), 10, 7, 4).reshape(-1)
+    rows = network_training.orders(jax.random.key(0), 10, 7, 4).reshape(-1)
     assert [sorted(rows[i : i + 10].tolist()) for i in (0, 10)] == [list(range(10))] * 2 and len(set(rows[20:].tolist())) == 8
     assert rows[:10].tolist() != rows[10:20].tolist()
 
@@ -105,7 +105,7 @@ def test_every_image_comes_once_before_any_comes_again():
 def trained():
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
         x, y = bars(320)
-        return backbone.pretrain(jax.random.key(0), x, y, SMALL)
+        return network_training.pretrain(jax.random.key(0), x, y, SMALL)
 
 
 def test_the_network_learns_what_it_is_shown(trained):
@@ -116,7 +116,7 @@ def test_the_network_learns_what_it_is_shown(trained):
 
 def test_features_tell_classes_apart_that_it_was_not_trained_on(trained):
     x, y = bars(200, seed=1)
-    given = np.asarray(jax.jit(backbone.features)(trained.variables, np.repeat(x, 3, 3)))
+    given = np.asarray(jax.jit(networks.features)(trained.variables, np.repeat(x, 3, 3)))
     assert given.shape == (200, 8) and given.dtype == np.float32
     means = np.stack([given[y == c].mean(0) for c in range(4)])
     assert (((given[:, None] - means) ** 2).sum(2).argmin(1) == y).mean() > 0.9
@@ -124,7 +124,7 @@ def test_features_tell_classes_apart_that_it_was_not_trained_on(trained):
 
 def test_the_same_key_gives_the_same_network(trained):
     with jax.numpy_dtype_promotion("standard"):
-        again = backbone.pretrain(jax.random.key(0), *bars(320), SMALL)
+        again = network_training.pretrain(jax.random.key(0), *bars(320), SMALL)
     jax.tree.map(np.testing.assert_array_equal, again.variables, trained.variables)
 
 
@@ -144,7 +144,7 @@ def test_a_network_is_told_by_its_variables(kind):
     made = kind(8, (4, 4, 6), 5)
     variables = jax.eval_shape(lambda key: made.init(key, np.zeros((2, 16, 16, 3), np.uint8), False), jax.random.key(0))
     assert networks.network_of(variables) == made
-    assert networks.network_of(backbone.without_head(variables), 7) == kind(8, (4, 4, 6), 7)
+    assert networks.network_of(networks.without_head(variables), 7) == kind(8, (4, 4, 6), 7)
 
 
 FEW = SMALL._replace(epochs=3.0, held_out=0.0)
@@ -160,7 +160,7 @@ def image_task(least=0):
 def train(what, start=None, checkpoints=artifacts.NO_CHECKPOINTS, recipe=FEW):
     keys = jax.random.split(jax.random.key(1), 3)
     with jax.numpy_dtype_promotion("standard"):
-        return backbone.train(keys, networks.Plain(8, (4, 8), 4), what, recipe, backbone.letters, start, checkpoints)
+        return network_training.train(keys, networks.Plain(8, (4, 8), 4), what, recipe, network_training.letters, start, checkpoints)
 
 
 @pytest.mark.parametrize("after", [1, 2])
@@ -203,12 +203,12 @@ def test_fine_tuning_goes_on_from_the_head_rows_of_known_classes_and_leaves_thos
     )
     going_on = train(image_task(), start=first, recipe=still).variables["params"]
     jax.tree.map(np.testing.assert_array_equal, going_on, first["params"])
-    other = train(image_task(), start=backbone.without_head(first), recipe=still).variables["params"]
+    other = train(image_task(), start=networks.without_head(first), recipe=still).variables["params"]
     jax.tree.map(np.testing.assert_array_equal, other, first["params"] | {"head": fresh["params"]["head"]})
 
 
 def test_steps_of_all_stages_are_one_program():
-    step = backbone.compile_step(networks.Plain(8, (4, 8), 4), FEW, backbone.letters)
+    step = network_training.compile_step(networks.Plain(8, (4, 8), 4), FEW, network_training.letters)
     first = train(image_task(least=2))
     programs = step._cache_size()
     train(image_task(), start=first.variables)
