@@ -30,7 +30,7 @@ class Mixture(NamedTuple):
     bias: np.ndarray
 
 
-class Part(NamedTuple):
+class HeldOut(NamedTuple):
     """What heads fitted to one training set say of n examples that it didn't have: logits [H, n, C], the traits [Q, C] of that set's
     classes, and the examples' labels [n]."""
 
@@ -74,32 +74,32 @@ def _derivatives(numbers, heard, basis, y, weight):
         return value, slope, hessian
 
 
-def _chunks(part, weight, size):
+def _chunks(each, weight, size):
     """The examples in chunks of one size, the last filled up with examples of weight 0: heard [C, size, H+1], what the heads say and,
     for the bias, 1; y and weight [size]."""
-    for first in range(0, len(part.y), size):
+    for first in range(0, len(each.y), size):
         chunk = slice(first, first + size)
-        spare = [(0, max(0, first + size - len(part.y)))]
-        said = np.moveaxis(np.float32(part.logits[:, chunk]), 0, 2)
+        spare = [(0, max(0, first + size - len(each.y)))]
+        said = np.moveaxis(np.float32(each.logits[:, chunk]), 0, 2)
         heard = np.pad(said.swapaxes(0, 1), [(0, 0), *spare, (0, 1)], constant_values=1)
-        yield heard, np.pad(part.y[chunk], spare), np.pad(weight[chunk], spare)
+        yield heard, np.pad(each.y[chunk], spare), np.pad(weight[chunk], spare)
 
 
-def _on_devices(parts):
-    """What `_derivatives` takes beside the numbers, of every chunk of every part; each class counts the same."""
-    classes, heads = parts[0].logits.shape[2], len(parts[0].logits)
-    counts = np.bincount(np.concatenate([part.y for part in parts]), minlength=classes)
-    size = min(-(-counts.sum() // len(parts)), max(1, CHUNK_FLOATS // (classes * (heads + 1))))
-    for part in parts:
-        basis = jax.device_put(np.float32(_basis(part.traits)))
-        weight = np.float32(1 / counts[part.y] / (counts > 0).sum())
-        for heard, y, judged in map(jax.device_put, _chunks(part, weight, size)):
+def _on_devices(held):
+    """What `_derivatives` takes beside the numbers, of every chunk of every set; each class counts the same."""
+    classes, heads = held[0].logits.shape[2], len(held[0].logits)
+    counts = np.bincount(np.concatenate([each.y for each in held]), minlength=classes)
+    size = min(-(-counts.sum() // len(held)), max(1, CHUNK_FLOATS // (classes * (heads + 1))))
+    for each in held:
+        basis = jax.device_put(np.float32(_basis(each.traits)))
+        weight = np.float32(1 / counts[each.y] / (counts > 0).sum())
+        for heard, y, judged in map(jax.device_put, _chunks(each, weight, size)):
             yield heard, basis, y, judged
 
 
-def _objective(parts, strength, centre, used):
+def _objective(held, strength, centre, used):
     """at(point) → the objective at the bytes of the numbers that are used, its gradient and its Hessian, in float64."""
-    work, place = list(_on_devices(parts)), np.flatnonzero(used)
+    work, place = list(_on_devices(held)), np.flatnonzero(used)
 
     @functools.lru_cache(maxsize=2)  # loss and Hessian are asked for apart, and again after a step that was too long
     def at(point):
@@ -121,16 +121,16 @@ def _spread(numbers, used):
     return whole
 
 
-def fit_mixture(parts: Sequence[Part], strength: float) -> Mixture:
-    """The weights that the held-out examples of all parts choose, each class counting the same; without any, 1/H each. Warns where
+def fit_mixture(held: Sequence[HeldOut], strength: float) -> Mixture:
+    """The weights that the held-out examples of all sets choose, each class counting the same; without any, 1/H each. Warns where
     more than UNSOLVED is left to gain."""
-    heads, traits = len(parts[0].logits), len(parts[0].traits)
+    heads, traits = len(held[0].logits), len(held[0].traits)
     used = np.ones((heads + 1, traits + 2), bool)
     used[:-1, -1] = used[-1, 0] = False  # heads are weighed by 1 and φ; φ and φ_1² make the bias
     start = np.where(np.arange(traits + 2) == 0, 1 / heads, np.zeros(used.shape))[used]
-    if not any(len(part.y) for part in parts):
+    if not any(len(each.y) for each in held):
         return _mixture(start, used)
-    at = _objective(parts, strength, start, used)
+    at = _objective(held, strength, start, used)
 
     def left(point):
         _, slope, hessian = at(point.tobytes())

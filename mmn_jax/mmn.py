@@ -22,7 +22,7 @@ from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Fitted, Method, by_factor, linear, logit_adjusted, tau_axis
-from mmn_jax.mixture import Mixture, Part, class_weights, fit_mixture, mix
+from mmn_jax.mixture import HeldOut, Mixture, class_weights, fit_mixture, mix
 from mmn_jax.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.tuning import Axis, Setting
 
@@ -69,25 +69,25 @@ class Cooled(NamedTuple):
     """What the members of every cut say of the examples that it left out, and what each member's rows are multiplied by [H, 1, 1] so
     that all speak at one scale."""
 
-    parts: list[Part]
+    held: list[HeldOut]
     scale: np.ndarray
 
 
-def _cut(task, members, i):
+def _held_out(task, members, i):
     train, held = make_cut(jax.random.fold_in(task.key, i), task.train)
     cut = make_task(train, task.key, CUT_TOL)
     logits = np.stack([predict_logits(rows, held.x) for rows in _rows(cut, members)[0]])
-    return Part(logits, _traits(cut.counts, task.counts), held.y)
+    return HeldOut(logits, _traits(cut.counts, task.counts), held.y)
 
 
 def _cooled(task, members):
-    parts = [_cut(task, members, i) for i in range(CUTS)]
-    y = np.concatenate([part.y for part in parts])
+    held = [_held_out(task, members, i) for i in range(CUTS)]
+    y = np.concatenate([each.y for each in held])
     if len(y) == 0:  # every class has a single example: nothing can be left out
-        return Cooled(parts, np.ones((len(members), 1, 1)))
-    heard = [np.concatenate([part.logits[h] for part in parts]) for h in range(len(members))]
-    scale = np.array([1 / best_temperature(logits, y) for logits in heard], np.float32)[:, None, None]
-    return Cooled([part._replace(logits=part.logits * scale) for part in parts], scale)
+        return Cooled(held, np.ones((len(members), 1, 1)))
+    said = [np.concatenate([each.logits[h] for each in held]) for h in range(len(members))]
+    scale = np.array([1 / best_temperature(logits, y) for logits in said], np.float32)[:, None, None]
+    return Cooled([each._replace(logits=each.logits * scale) for each in held], scale)
 
 
 def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
@@ -97,8 +97,8 @@ def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
         found = fit_member(task, {"l2": setting["alone"], "within": 1.0, "between": 1.0})
         return linear(logit_adjusted(found.arrays["theta"], setting["tau"], task.counts), found)
     name = tuple(map(str, members))
-    parts, scale = task.once(("cuts", name), lambda: _cooled(task, members))
-    mixture: Mixture = task.once(("mixture", name, setting["strength"]), lambda: fit_mixture(parts, setting["strength"]))
+    held, scale = task.once(("cuts", name), lambda: _cooled(task, members))
+    mixture: Mixture = task.once(("mixture", name, setting["strength"]), lambda: fit_mixture(held, setting["strength"]))
     theta, norm = _rows(task, members)
     traits = _traits(task.counts, task.counts)
     rows = logit_adjusted(mix(mixture, theta * scale, traits), setting["tau"], task.counts)

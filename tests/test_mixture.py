@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from mmn_jax import mixture
 from mmn_jax.evaluate import predict_logits
-from mmn_jax.mixture import Mixture, Part, fit_mixture, mix
+from mmn_jax.mixture import HeldOut, Mixture, fit_mixture, mix
 from mmn_jax.types import Examples
 
 CLASSES, DIM, HEADS, TRAITS = 5, 4, 3, 2
@@ -20,7 +20,7 @@ PHI = RNG.normal(size=(TRAITS, CLASSES))
 
 
 def part_of(theta, traits, held):
-    return Part(np.stack([predict_logits(rows, held.x) for rows in theta]), traits, held.y)
+    return HeldOut(np.stack([predict_logits(rows, held.x) for rows in theta]), traits, held.y)
 
 
 PART = part_of(THETA, PHI, HELD)
