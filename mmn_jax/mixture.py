@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
+from mmn_jax.heads import padded
+
 LEFT = 1e-6  # nats left to gain at which it is solved; float32 tells little more
 UNSOLVED = 1e-5  # nats left to gain that are worth a warning
 CHUNK_FLOATS = 2**24  # of one array that holds what every head says of a chunk of examples
@@ -89,7 +91,7 @@ def _on_devices(held):
     """What `_derivatives` takes beside the numbers, of every chunk of every set; each class counts the same."""
     classes, heads = held[0].logits.shape[2], len(held[0].logits)
     counts = np.bincount(np.concatenate([each.y for each in held]), minlength=classes)
-    size = min(-(-counts.sum() // len(held)), max(1, CHUNK_FLOATS // (classes * (heads + 1))))
+    size = min(padded(max(len(each.y) for each in held)), max(1, CHUNK_FLOATS // (classes * (heads + 1))))
     for each in held:
         basis = jax.device_put(np.float32(_basis(each.traits)))
         weight = np.float32(1 / counts[each.y] / (counts > 0).sum())
