@@ -173,13 +173,9 @@ def checkpoints(folder: Path) -> Checkpoints:
     return Checkpoints(read, write)
 
 
-def _plain(value):
-    return getattr(value, "__qualname__", None) or float(value)
-
-
 def digest(*parts: Any) -> str:
     """A short hash of JSON-able parts, which names the artefact that depends on just these."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=float).encode()).hexdigest()[:12]
 
 
 def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[Arrays, Record]:

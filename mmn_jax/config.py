@@ -213,6 +213,20 @@ def given(function: Callable, key: str) -> Given:
     return Given(function.__qualname__, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+def described(config: ConfigDict) -> dict[str, Any]:
+    """The settings by section, JSON-able: a function is told by its name and text.
+
+    Raises:
+      BadInput: a function isn't one made by `def` in a file.
+    """
+    sections = config.to_dict()
+    for key in (setting.key for setting in SETTINGS if setting.limit is _FUNCTION):
+        section, name = key.split(".")
+        if sections[section][name] is not None:
+            sections[section][name] = given(sections[section][name], key)
+    return sections
+
+
 def check(config: ConfigDict) -> None:
     """Raises BadInput for the first setting whose value makes no sense."""
     for setting in SETTINGS:
@@ -223,9 +237,6 @@ def check(config: ConfigDict) -> None:
             allowed = False
         if not allowed:
             raise BadInput(f"--config.{setting.key}: {setting.limit.says}, it is {value}")
-    for key in ("features.backbone", "meta.regressor"):
-        function = _value(config, key)
-        if function is not None:
-            given(function, key)
+    described(config)
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -45,12 +45,14 @@ def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
     """[C] a prior of numbers from 0 up, summing to 1.
 
     Raises:
-      BadInput: it doesn't hold C such numbers; the line starts with `where`.
+      BadInput: it doesn't hold C numbers from 0 up of a finite sum above 0; the line starts with `where`.
     """
     with np.errstate(over="ignore"):
         total = prior.sum()
-    if prior.shape != (classes,) or not ((prior >= 0).all() and 0 < total < np.inf):
-        raise BadInput(f"{where}: must hold {classes} numbers from 0 up, one a class; it has {prior.size}")
+    if prior.shape != (classes,):
+        raise BadInput(f"{where}: must hold {classes} numbers, one a class; it has {prior.size}")
+    if not ((prior >= 0).all() and 0 < total < np.inf):
+        raise BadInput(f"{where}: must hold numbers from 0 up, of a finite sum above 0")
     return prior / total
 
 
@@ -135,7 +137,7 @@ def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.rando
 
 def _student_factor(seeds):
     """How much wider a 95% interval of a mean is for not knowing the spread of so few values."""
-    return stdtrit(seeds - 1, 0.975) / ndtri(0.975) if seeds > 1 else 1.0
+    return stdtrit(seeds - 1, (1 + CONFIDENCE) / 2) / ndtri((1 + CONFIDENCE) / 2) if seeds > 1 else 1.0
 
 
 def _multiplicities(size, rng, draws):

@@ -8,17 +8,22 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes the file `path` when the block ends, and is removed where it fails.
+    """Where to write what becomes the file `path` when the block ends, and is removed where it fails. A link stays one; a pipe or a
+    device, such as /dev/stdout, is written to as it comes.
 
     Raises:
       OSError: naming `path`, where it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        yield path
+        return
+    part = target.with_name(target.name + ".part")
     try:
         yield part
         with open(part, "rb") as file:
             os.fsync(file.fileno())  # or a machine that stops could leave an empty file of that name
-        part.replace(path)
+        part.replace(target)
     except OSError as error:  # a write names no file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:

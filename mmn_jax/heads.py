@@ -58,10 +58,9 @@ def pad_examples(problem: HeadProblem, multiple: int = PAD) -> HeadProblem:
 
 
 class HeadInfo(NamedTuple):
-    """How a solve ended: gradient norm (features centred, as b is free) and objective at the result, steps, Hessian products."""
+    """How a solve ended: gradient norm at the result (features centred, as b is free), steps, Hessian products."""
 
     gradient_norm: jax.Array
-    objective: jax.Array
     steps: jax.Array
     products: jax.Array
 
@@ -83,10 +82,7 @@ def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solve
     frame = solver.frame(problem)
     v = into_frame(theta, frame)
     point, steps, products = solver.descend(problem, frame, point_at(problem, frame, v, mm(frame.z, v.T)), tol)
-    log_probs = jax.nn.log_softmax(point.logits + problem.offset, axis=1)
-    loss = -(frame.weight * log_probs[jnp.arange(len(log_probs)), problem.y]).sum()
-    objective = loss + 0.5 * (frame.ridge * point.v**2).sum()
-    return out_of_frame(point.v, frame), HeadInfo(jnp.linalg.norm(point.gradient), objective, steps, products)
+    return out_of_frame(point.v, frame), HeadInfo(jnp.linalg.norm(point.gradient), steps, products)
 
 
 fit_one = jax.jit(fit_head)  # for single problems, so that they share its compiled programs

@@ -53,8 +53,11 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
         rest = values(argv)
         name = config_flags.get_config_filename(values["config"])
         config = values.config.copy_and_resolve_references() if Path(name).is_file() else None
+    except flags.UnrecognizedFlagError as error:
+        raise BadInput(f"--{error.flagname}: no such flag; --help lists them all") from error
     except Exception as error:  # a recipe is Python and may fail in any way
-        raise BadInput(f"--config: {_reason(error)}") from error
+        reason = _reason(error)
+        raise BadInput(reason.removeprefix("flag ") if reason.startswith("flag --") else f"--config: {reason}") from error
     if config is None:
         where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
         raise BadInput(f"--config={name}: no such file; {where}")
@@ -62,7 +65,8 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
         raise BadInput(f"{rest[1]}: not a flag; settings are given as --config.KEY=VALUE")
     if name == glyphs.__file__ and config.data.path:
         name = config.data.path  # no recipe, but data
-    return config, values, Path(values.workdir or Path("runs") / Path(name).stem)
+    data = Path(name)
+    return config, values, Path(values.workdir or Path("runs") / (data.name if data.is_dir() else data.stem))
 
 
 def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:

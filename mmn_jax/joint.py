@@ -147,7 +147,7 @@ def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: back
     settings, how = run.config.finetune, backbones.maker(run.config.features)
     recipe = how.recipe._replace(epochs=float(settings.epochs), rate=settings.rate, held_out=0.0)
     names = (run.config.features.network, run.config.features.augment)
-    given = (run.fingerprint, split, before and before.folder.name, least, recipe, *names, settings.adjust)
+    given = (run.fingerprint, run.seed, split, before and before.folder.name, least, recipe, *names, settings.adjust)
     path, what = run.path(f"backbone-{least}", *given), image_task(tail, least, settings.adjust)
     classes = int(what.known.sum())
     if not path.exists():

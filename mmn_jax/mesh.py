@@ -15,6 +15,7 @@ from mmn_jax.types import BadInput
 AXIS = "devices"
 EACH = PartitionSpec(AXIS)  # the first axis is shared out
 SAME = PartitionSpec()  # every device holds all of it
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of versions 2 and 1; "max": none
 
 
 def keep_programs() -> None:
@@ -76,8 +77,9 @@ def device_memory() -> int:
 
 
 def host_memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of memory of this machine, or of the container or batch job that this process is held to."""
+    limits = [Path(path).read_text().strip() for path in CGROUP_LIMITS if Path(path).is_file()]
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def first_process() -> bool:

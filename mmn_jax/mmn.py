@@ -107,6 +107,6 @@ def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
 
 def method(members: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
-    strength = Axis("strength", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor)
+    strength = Axis("strength", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
     alone = Axis("alone", (None, *_ridges(grid)), None)
     return Method("ours", (strength, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, members))

@@ -147,7 +147,8 @@ def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> d
         return tune(method, [tasks(fold.name)[0] for fold in data.folds], data.folds, tasks(data.whole.name)[1], budget)
 
     for name, method in run.terminal.track(chosen.items(), "heads"):
-        path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, name)
+        knobs = [(axis.name, axis.values, axis.start) for axis in method.axes]
+        path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, knobs)
         arrays, record = artifacts.cached(path, partial(make, method))
         models[name] = make_model(method.kind, arrays, method.logits, record, record["seconds"], at_edge=record["at_edge"])
         metrics.log_method(run.terminal.log, run.seed, name, models[name].val_accuracy, models[name].seconds)

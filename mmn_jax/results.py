@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax import __version__, artifacts
+from mmn_jax.config import described
 from mmn_jax.evaluate import (
     bootstrap,
     calibration_error,
@@ -118,9 +119,9 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "validation": config.data.validation,
         "licence": licence(config),
         "methods": methods,
-        "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
+        "per_class": {name: [list(map(_optional, row)) for row in rows] for name, rows in per_class.items()},
         "counts": [one.tolist() for one in counts],
-        "config_hash": artifacts.digest(config.to_dict()),
+        "config_hash": artifacts.digest(described(config)),
         "versions": _versions(),
     }
 
@@ -165,10 +166,10 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     )
     choices = {result.seed: {name: model.trials for name, model in result.models.items()} for result in results}
     artifacts.write_bytes(workdir / "classifier.npz", buffer.getvalue())
-    artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1).encode())
+    artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1, allow_nan=False).encode())
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
-    artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())
+    artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1, allow_nan=False).encode())
     agreed(True)  # the other processes wait until they are there
 
 

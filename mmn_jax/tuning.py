@@ -23,13 +23,14 @@ Setting = dict[str, Any]
 
 
 class Axis(NamedTuple):
-    """One knob: the values to go over, the one to start from, and between(a, b), what lies between two of
-    them, None where they are close enough."""
+    """One knob: the values to go over, the one to start from, between(a, b), what lies between two of them, None where they are close
+    enough, and matters(setting): where the other knobs leave it nothing to do, it is None in a setting."""
 
     name: str
     values: tuple
     start: Any
     between: Callable[[Any, Any], Any] = lambda a, b: None
+    matters: Callable[[Setting], bool] = lambda setting: True
 
 
 class Trial(NamedTuple):
@@ -40,8 +41,18 @@ class Trial(NamedTuple):
 
 
 def _neighbours(axis, value):
+    if value is None and None not in axis.values:
+        return ()
     i = axis.values.index(value)
     return axis.values[max(i - 1, 0) : i + 2]
+
+
+def _in_use(axis, setting):
+    """The axis's value in a setting: None where it doesn't matter, what it starts from where it matters again."""
+    if not axis.matters(setting):
+        return None
+    value = setting[axis.name]
+    return axis.start if value is None and None not in axis.values else value
 
 
 def _finer(axis, value):
@@ -58,6 +69,7 @@ def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: i
     trials: dict[tuple, Trial] = {}
 
     def look(setting):
+        setting = {axis.name: _in_use(axis, setting) for axis in axes}
         key = tuple(setting.values())
         if key not in trials and len(trials) < budget:
             trials[key] = Trial(setting, evaluate(setting))
@@ -91,8 +103,8 @@ def best(trials: Iterable[Trial]) -> Trial:
 
 def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
     """The knobs with an ordered grid whose chosen value is its first or last: a wider grid might have given another."""
-    ordered = [axis for axis in axes if len(axis.values) > 2 and setting[axis.name] is not None]
-    return [axis.name for axis in ordered if setting[axis.name] in (axis.values[0], axis.values[-1])]
+    grids = {axis.name: [value for value in axis.values if value is not None] for axis in axes}
+    return [name for name, grid in grids.items() if len(grid) > 2 and setting[name] in (grid[0], grid[-1])]
 
 
 class Fold(NamedTuple):

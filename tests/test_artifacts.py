@@ -117,6 +117,18 @@ def test_an_artefact_without_checksums_is_made_again(tmp_path):
     assert artifacts.kept(tmp_path / "x") is None and not (tmp_path / "x").exists()
 
 
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("link", "pipe"):
+        artifacts.write_bytes(tmp_path / name, b"new")
+    assert os.read(reader, 9) == b"new" == (tmp_path / "file").read_bytes() and (tmp_path / "link").is_symlink()
+    os.close(reader)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
+
+
 @pytest.fixture
 def no_large_file():
     """The system refuses to write beyond 100 kB into a file."""

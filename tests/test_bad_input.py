@@ -74,14 +74,14 @@ def settings(*pairs):
 COMMAND = {
     "unknown stage": (
         ["--stage=fly"],
-        "--config: flag --stage=fly: value should be one of <features|split|heads|kshot|meta|eval|report|all>",
+        "--stage=fly: value should be one of <features|split|heads|kshot|meta|eval|report|all>",
         nothing,
     ),
-    "unknown flag": (["--nope=1"], "--config: Unknown command line flag 'nope'...", nothing),
+    "unknown flag": (["--nope=1"], "--nope: no such flag; --help lists them all", nothing),
     "stray word": (["meta"], "meta: not a flag; settings are given as --config.KEY=VALUE", nothing),
     "processes that are no number": (
         ["--processes=two"],
-        "--config: flag --processes=two: invalid literal for int() with base 10: 'two'",
+        "--processes=two: invalid literal for int() with base 10: 'two'",
         nothing,
     ),
     "coordinator": (["--coordinator=here"], "--coordinator=here: must be HOST:PORT of process 0, or auto", nothing),
@@ -93,7 +93,7 @@ COMMAND = {
     ),
     "recipe that isn't Python": (["--config=DIR/recipe.py"], "--config: '{' was never closed (recipe.py, line 1)", text("recipe.py", "{")),
     "unknown setting": (settings("meta.wings=2"), "--config: no such setting ...", nothing),
-    "setting of the wrong type": (settings("meta.steps=many"), "--config: flag --config.meta.steps=many: invalid literal...", nothing),
+    "setting of the wrong type": (settings("meta.steps=many"), "--config.meta.steps=many: invalid literal...", nothing),
     "a setting is never evaluated": (
         settings("heads.l2=__import__('os').getcwd()"),
         "--config.heads.l2: must list numbers above 0, it is ...",
@@ -183,11 +183,11 @@ COMMAND = {
             lambda folder, content=content: (save("good.npz")(folder), text("prior.txt", content)(folder)),
         )
         for content, message in {
-            "1 2": "must hold 3 numbers from 0 up, one a class; it has 2",
-            "1 2 -3": "must hold 3 numbers from 0 up, one a class; it has 3",
-            "0 0 0": "must hold 3 numbers from 0 up, one a class; it has 3",
-            "1e308 1e308 1e308": "must hold 3 numbers from 0 up, one a class; it has 3",
-            "nan 1 1": "must hold 3 numbers from 0 up, one a class; it has 3",
+            "1 2": "must hold 3 numbers, one a class; it has 2",
+            "1 2 -3": "must hold numbers from 0 up, of a finite sum above 0",
+            "0 0 0": "must hold numbers from 0 up, of a finite sum above 0",
+            "1e308 1e308 1e308": "must hold numbers from 0 up, of a finite sum above 0",
+            "nan 1 1": "must hold numbers from 0 up, of a finite sum above 0",
             "one two three": "must be uniform, train, or a text file of 3 numbers",
             b"\xff\xfe\x00": "must be uniform, train, or a text file of 3 numbers",
         }.items()
@@ -449,7 +449,7 @@ FUNCTIONS = {
     "folds": (fit(folds=1.5), "folds: must be an integer from 2 up, it is 1.5"),
     "prior": (fit(prior="often"), "prior: must be uniform, train or 3 numbers, it is 'often'"),
     "prior in words": (fit(prior=["a", "b", "c"]), "prior: must be numbers, it is ['a', 'b', 'c']"),
-    "prior of another length": (fit(prior=[1.0]), "prior: must hold 3 numbers from 0 up, one a class; it has 1"),
+    "prior of another length": (fit(prior=[1.0]), "prior: must hold 3 numbers, one a class; it has 1"),
     "one class": (lambda: TailClassifier().fit([[0.0], [1.0]], ["a", "a"]), "y: only one class, 'a'; a classifier needs at least two"),
     "one point": (
         lambda: TailClassifier().fit([[0.1], [0.1]], [0, 1]),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import banks, config, kshot
+from mmn_jax import banks, config, kshot, mesh
 from mmn_jax.heads import padded
 from mmn_jax.mesh import AXIS
 from mmn_jax.run import Run, Terminal
@@ -85,3 +85,13 @@ def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tm
         monkeypatch.setattr(banks, "device_memory", lambda memory=memory: memory)
         with pytest.raises(BadInput, match=told):
             make(tmp_path, monkeypatch, subsets=subsets)
+
+
+def test_a_container_that_has_less_memory_than_the_machine_is_what_counts(tmp_path, monkeypatch):
+    whole = mesh.host_memory()
+    for name, text in (("none", "max\n"), ("less", "1000000\n")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(mesh, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "missing")))
+    assert mesh.host_memory() >= whole
+    monkeypatch.setattr(mesh, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "less")))
+    assert mesh.host_memory() == 1_000_000

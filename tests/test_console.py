@@ -84,6 +84,12 @@ def test_data_without_a_recipe_keep_their_counts_and_name_the_workdir(feature_fi
 
 
 @pytest.mark.filterwarnings("ignore:the load_module")
+def test_a_folder_of_data_names_the_workdir_in_full(tmp_path):
+    (tmp_path / "v1.2").mkdir()
+    assert job.parse(["run", f"--config.data.path={tmp_path / 'v1.2'}"])[2] == Path("runs/v1.2")
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")
 def test_the_embedded_default_is_cut_to_its_own_tail(tmp_path):
     config, _, _ = job.parse(["run", "--config.data.longtail.max_per_class=50"])
     with jax.numpy_dtype_promotion("standard"):

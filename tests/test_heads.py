@@ -71,12 +71,11 @@ def test_agrees_with_scikit_learn(case, l2, solver):
     x, y = blobs(0, counts, dim)
     weight = 1 / np.asarray(counts)[y] if weighted else None
     p = problem(x, y, len(counts), weight=weight, l2=l2)
-    theta, info = solve(p, len(counts), tol=2e-7, solver=solver)
+    theta, _ = solve(p, len(counts), tol=2e-7, solver=solver)
     reference = sklearn_theta(p)
     scale = np.abs(reference).max()
     np.testing.assert_allclose(theta / scale, reference / scale, atol=5e-3 if l2 == 1e-4 else 2e-4)
     assert abs(objective(theta, p) - objective(reference, p)) < 1e-6
-    assert abs(float(info.objective) - objective(theta, p)) < 1e-6
     np.testing.assert_array_equal((x @ theta[:, :-1].T + theta[:, -1]).argmax(1), (x @ reference[:, :-1].T + reference[:, -1]).argmax(1))
 
 
@@ -86,8 +85,7 @@ def test_offsets_agree_with_scipy(by_example):
     x, y = blobs(1, counts, dim)
     offset = np.random.default_rng(0).normal(size=(len(y), 3)) if by_example else np.log(np.asarray(counts) / sum(counts))
     p = problem(x, y, 3, offset=offset)
-    theta, info = solve(p, 3)
-    assert abs(float(info.objective) - objective(theta, p)) < 1e-6
+    theta, _ = solve(p, 3)
 
     def value_and_slope(v):
         v = v.reshape(3, dim + 1)
@@ -185,7 +183,7 @@ def test_separable_data_constant_and_duplicate_features_stay_finite(solver):
     x, y = blobs(5, [5] * 4, 6, spread=0.01)
     x = np.concatenate([x, x[:, :2], np.zeros((len(x), 1), np.float32)], 1)
     theta, info = solve(problem(x, y, 4, l2=1e-7), 4, tol=1e-5, solver=solver)
-    assert np.isfinite(theta).all() and np.isfinite(info.objective)
+    assert np.isfinite(theta).all() and np.isfinite(info.gradient_norm)
 
 
 def test_centred_rows_are_the_same_classifier_and_sum_to_nothing():

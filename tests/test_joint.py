@@ -9,7 +9,7 @@ import pytest
 from commands import ROOT, SMALL, command, environment, in_process, together
 from test_features_stage import QUIET, config_for
 
-from mmn_jax import artifacts, backbones, joint, pipeline
+from mmn_jax import artifacts, backbones, features, joint, pipeline
 from mmn_jax.data import longtail, networks
 from mmn_jax.run import Run
 from mmn_jax.types import BadInput
@@ -96,7 +96,7 @@ def test_the_last_backbone_gives_features_of_new_images(recursive, tmp_path):
     folder, _ = recursive
     weights = next((folder / "seed-0").glob("backbone-2-*"))
     config = config_for(write_images(tmp_path / "new.npz", base=False), weights=str(weights), **QUICK)
-    made = pipeline.feature_stage.make(config, tmp_path, QUIET)
+    made = features.make(config, tmp_path, QUIET)
     test = artifacts.restore(next((folder / "seed-0").glob("features-test-*")))[0]["x"]
     np.testing.assert_allclose(made.test.x, test.astype(np.float32), rtol=2e-3, atol=2e-3)
 
@@ -104,6 +104,17 @@ def test_the_last_backbone_gives_features_of_new_images(recursive, tmp_path):
 def open_run(config, folder):
     studio = joint.open_studio(config, folder, QUIET)
     return Run(config, 0, folder, studio.labels, studio.fingerprint, QUIET), studio
+
+
+def test_seeds_of_one_split_have_backbones_of_their_own(tmp_path, monkeypatch):
+    config, names = config_of(write_images(tmp_path / "images.npz", base=False), "fixed"), []
+    config.data.longtail.imbalance = config.data.longtail.max_per_class = None  # all examples in every seed
+    monkeypatch.setattr(backbones, "trained", lambda folder, train, told: names.append(folder.name) or 1 / 0)
+    run, studio = open_run(config, tmp_path)
+    for seed in (0, 1):
+        with pytest.raises(ZeroDivisionError):
+            pipeline.split(run._replace(seed=seed), studio)
+    assert len(set(names)) == 2
 
 
 def test_without_base_images_the_network_starts_from_nothing(tmp_path):

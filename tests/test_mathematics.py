@@ -12,10 +12,12 @@ from conftest import blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
+from scipy.special import log_softmax
 
 from mmn_jax import stagewise
 from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage, bayesian_rows, class_model, class_statistics
+from mmn_jax.evaluate import predict_logits
 from mmn_jax.frame import into_frame, out_of_frame, point_at, spanframe
 from mmn_jax.heads import HeadProblem, fit_one
 from mmn_jax.regressor import Context, RegressorSpec, entry_rung
@@ -34,8 +36,11 @@ def problem(x, y, l2=1e-2, offset=(0.0, 0.0, 0.0)):
 
 def solve(*args, start=None, **options):
     theta = np.zeros((3, 5), np.float32) if start is None else start
-    theta, info = fit_one(problem(*args, **options), theta, 1e-7)
-    return np.asarray(theta), float(info.objective)
+    each = problem(*args, **options)
+    theta = np.asarray(fit_one(each, theta, 1e-7)[0])
+    logits = predict_logits(theta.astype(float), each.x) + each.offset
+    loss = -log_softmax(logits, axis=1)[np.arange(len(each.y)), each.y].mean()
+    return theta, loss + 0.5 * each.l2 * (theta[:, :-1].astype(float) ** 2).sum()
 
 
 @LAW

@@ -10,7 +10,7 @@ from mmn_jax import artifacts
 from mmn_jax.data import augment, network_training, networks
 from mmn_jax.data.augment import Strength
 from mmn_jax.data.network_training import ImageTask, Recipe
-from mmn_jax.types import Examples
+from mmn_jax.types import BadInput, Examples
 
 STILL = Strength(0.0, 0.0, 0.0, 0.0, 0.0)
 SMALL = Recipe(dim=8, widths=(4, 8), epochs=60.0, rate=1e-2, held_out=0.2)  # as in test_features_stage.py
@@ -93,6 +93,13 @@ def test_the_rate_goes_up_to_its_peak_and_down():
     rates = network_training.one_cycle(100, 2.0)
     assert rates.dtype == np.float32 and abs(rates.max() - 2.0) < 0.01 and rates.argmax() in (29, 30)
     assert (np.diff(rates[:30]) > 0).all() and (np.diff(rates[30:]) < 0).all() and 0 < rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(("kind", "widths"), [(networks.Plain, (4, 4, 4, 4)), (networks.Residual, (4, 8, 16, 32))])
+def test_images_too_small_for_the_network_are_refused(kind, widths):
+    assert network_training.begin(jax.random.key(0), kind(8, widths, 2), (16, 16))
+    with pytest.raises(BadInput, match=r"--config.features.widths: 4 layers leave nothing of images of 15 by 16 pixels; give"):
+        network_training.begin(jax.random.key(0), kind(8, widths, 2), (15, 16))
 
 
 def test_every_image_comes_once_before_any_comes_again():

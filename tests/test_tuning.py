@@ -46,6 +46,18 @@ def test_choices_at_the_end_of_a_grid_are_named():
     assert tuning.at_edge({"a": 0.0, "b": True, "c": 2.0}, AXES) == ["a"]
 
 
+def test_a_knob_that_does_not_matter_costs_no_setting_and_is_not_named():
+    alone = Axis("alone", (None, 1.0, 2.0, 3.0), None)
+    axes = (Axis("a", (0.0, 2.0, 4.0), 2.0, halves, lambda setting: setting["alone"] is None), alone)
+    trials = tuning.search(lambda setting: setting["alone"] or -setting["a"], axes, 100)
+    assert [trial.setting for trial in trials] == [
+        *({"a": a, "alone": None} for a in (2.0, 0.0, 4.0)),
+        *({"a": None, "alone": value} for value in (1.0, 2.0, 3.0)),
+    ]
+    assert tuning.best(trials).setting == {"a": None, "alone": 3.0}
+    assert tuning.at_edge({"a": None, "alone": 3.0}, axes) == ["alone"] and tuning.at_edge({"a": 4.0, "alone": None}, axes) == ["a"]
+
+
 def test_grids_are_refined_to_half_decades_and_then_done():
     tried = tuning.search(lambda setting: -abs(np.log10(setting["l2"]) + 3.4), methods((1e-2, 1e-3, 1e-4))["plain"].axes, 100)
     assert tuning.best(tried).setting["l2"] == 3.16e-4 and len(tried) < 15

@@ -21,9 +21,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mmn_jax.artifacts import NO_CHECKPOINTS, Checkpoints
 from mmn_jax.data.arrays import coloured
 from mmn_jax.data.augment import Strength, crop_and_flip, distort
-from mmn_jax.data.networks import Plain, Variables, network_of
+from mmn_jax.data.networks import Plain, Variables, halvings, network_of
 from mmn_jax.keys import permutation
-from mmn_jax.types import Examples
+from mmn_jax.types import BadInput, Examples
 
 Track = Callable[[Iterable, str], Iterable]
 OUTSIDE = -1e9  # the logit of a class that a task leaves out
@@ -178,7 +178,14 @@ def accuracy(variables: Variables, examples: Examples, known: np.ndarray, batch:
 
 
 def begin(key: jax.Array, network: nn.Module, sides: tuple[int, int], start: Variables | None = None) -> Variables:
-    """Variables before training on images of these sides: those of `start`, which may lack the head, and fresh ones for what it lacks."""
+    """Variables before training on images of these sides: those of `start`, which may lack the head, and fresh ones for what it lacks.
+
+    Raises:
+      BadInput: the images are too small for the network.
+    """
+    if min(sides) >> halvings(network) == 0:
+        what = f"{len(network.widths)} layers leave nothing of images of {sides[0]} by {sides[1]} pixels"
+        raise BadInput(f"--config.features.widths: {what}; give fewer, or larger images")
     fresh = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((2, *sides, 3), jnp.uint8), False)
     return jax.device_put(unflatten_dict({**flatten_dict(fresh), **flatten_dict(start or {})}))
 

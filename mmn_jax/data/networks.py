@@ -7,6 +7,7 @@ Plain, for small images of letters, and Residual, for photographs:
     Block(x) = ReLU(x + BatchNorm ∘ Conv ∘ ReLU ∘ BatchNorm ∘ Conv(x))
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -96,6 +97,12 @@ class Residual(nn.Module):
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"plain": Plain, "residual": Residual}  # what --config.features.network may say
+
+
+def halvings(network: nn.Module) -> int:
+    """How many times it halves the sides of an image."""
+    pairs = itertools.pairwise(network.widths)
+    return len(network.widths) if isinstance(network, Plain) else 1 + sum(before != after for before, after in pairs)
 
 
 def network_of(variables: Variables, classes: int | None = None) -> nn.Module:
