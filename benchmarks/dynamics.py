@@ -18,7 +18,7 @@ from mmn_jax.data import feature_files, glyphs, longtail
 from mmn_jax.dynamics import cosine, levels, weights_of
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
-from mmn_jax.methods import logit_adjusted, tune
+from mmn_jax.methods import subtract_log_prior, tune
 from mmn_jax.results import markdown
 from mmn_jax.tasks import make_task, normalisation, unscaled
 from mmn_jax.tuning import Fold
@@ -39,7 +39,7 @@ def _correlation(w, other, x):
 
 def _adjusted_rows(task):
     """The weights [C, d] of the logit-adjusted plain head, centred over classes, and its rows [C, d+1]."""
-    theta = logit_adjusted(task.head(weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
+    theta = subtract_log_prior(task.head(weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
     return weights_of(theta), theta
 
 

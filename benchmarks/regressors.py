@@ -36,7 +36,7 @@ from mmn_jax.evaluate import (
 from mmn_jax.heads import centred
 from mmn_jax.keys import stream
 from mmn_jax.lessons import held_out_classes
-from mmn_jax.methods import Method, logit_adjusted
+from mmn_jax.methods import Method, subtract_log_prior
 from mmn_jax.regressor import Regressor, average, make_context
 from mmn_jax.results import markdown
 from mmn_jax.tasks import RowPrior, unscaled
@@ -145,7 +145,7 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
     held = held_out_classes(counts, run.config.meta.held_out)
     episode = episodes.make_episodes(stream(run.seed, "mixed held out"), bank, held)
     context = make_context(train)
-    theta = centred(logit_adjusted(task.head(weighting.plain, l2, scaling).theta, float(adjusted), counts))
+    theta = centred(subtract_log_prior(task.head(weighting.plain, l2, scaling).theta, float(adjusted), counts))
     chosen = {}
     for name, regressor in wanted.items():
         best = (-1.0, theta)
@@ -153,7 +153,7 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
             moved = transfer_rows(regressor, variables, theta, counts, context, float(episode.unit))
             for strength in STRENGTHS:
                 for tau in TAUS if adjusted else (*TAUS, 0.75, 1.0, 1.25, 1.5):
-                    rows = logit_adjusted(theta + strength * (moved - theta), tau, counts)
+                    rows = subtract_log_prior(theta + strength * (moved - theta), tau, counts)
                     best = max(best, (mean_class_accuracy(predict_logits(rows, val.x), val.y), rows), key=lambda one: one[0])
         chosen[name] = best[1]
     return chosen
@@ -179,7 +179,7 @@ def _rarest(theta, data, wanted):
     """Test accuracy of the rarest third once the most frequent one reaches `wanted` on validation examples."""
     groups, val, test = terciles(data.tail.counts), data.whole.val, data.tail.test
     theta = theta / best_temperature(predict_logits(theta, val.x), val.y)  # so that a shift means the same to every method
-    grid = [logit_adjusted(theta, tau, data.tail.counts) for tau in np.arange(-1.5, 1.51, 0.05)]
+    grid = [subtract_log_prior(theta, tau, data.tail.counts) for tau in np.arange(-1.5, 1.51, 0.05)]
     even = min(grid, key=lambda rows: abs(_third(predict_logits(rows, val.x), val.y, groups["most"]) - wanted))
     return _third(predict_logits(even, test.x), test.y, groups["rarest"])
 

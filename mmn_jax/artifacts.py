@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmn_jax.files import whole
-from mmn_jax.mesh import agreed, first_process
+from mmn_jax.mesh import agreed, first_process, together
 from mmn_jax.types import BadInput
 
 Arrays = dict[str, Any]
@@ -137,7 +137,7 @@ def kept(directory: Path) -> tuple[Arrays, Record] | None:
     if first_process():
         print(f"{directory}: damaged, it is made again", file=sys.stderr)
         shutil.rmtree(directory, ignore_errors=True)
-    agreed(True)  # the others wait until it is gone
+    together()  # the others wait until it is gone
     return None
 
 
@@ -153,7 +153,7 @@ NO_CHECKPOINTS = Checkpoints(lambda like: None, lambda step, tree: None)
 
 
 def checkpoints(folder: Path) -> Checkpoints:
-    """Checkpoints in this folder, which its owner removes when the work is done; a damaged one is as none."""
+    """Checkpoints in this folder, which its owner removes when the work is done; a damaged one is left aside."""
 
     def read(like):
         for path in sorted(folder.glob("step-*[0-9]"), reverse=True):
@@ -168,7 +168,7 @@ def checkpoints(folder: Path) -> Checkpoints:
         if first_process():
             for old in set(folder.iterdir()) - {path}:  # what an interrupted save left, too
                 shutil.rmtree(old, ignore_errors=True)
-        agreed(True)  # the others wait until they are gone
+        together()  # the others wait until they are gone
 
     return Checkpoints(read, write)
 

@@ -22,7 +22,7 @@ from mmn_jax import artifacts, kshot
 from mmn_jax.heads import BFGS_BATCH, HeadInfo, head_flops, padded
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
-from mmn_jax.mesh import agreed, device_memory, first_process
+from mmn_jax.mesh import device_memory, first_process, together
 from mmn_jax.run import Run, warn_unless_solved
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Bank
@@ -30,7 +30,8 @@ from mmn_jax.types import BadInput, Bank
 PIECE = 2**27  # bytes of rows that are saved at once
 BATCH_MB = {"cpu": 24}  # what stays in the caches of a core; elsewhere larger batches are faster
 LARGE_BATCH_MB = 4096
-TARGET_PRODUCTS = (100, 10)  # Hessian products that θ* of the first rung takes at the paper's scale, and those of the others
+FIRST_PRODUCTS = 100  # Hessian products that θ* of the first rung takes at the paper's scale
+LATER_PRODUCTS = 10  # and those of the others, which start from the one before
 
 
 def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
@@ -42,7 +43,7 @@ def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
     return (k,) if len(kshot.shot_classes(counts, k)) >= enough else ()
 
 
-class Stored(NamedTuple):
+class BankJob(NamedTuple):
     """A bank to be made at `path`: its plan, the key of its draws, its classes; pool() is what it is drawn from, of this shape."""
 
     plan: BankPlan
@@ -58,7 +59,7 @@ class Stored(NamedTuple):
         return 4 * heads * classes * (dim + 1)
 
 
-def _stored(run, part, shots, mesh):
+def _job(run, part, shots, mesh):
     settings, counts = run.config.kshot, np.bincount(part.train.y)
     subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
     memory = settings.memory_mb or BATCH_MB.get(jax.default_backend(), LARGE_BATCH_MB)
@@ -67,7 +68,7 @@ def _stored(run, part, shots, mesh):
     classes = kshot.shot_classes(counts, shots)
     shape = (padded(counts[classes].sum()), part.train.x.shape[1], len(classes))
     pool = partial(kshot.bank_pool, part.train, counts, shots, mesh)
-    return Stored(plan, path, stream(run.seed, "kshot", shots), classes, shape, pool)
+    return BankJob(plan, path, stream(run.seed, "kshot", shots), classes, shape, pool)
 
 
 def _pieces(path):
@@ -88,12 +89,12 @@ def _discard_damaged(path):
     if first_process():
         for stray in set(path.glob("heads-*")) - {piece for *_, piece in _pieces(path)}:
             shutil.rmtree(stray, ignore_errors=True)
-    agreed(True)  # the others wait until they are gone
+    together()  # the others wait until they are gone
 
 
-def _missing(stored):
+def _missing(job):
     """The first head that isn't there yet."""
-    return max((stop for _, stop, _ in _pieces(stored.path)), default=0)
+    return max((stop for _, stop, _ in _pieces(job.path)), default=0)
 
 
 class Begun(NamedTuple):
@@ -118,35 +119,35 @@ class Forecast(NamedTuple):
     begun: dict[int, Begun]
 
 
-def _begin(stored, mesh, size):
+def _begin(job, mesh, size):
     """The first two batches that are missing; a single one is solved again to be timed."""
-    first, pool, batches, clock = _missing(stored), stored.pool(), [], [time.perf_counter()]
-    second = first + size if first + size < stored.plan.subsets else first
+    first, pool, batches, clock = _missing(job), job.pool(), [], [time.perf_counter()]
+    second = first + size if first + size < job.plan.subsets else first
     for begin in (first, second):
-        batches.append(kshot.fit_heads(stored.key, begin, pool, stored.plan, mesh))
+        batches.append(kshot.fit_heads(job.key, begin, pool, job.plan, mesh))
         clock.append(time.perf_counter())
     return Begun(batches if second > first else batches[:1], clock[-1] - clock[0], clock[-1] - clock[-2])
 
 
-def forecast(all_stored: list[Stored], mesh: Mesh) -> Forecast:
+def forecast(jobs: list[BankJob], mesh: Mesh) -> Forecast:
     """From the first batches of every bank that is to be made."""
     heads, seconds, disk, memory, begun = 0, 0.0, 0, 0, {}
-    for stored in all_stored:
-        plan = stored.plan
-        left = plan.subsets - _missing(stored)
+    for job in jobs:
+        plan = job.plan
+        left = plan.subsets - _missing(job)
         if not left:
             continue
-        size = kshot.chunk_size(stored.shape, plan, mesh.size)
-        examples, dim, classes = stored.shape
+        size = kshot.chunk_size(job.shape, plan, mesh.size)
+        examples, dim, classes = job.shape
         head = kshot.head_bytes(plan.shots * classes, dim, classes, examples)
         pool = 4 * 4 * examples * dim  # θ* works on copies of it
         _check_memory(plan, head + pool, head * size // mesh.size + pool)
         memory = max(memory, head * size // mesh.size + pool)
-        begun[plan.shots] = now = _begin(stored, mesh, size)
+        begun[plan.shots] = now = _begin(job, mesh, size)
         _, info = now.batches[-1]
         speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products, BFGS_BATCH).mean() * size / now.last
-        target = head_flops(examples, dim, classes, 1, TARGET_PRODUCTS[stored is not all_stored[0]])
-        heads, seconds, disk = heads + left, seconds + now.last * left / size + target / speed, disk + stored.piece_bytes(left)
+        target = head_flops(examples, dim, classes, 1, FIRST_PRODUCTS if job is jobs[0] else LATER_PRODUCTS)
+        heads, seconds, disk = heads + left, seconds + now.last * left / size + target / speed, disk + job.piece_bytes(left)
     return Forecast(heads, seconds, disk, memory, begun)
 
 
@@ -171,33 +172,33 @@ def check_disk(expected: Forecast, workdir: Path) -> None:
         raise BadInput(f"--config.kshot.subsets: {have}; lower it, or give another workdir")
 
 
-def _make(run, stored, mesh, begun, before):
+def _make(run, job, mesh, begun, before):
     """Solves and saves what is missing of a bank, from what has begun on. θ* starts from that of the rung before, which had more
     classes and differs little."""
-    plan, pool, solved = stored.plan, functools.cache(stored.pool), iter(begun.batches)  # the pool is made where something is missing
-    size, held, began = kshot.chunk_size(stored.shape, plan, mesh.size), [], time.perf_counter() - begun.seconds
-    first = _missing(stored)
+    plan, pool, solved = job.plan, functools.cache(job.pool), iter(begun.batches)  # the pool is made where something is missing
+    size, held, began = kshot.chunk_size(job.shape, plan, mesh.size), [], time.perf_counter() - begun.seconds
+    first = _missing(job)
     for begin in run.terminal.track(range(first, plan.subsets, size), f"kshot k={plan.shots}"):
-        held.append(next(solved, None) or kshot.fit_heads(stored.key, begin, pool(), plan, mesh))
+        held.append(next(solved, None) or kshot.fit_heads(job.key, begin, pool(), plan, mesh))
         stop = min(begin + size, plan.subsets)
-        if stored.piece_bytes(stop - first) >= PIECE or stop == plan.subsets:
+        if job.piece_bytes(stop - first) >= PIECE or stop == plan.subsets:
             theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *held)
             record = {"gradient_norm": float(info.gradient_norm.max()), "steps": float(info.steps.mean())}
             record |= {"seconds": round(time.perf_counter() - began, 2)}
-            artifacts.save(stored.path / f"heads-{first}-{stop}", {"theta": theta}, record)
+            artifacts.save(job.path / f"heads-{first}-{stop}", {"theta": theta}, record)
             first, held, began = stop, [], time.perf_counter()
 
     def target():
-        start = None if before is None else before.target[np.isin(before.classes, stored.classes)]
+        start = None if before is None else before.target[np.isin(before.classes, job.classes)]
         theta, info = kshot.fit_target(pool(), plan, start)
         return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
 
-    return artifacts.cached(stored.path / "target", target)
+    return artifacts.cached(job.path / "target", target)
 
 
-def read_bank(stored: Stored, target: np.ndarray) -> Bank:
+def read_bank(job: BankJob, target: np.ndarray) -> Bank:
     """The Bank whose heads are read when they are asked for; the piece read last is kept."""
-    pieces = _pieces(stored.path)
+    pieces = _pieces(job.path)
 
     @functools.lru_cache(maxsize=1)
     def piece(path):
@@ -207,12 +208,12 @@ def read_bank(stored: Stored, target: np.ndarray) -> Bank:
         parts = [piece(path)[max(first - begin, 0) : stop - begin] for begin, end, path in pieces if begin < stop and first < end]
         return np.concatenate([np.zeros((0, *target.shape), target.dtype), *parts])
 
-    return Bank(stored.plan.shots, stored.classes, stored.plan.subsets, heads, target)
+    return Bank(job.plan.shots, job.classes, job.plan.subsets, heads, target)
 
 
 class Banks(NamedTuple):
-    """The bank of every k of the ladder, the names of their artefacts and the seconds that they took; again() gives the same banks
-    with nothing read yet, for those who keep them, since one in use holds a piece of its heads."""
+    """The bank of every k of the ladder, the names of their artefacts and the seconds that they took; again() gives fresh banks
+    with nothing read yet, for those who keep them: one in use holds a piece in memory."""
 
     every: list[Bank]
     again: Callable[[], list[Bank]]
@@ -227,24 +228,24 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
       BadInput: they fit neither into memory nor onto the disk.
     """
     say, counts = run.terminal.say, np.bincount(part.train.y)
-    all_stored = [_stored(run, part, shots, mesh) for shots in shots_used(run.config, counts) if shots >= least]
-    for stored in all_stored:
-        _discard_damaged(stored.path)
-    expected = forecast(all_stored, mesh)
+    jobs = [_job(run, part, shots, mesh) for shots in shots_used(run.config, counts) if shots >= least]
+    for job in jobs:
+        _discard_damaged(job.path)
+    expected = forecast(jobs, mesh)
     if expected.heads:
         sizes = f"{expected.disk / 1e6:.0f} MB on disk and {expected.memory / 1e6:.0f} MB of memory"
         say(f"  {expected.heads} heads to solve on {mesh.size} device(s): about {expected.seconds:.0f} s, {sizes}")
         check_disk(expected, run.workdir)
     made: list[Bank] = []
     seconds = 0.0
-    for stored in all_stored:
-        plan = stored.plan
-        say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(stored.classes)} classes with {2 * plan.shots} examples or more")
-        target, record = _make(run, stored, mesh, expected.begun.get(plan.shots, NOTHING), made[-1] if made else None)
-        records = [artifacts.restore_record(path) for *_, path in _pieces(stored.path)]
+    for job in jobs:
+        plan = job.plan
+        say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(job.classes)} classes with {2 * plan.shots} examples or more")
+        target, record = _make(run, job, mesh, expected.begun.get(plan.shots, NOTHING), made[-1] if made else None)
+        records = [artifacts.restore_record(path) for *_, path in _pieces(job.path)]
         warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
         warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")
         seconds += record["seconds"] + sum(one["seconds"] for one in records)
-        made.append(read_bank(stored, target["theta"]))
+        made.append(read_bank(job, target["theta"]))
     targets = [bank.target for bank in made]
-    return Banks(made, lambda: list(map(read_bank, all_stored, targets)), [stored.path.name for stored in all_stored], seconds)
+    return Banks(made, lambda: list(map(read_bank, jobs, targets)), [job.path.name for job in jobs], seconds)

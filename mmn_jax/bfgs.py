@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mmn_jax.frame import Frame, HeadProblem, Point, line_search, mm, some
+from mmn_jax.frame import Frame, HeadProblem, Point, any_in_batch, line_search, mm
 
 DAMPING = 10.0  # mean eigenvalues added to all: a head differs from what it is drawn from
 LINE_LIMIT = 3  # looks along one step
@@ -62,5 +62,5 @@ def bfgs(
 
     point = point._replace(v=point.v / scale, gradient=point.gradient * scale)
     start = (point, jnp.zeros_like(point.v), jnp.zeros_like(point.v), jnp.zeros((), jnp.int32))
-    point, _, _, steps = lax.while_loop(lambda state: some(active(state[0], state[3]), axis), step, start)
+    point, _, _, steps = lax.while_loop(lambda state: any_in_batch(active(state[0], state[3]), axis), step, start)
     return point._replace(v=point.v * scale, gradient=point.gradient / scale), steps, jnp.zeros_like(steps)

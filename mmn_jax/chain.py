@@ -1,4 +1,4 @@
-"""The paper's regressor: a residual chain (Wang et al. 2017, section 3.2). A row seen k times enters at block
+"""The paper's regressor: a residual chain (Wang et al. 2017, section 3.2). A row fitted to k examples enters at block
 i = ⌊log2 k⌋ and passes all later ones,
 
     F_i(θ) = F_{i+1}(θ + f(θ; w_i)),   i = 0..N,   F_{N+1} = identity

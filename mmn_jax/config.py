@@ -24,7 +24,7 @@ class Limit(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """key: its place in the config, parts divided by dots. default: a type stands for none, until one is given."""
+    """key: its place in the config, parts divided by dots. default: a type, such as float, means unset, and of this type once set."""
 
     key: str
     default: Any
@@ -102,7 +102,7 @@ SETTINGS = (
     Entry("data.longtail.max_per_class", int, _ANY, "n_max; unset: the largest class's count, the embedded default has 200"),
     Entry("data.longtail.profile", "exp", _choice("exp", "pareto", "step"), "how counts fall; pareto: as in ImageNet-LT"),
     Entry("data.longtail.indices", "", _ANY, "a text file of rows of train_x to train on, one a line, instead of a made tail"),
-    Entry("data.synthetic.classes", 397, _at_least(1), "classes of made-up features, by default as SUN-397-LT"),
+    Entry("data.synthetic.classes", 397, _at_least(2), "classes of made-up features, by default as SUN-397-LT"),
     Entry("data.synthetic.dim", 2048, _at_least(1), "dimensions of made-up features"),
     Entry("data.synthetic.largest", 1132, _at_least(1), "examples of the largest made-up class"),
     Entry("data.synthetic.median", 47, _at_least(1), "examples of the middle one"),
@@ -157,7 +157,7 @@ SETTINGS = (
     Entry("meta.rate", (1e-3,), _POSITIVES, "learning rate, candidates"),
     Entry("meta.decay", (1e-2,), _NOT_NEGATIVES, "weight decay, candidates"),
     Entry("meta.strength", (0.5, 0.75, 1.0), _NOT_NEGATIVES, "how much of the movement is applied, candidates; 1 is the paper's"),
-    Entry("meta.held_out", 0.2, _SHARE, "share of the classes that decide when a stage stops: 1/2, 1/3, 1/4, .., whichever is nearest"),
+    Entry("meta.held_out", 0.2, _SHARE, "share of the classes that decide when a stage stops: 1 / round(1 / share)"),
     Entry("meta.batch", 256, _at_least(1), "examples in the task loss"),
     Entry("meta.memory_mb", 1024, _at_least(1), "MB of the heads that training draws from; a larger bank is read from the disk"),
     Entry("meta.steps", 200, _at_least(1), "steps of a stage, at most"),

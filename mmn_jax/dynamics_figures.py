@@ -131,7 +131,7 @@ def shortened(name: str) -> str:
 def training_curves(records: dict[int, dict[str, Any]]) -> Figure:
     """Loss of episodes and of held-out classes over the steps of all stages in the order in which they were trained."""
     figure, axes = panels(3.2)
-    begin, kinds = 0, (("train", "-", "episodes"), ("score", "--", "held-out classes"))
+    begin, kinds = 0, (("train", "-", "episodes"), ("loss", "--", "held-out classes"))
     for number, (block, record) in enumerate(records.items()):
         looks = record["looks"]
         steps = begin + np.array([look["step"] for look in looks])
@@ -141,7 +141,7 @@ def training_curves(records: dict[int, dict[str, Any]]) -> Figure:
             axes.plot(steps, values, **shown)
         kept = next(look for look in looks if look["step"] == record["best_step"])
         once = None if number else "kept"
-        axes.plot([begin + kept["step"]], [kept["score"]], color=COLOURS["mmn"], marker="o", linestyle="none", label=once)
+        axes.plot([begin + kept["step"]], [kept["loss"]], color=COLOURS["mmn"], marker="o", linestyle="none", label=once)
         axes.axvline(begin, color=INK, linewidth=0.6, alpha=0.5)
         title = f"{block}" if number else f"stage {block}"  # stages may be short
         axes.text((steps[0] + steps[-1]) / 2, 1.01, title, transform=axes.get_xaxis_transform(), ha="center", fontsize="small")

@@ -23,7 +23,7 @@ from mmn_jax.cuts import LEAST, draw_shots, draw_used
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.heads import centred
 from mmn_jax.lessons import row_unit
-from mmn_jax.methods import logit_adjusted
+from mmn_jax.methods import subtract_log_prior
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, train_stage
 from mmn_jax.tasks import fit_weighted
@@ -56,7 +56,7 @@ def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.
         return fit_weighted(pool, Weighting(used.astype(np.float32), no_offset), plan.l2, theta, plan.tol, metric)[0]
 
     def rows(theta, shots):
-        theta = logit_adjusted(theta, float(plan.adjusted), shots)
+        theta = subtract_log_prior(theta, float(plan.adjusted), shots)
         return centred(theta).astype(np.float32)
 
     whole = fit(np.ones(len(pool.y)), np.zeros((len(own), pool.x.shape[1] + 1), np.float32))
@@ -136,7 +136,7 @@ def _objective(regressor, batch, params, state, hyper, key, context, data):
     return rows + hyper.task_weight * mean_task_loss(data.unit * _among(moved, data.seen), data.x[index], data.y[index]), variables
 
 
-def held_out_score(regressor: Regressor, variables: Variables, context: Context, data: Episodes) -> jax.Array:
+def held_out_losses(regressor: Regressor, variables: Variables, context: Context, data: Episodes) -> jax.Array:
     """[2] mean row loss and task loss of held-out classes, all classes moved and in the softmax, as they are at transfer."""
 
     def one(s):
@@ -150,7 +150,7 @@ def held_out_score(regressor: Regressor, variables: Variables, context: Context,
 
 def compile_programs(regressor: Regressor, batch: int) -> Programs:
     """Those of a regressor on mixed-shot episodes, for `stagewise.train_stage`."""
-    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor), jax.device_put)
+    return programs(partial(_objective, regressor, batch), partial(held_out_losses, regressor), jax.device_put)
 
 
 def fit_regressor(

@@ -56,7 +56,7 @@ def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
     return prior / total
 
 
-def shot_groups(counts: np.ndarray, few: int = 20, many: int = 100) -> dict[str, np.ndarray]:
+def shot_groups(counts: np.ndarray, few: int, many: int) -> dict[str, np.ndarray]:
     """[C] masks of the many-, medium- and few-shot classes by their training counts."""
     return {"many": counts > many, "medium": (counts >= few) & (counts <= many), "few": counts < few}
 

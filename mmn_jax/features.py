@@ -23,7 +23,7 @@ from mmn_jax.config import given
 from mmn_jax.data import augment, characters, extract, feature_files, folders, lists, render, tfds
 from mmn_jax.data.arrays import Pictures, image_file
 from mmn_jax.data.images import PARTS
-from mmn_jax.mesh import agreed
+from mmn_jax.mesh import agreed, together
 from mmn_jax.run import Terminal
 from mmn_jax.types import BadInput, FeatureSet
 
@@ -163,7 +163,7 @@ def _extract(source, extractor, folder, settings, terminal):
     rate = round(made / (time.perf_counter() - began), 1)  # with compiling; 0 where an earlier run had computed everything
     card = _card(source, description, folder, settings, counts, rate)
     artifacts.write_bytes(folder / "card.json", json.dumps(card, indent=1).encode())
-    agreed(True)  # the card is there, for all processes, once everything else is
+    together()  # the card is there, for all processes, once everything else is
 
 
 def make(config: ConfigDict, workdir: Path, terminal: Terminal) -> FeatureSet:

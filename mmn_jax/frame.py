@@ -119,7 +119,7 @@ def out_of_frame(v: jax.Array, frame: Frame) -> jax.Array:
     return jnp.concatenate([w, (bias - bias.mean())[:, None]], 1)
 
 
-def some(flag: jax.Array, axis: str | None) -> jax.Array:
+def any_in_batch(flag: jax.Array, axis: str | None) -> jax.Array:
     """Whether the flag is set in any problem of the vmapped axis (None: this one's own). A loop that goes on for all of a batch
     needn't copy the state of those that are done in every step; they have to stand still on their own."""
     return flag if axis is None else lax.pmax(flag.astype(jnp.int32), axis) > 0
@@ -164,7 +164,7 @@ def line_search(problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, 
 
     def go_on(state):
         *_, value, _, k = state
-        return some(unsettled(value), axis) & (k < limit)
+        return any_in_batch(unsettled(value), axis) & (k < limit)
 
     def look(state):
         (low, below), (high, above), t, value, _, k = state

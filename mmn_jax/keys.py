@@ -30,7 +30,8 @@ def uniform(key: jax.Array, n: int) -> np.ndarray:
 
 
 def permutation(key: jax.Array, n: int) -> np.ndarray:
-    """[n] a random order of 0..n-1, that of jax.random.permutation: sorted by random bits, again where some are likely to be equal."""
+    """[n] a random order of 0..n-1, that of jax.random.permutation: sorted by 32 random bits, again where n is so
+    large that some are likely to be equal."""
     order = np.arange(n)
     for _ in range(math.ceil(3 * math.log(max(1, n)) / math.log(2**32 - 1))):
         key, draw = jax.random.split(key)

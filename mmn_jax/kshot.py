@@ -25,7 +25,7 @@ from mmn_jax.types import Bank, Examples
 EASING = (100, 10, 1)  # times the ridge: a large head from zero takes half as many Hessian products this way
 
 
-def shot_ladder(counts: np.ndarray, min_classes: int, top: int = 6) -> tuple[int, ...]:
+def shot_ladder(counts: np.ndarray, min_classes: int, top: int) -> tuple[int, ...]:
     """(1, 2, .., 2^N): N is the largest i ≤ top for which min_classes classes have 2^{i+1} examples; () if there is none."""
     rungs = [2**i for i in range(top + 1)]
     return tuple(k for k in rungs if len(shot_classes(counts, k)) >= min_classes)
@@ -144,7 +144,7 @@ def _fit_chunk(key, subsets, x, y, start, basis, variance, l2, tol, shots, mesh)
 
         return jax.vmap(one, axis_name=BATCH)(subsets)
 
-    # a device goes on until its own heads are done: nothing is exchanged, and `some` asks only those
+    # a device goes on until its own heads are done: nothing is exchanged, and `any_in_batch` asks only those
     shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 8), out_specs=EACH, check_vma=False)
     return shared(subsets, key, x, y, start, basis, variance, l2, tol)
 

@@ -87,6 +87,11 @@ def first_process() -> bool:
     return jax.process_index() == 0
 
 
+def together() -> None:
+    """Waits until every process is here."""
+    agreed(True)
+
+
 def agreed(value: bool) -> bool:
     """What the first process says, so that all of them go the same way."""
     return bool(multihost_utils.broadcast_one_to_all(value)) if jax.process_count() > 1 else value

@@ -25,7 +25,7 @@ class Fitted(NamedTuple):
 
 
 def linear(theta: np.ndarray, head: Head | Fitted | None = None) -> Fitted:
-    """The rows theta [C, d+1] as a method's result, made from a solved head, from a method's, or in closed form."""
+    """The rows theta [C, d+1] as a method's result. head: what they were made from, whose gradient norm they keep; None: a closed form."""
     return Fitted({"theta": theta.astype(np.float32)}, 0.0 if head is None else head.gradient_norm)
 
 
@@ -83,8 +83,8 @@ def start(method: Method, final: Task) -> Tuned:
     return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm})
 
 
-def logit_adjusted(theta: np.ndarray, tau: float, counts: np.ndarray) -> np.ndarray:
-    """Rows of a plain head after post-hoc logit adjustment, b − τ log π (Menon et al. 2021, equation 9)."""
+def subtract_log_prior(theta: np.ndarray, tau: float, counts: np.ndarray) -> np.ndarray:
+    """Rows [C, d+1] after post-hoc logit adjustment, b − τ log π (Menon et al. 2021, equation 9)."""
     adjusted = theta.copy()
     adjusted[:, -1] -= tau * log_prior(counts)
     return adjusted

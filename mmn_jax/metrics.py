@@ -22,7 +22,7 @@ Log = Callable[[Figures], None]
 def log_stage(log: Log, seed: int, part: str, hyper: dict[str, float], stage: int, looks: list[dict[str, float]]) -> None:
     """One line a look (`stagewise.Look`). part: the name of the training set. hyper: the candidate."""
     for look in looks:
-        losses = {"train_loss": look["train"], "held_out_rows": look["rows"], "held_out_task": look["task"], "held_out_loss": look["score"]}
+        losses = {"train_loss": look["train"], "held_out_rows": look["rows"], "held_out_task": look["task"], "held_out_loss": look["loss"]}
         log({"kind": "look", "seed": seed, "part": part, **hyper, "stage": stage, "step": look["step"], **losses})
 
 

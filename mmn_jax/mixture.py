@@ -99,7 +99,7 @@ def _on_devices(held):
             yield heard, basis, y, judged
 
 
-def _objective(held, strength, centre, used):
+def _objective(held, kappa, centre, used):
     """at(point) → the objective at the bytes of the numbers that are used, its gradient and its Hessian, in float64."""
     work, place = list(_on_devices(held)), np.flatnonzero(used)
 
@@ -109,9 +109,9 @@ def _objective(held, strength, centre, used):
         whole = np.float32(_spread(numbers, used))
         sums = [_derivatives(whole, *chunk) for chunk in work]
         value, slope, hessian = (np.sum([np.asarray(each, np.float64) for each in one], axis=0) for one in zip(*sums, strict=True))
-        hessian = hessian.reshape(used.size, -1)[np.ix_(place, place)] + strength * np.eye(len(place))
+        hessian = hessian.reshape(used.size, -1)[np.ix_(place, place)] + kappa * np.eye(len(place))
         away = numbers - centre
-        return value + 0.5 * strength * away @ away, slope[used] + strength * away, hessian
+        return value + 0.5 * kappa * away @ away, slope[used] + kappa * away, hessian
 
     return at
 
@@ -123,7 +123,7 @@ def _spread(numbers, used):
     return whole
 
 
-def fit_mixture(held: Sequence[HeldOut], strength: float) -> Mixture:
+def fit_mixture(held: Sequence[HeldOut], kappa: float) -> Mixture:
     """The weights that the held-out examples of all sets choose, each class counting the same; without any, 1/H each. Warns where
     more than UNSOLVED is left to gain."""
     heads, traits = len(held[0].logits), len(held[0].traits)
@@ -132,7 +132,7 @@ def fit_mixture(held: Sequence[HeldOut], strength: float) -> Mixture:
     start = np.where(np.arange(traits + 2) == 0, 1 / heads, np.zeros(used.shape))[used]
     if not any(len(each.y) for each in held):
         return _mixture(start, used)
-    at = _objective(held, strength, start, used)
+    at = _objective(held, kappa, start, used)
 
     def left(point):
         _, slope, hessian = at(point.tobytes())

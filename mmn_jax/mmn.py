@@ -21,7 +21,7 @@ from mmn_jax.classes import Shrinkage, bayesian_rows
 from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.heads import centred
-from mmn_jax.methods import Fitted, Method, by_factor, linear, logit_adjusted, tau_axis
+from mmn_jax.methods import Fitted, Method, by_factor, linear, subtract_log_prior, tau_axis
 from mmn_jax.mixture import HeldOut, Mixture, class_weights, fit_mixture, mix
 from mmn_jax.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.tuning import Axis, Setting
@@ -32,14 +32,14 @@ LEAST_SPREAD = 0.5  # of log counts
 
 
 def fit_member(task: Task, member: Setting) -> Fitted:
-    """The Bayesian rows under shrinkages `within` and `between`, or, where the member has an l2, the logit-adjusted head under their
-    row prior; with both 1 that is the plain ridge."""
+    """The Bayesian rows under shrinkages `within` and `between`, or, where the member has an l2, the head under their row prior
+    (with both 1 that is the plain ridge), log π subtracted from its biases afterwards."""
     shrinkage = Shrinkage(member["within"], member["between"])
     if "l2" not in member:
         return linear(task.once(("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), task.statistics().means, task.counts)))
     scaling: Scaling = unscaled if shrinkage == (1, 1) else RowPrior(shrinkage)  # type: ignore[assignment]  # a callable tuple
     head = task.head(weighting.plain, member["l2"], scaling)
-    return linear(logit_adjusted(head.theta, 1.0, task.counts), head)
+    return linear(subtract_log_prior(head.theta, 1.0, task.counts), head)
 
 
 def default_members(grid: tuple[float, ...]) -> list[Setting]:
@@ -91,22 +91,22 @@ def _cooled(task, members):
 
 
 def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
-    """The mixture of the `members` at a setting of `strength` (of the prior of its weights) and tau (of a further logit
-    adjustment); or, where the setting has a ridge `alone`, the logit-adjusted head under that ridge, which is the identity."""
+    """The mixture of the `members` at a setting of `kappa` (κ, how strongly its weights are held to equal ones) and tau (of a further logit
+    adjustment); or, where the setting has a ridge `alone`, the logit-adjusted head under that ridge, that is, without mixing."""
     if setting["alone"] is not None:
         found = fit_member(task, {"l2": setting["alone"], "within": 1.0, "between": 1.0})
-        return linear(logit_adjusted(found.arrays["theta"], setting["tau"], task.counts), found)
+        return linear(subtract_log_prior(found.arrays["theta"], setting["tau"], task.counts), found)
     name = tuple(map(str, members))
     held, scale = task.once(("cuts", name), lambda: _cooled(task, members))
-    mixture: Mixture = task.once(("mixture", name, setting["strength"]), lambda: fit_mixture(held, setting["strength"]))
+    mixture: Mixture = task.once(("mixture", name, setting["kappa"]), lambda: fit_mixture(held, setting["kappa"]))
     theta, norm = _rows(task, members)
     traits = _traits(task.counts, task.counts)
-    rows = logit_adjusted(mix(mixture, theta * scale, traits), setting["tau"], task.counts)
+    rows = subtract_log_prior(mix(mixture, theta * scale, traits), setting["tau"], task.counts)
     return Fitted({"theta": rows.astype(np.float32), "weights": class_weights(mixture, traits)}, norm)
 
 
 def method(members: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
-    strength = Axis("strength", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
+    kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
     alone = Axis("alone", (None, *_ridges(grid)), None)
-    return Method("ours", (strength, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, members))
+    return Method("ours", (kappa, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, members))

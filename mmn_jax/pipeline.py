@@ -1,4 +1,4 @@
-"""The stages as a list: artefacts in, artefact out.
+"""The stages of a run, one after the other: artefacts in, artefact out.
 
     features → split → heads → kshot → meta → eval → report
 

@@ -136,7 +136,7 @@ def open_table(stack: ExitStack, path: str, dim: int) -> FeatureTable:
 
 
 def _read(table, rows):
-    """[rows, d] the next ones."""
+    """The next rows, one after the other."""
     size = rows * table.shape[1] * table.dtype.itemsize
     data = table.stream.read(size)
     if len(data) < size:

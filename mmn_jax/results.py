@@ -29,7 +29,7 @@ from mmn_jax.evaluate import (
     shot_groups,
     terciles,
 )
-from mmn_jax.mesh import agreed
+from mmn_jax.mesh import together
 from mmn_jax.pipeline import SeedResult, class_prior
 from mmn_jax.sources import licence
 
@@ -170,7 +170,7 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
     artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1, allow_nan=False).encode())
-    agreed(True)  # the other processes wait until they are there
+    together()  # the other processes wait until they are there
 
 
 def read(workdir: Path) -> Table:

@@ -15,7 +15,7 @@ from mmn_jax import weighting
 from mmn_jax.classes import class_means
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
-from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, logit_adjusted, scaling, tau_axis
+from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, scaling, subtract_log_prior, tau_axis
 from mmn_jax.tasks import Task, unscaled
 from mmn_jax.tuning import Axis, Setting
 from mmn_jax.weighting import Weighting, log_prior
@@ -40,7 +40,7 @@ def _plain_head(task, setting):
 def logit_adjustment(task: Task, setting: Setting) -> Fitted:
     """Post-hoc logit adjustment: b − τ log π (Menon et al. 2021, equation 9)."""
     head = _plain_head(task, setting)
-    return linear(logit_adjusted(head.theta, setting["tau"], task.counts), head)
+    return linear(subtract_log_prior(head.theta, setting["tau"], task.counts), head)
 
 
 def tau_norm(task: Task, setting: Setting) -> Fitted:
@@ -139,12 +139,12 @@ def ridge(task: Task, setting: Setting) -> Fitted:
     metric, y = _metric(task, setting), task.train.y
     weight = task.counts[y] ** -setting["balance"]
     model, x = Ridge(alpha=setting["l2"] * weight.sum(), solver="cholesky"), (task.train.x * metric).astype(float)
-    fitted = [
-        model.fit(x, targets, weight) and (np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_))
-        for targets in _one_hot(y, len(task.counts))
-    ]
-    w, b = map(np.concatenate, zip(*fitted, strict=True))
-    return _folded(w, b, metric)
+    w, b = [], []
+    for targets in _one_hot(y, len(task.counts)):
+        model.fit(x, targets, weight)
+        w.append(np.atleast_2d(model.coef_))
+        b.append(np.atleast_1d(model.intercept_))
+    return _folded(np.concatenate(w), np.concatenate(b), metric)
 
 
 def _one_hot(y, classes):

@@ -43,13 +43,13 @@ class State(NamedTuple):
 
 class Look(NamedTuple):
     """One look at a stage: after which step, the mean loss of the episodes since the look before, and of held-out classes the
-    row loss, the task loss and the score that the two make, infinite where it isn't a number."""
+    row loss, the task loss and the loss that the two make, rows + λ task, infinite where it isn't a number."""
 
     step: int
     train: float
     rows: float
     task: float
-    score: float
+    loss: float
 
 
 class StageReport(NamedTuple):
@@ -57,11 +57,6 @@ class StageReport(NamedTuple):
 
     best_step: int
     looks: list[Look]
-
-    @property
-    def curve(self) -> np.ndarray:
-        """[looks] the held-out scores."""
-        return np.array([look.score for look in self.looks])
 
 
 def task_loss(theta: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -128,8 +123,8 @@ def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, 
     return State({**variables, "params": optax.apply_updates(params, update)}, optimiser), loss
 
 
-def held_out_score(regressor: Regressor, variables: Variables, context: Context, lessons: Lessons) -> jax.Array:
-    """[2] mean row loss and task loss of held-out classes: their regressed rows among the θ* of the classes that train."""
+def held_out_losses(regressor: Regressor, variables: Variables, context: Context, lessons: Lessons) -> jax.Array:
+    """[2] mean row loss and task loss of held-out classes: their rows are moved, those of the classes that train are θ*."""
     rungs = lessons.rungs
 
     def one(thetas):
@@ -162,11 +157,11 @@ class Programs(NamedTuple):
     """The two compiled functions of a stage, shared by all candidates; place(arrays) puts them where data are.
 
     step(state, hyper, key, context, data) → the State that takes the place of the one it was given, and the loss before it.
-    score(variables, context, data) → [2] the row loss and task loss of held-out classes.
+    losses(variables, context, data) → [2] the row loss and task loss of held-out classes.
     """
 
     step: Callable
-    score: Callable
+    losses: Callable
     place: Callable
 
 
@@ -184,7 +179,7 @@ def _shared_rows(regressor, mesh):
 def compile_programs(regressor: Regressor, batch: int, mesh: Mesh) -> Programs:
     """Those of a regressor in the paper's training, its rows shared out over the mesh."""
     regressor = _shared_rows(regressor, mesh)
-    return programs(partial(_objective, regressor, batch), partial(held_out_score, regressor), partial(replicated, mesh))
+    return programs(partial(_objective, regressor, batch), partial(held_out_losses, regressor), partial(replicated, mesh))
 
 
 def _exact(function):
@@ -197,10 +192,10 @@ def _exact(function):
     return exact
 
 
-def programs(objective: Callable, score: Callable, place: Callable) -> Programs:
-    """The compiled step on an objective, and the compiled score."""
+def programs(objective: Callable, losses: Callable, place: Callable) -> Programs:
+    """The compiled step on an objective, and the compiled losses."""
     step = _exact(partial(train_step, objective))
-    return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(_exact(score)), place)
+    return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(_exact(losses)), place)
 
 
 _copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own: a step takes the place of those it is given
@@ -238,10 +233,10 @@ def train_stage(
     current, context = data(0), programs.place(context)
 
     def look(step, variables):
-        rows, task = np.asarray(programs.score(variables, context, current))
-        score = float(rows + hyper.task_weight * task)
+        rows, task = np.asarray(programs.losses(variables, context, current))
+        loss = float(rows + hyper.task_weight * task)
         train = float(np.mean(jax.device_get(losses)))
-        return Look(step, train, float(rows), float(task), score if np.isfinite(score) else np.inf)
+        return Look(step, train, float(rows), float(task), loss if np.isfinite(loss) else np.inf)
 
     warm = [jax.random.fold_in(key, steps + 1 + i) for i in range(WARM)]
     variables, losses = _warmed(programs, variables, hyper, warm, context, current)
@@ -255,7 +250,7 @@ def train_stage(
             continue
         looks.append(look(i, state.variables))
         losses = []
-        if looks[-1].score < min(one.score for one in looks[:-1]):
+        if looks[-1].loss < min(one.loss for one in looks[:-1]):
             best, best_step = _copied(state.variables), i
         if i - best_step >= patience * every:
             break

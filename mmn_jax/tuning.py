@@ -108,7 +108,7 @@ def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
 
 
 class Fold(NamedTuple):
-    """Normalised examples to fit on and to choose by (None: none), and a name for what is made of them."""
+    """Normalised examples to fit on and to choose by (None: none), and a name, that goes into the hash of every artefact made from them."""
 
     name: str
     train: Examples
@@ -116,9 +116,9 @@ class Fold(NamedTuple):
 
 
 def training_folds(name: str, train: Examples, seed: int, number: int) -> tuple[Fold, ...]:
-    """At most `number` folds that together hold out every example whose class has another; none where no class has two.
+    """At most `number` folds, each holding out a share of every class with two examples or more; none where no class has two.
 
-    A fold that would leave a single point to train on is dropped.
+    Together they hold out every such example, but for a fold that would leave a single point to train on, which is dropped.
     """
     held = stratified_folds(stream(seed, "folds"), train.y, number)
     used = [i for i in range(number) if (held == i).any() and np.ptp(train.x[held != i], axis=0).any()]

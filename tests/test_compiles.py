@@ -67,4 +67,4 @@ def test_a_stage_is_one_program_for_all_candidates():
             hyper = stagewise.Hyper(weight, 1e-3, 1e-2)
             key = jax.random.key(int(10 * weight))
             stagewise.train_stage(programs, variables, hyper, key, context, lessons, steps=4, every=2, patience=3)
-    assert programs.step._cache_size() == 1 and programs.score._cache_size() == 1
+    assert programs.step._cache_size() == 1 and programs.losses._cache_size() == 1

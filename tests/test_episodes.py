@@ -75,6 +75,6 @@ def test_training_helps_the_classes_that_it_never_saw(make):
     trained, report = stagewise.train_stage(
         programs, start, stagewise.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, **settings
     )
-    before, after = (episodes.held_out_score(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
+    before, after = (episodes.held_out_losses(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
     assert after < before and report.best_step > 0
-    np.testing.assert_allclose(before, episodes.held_out_score(identity(), {"params": {}}, CONTEXT, DATA).sum(), rtol=1e-5)
+    np.testing.assert_allclose(before, episodes.held_out_losses(identity(), {"params": {}}, CONTEXT, DATA).sum(), rtol=1e-5)

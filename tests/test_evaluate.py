@@ -32,7 +32,7 @@ def test_accuracy_at_the_test_set_s_own_prior_is_plain_accuracy():
 
 
 def test_groups_partition_the_classes_at_the_stated_counts():
-    groups = evaluate.shot_groups(np.array([19, 20, 100, 101]))
+    groups = evaluate.shot_groups(np.array([19, 20, 100, 101]), 20, 100)
     np.testing.assert_array_equal(groups["few"], [True, False, False, False])
     np.testing.assert_array_equal(groups["medium"], [False, True, True, False])
     np.testing.assert_array_equal(groups["many"], [False, False, False, True])

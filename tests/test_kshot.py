@@ -26,10 +26,10 @@ def bank(train, shots=2, subsets=5, memory=1 << 30, key=7):
 
 
 def test_the_ladder_climbs_while_enough_classes_have_twice_as_many_examples():
-    assert kshot.shot_ladder(COUNTS, min_classes=4) == (1, 2)
-    assert kshot.shot_ladder(COUNTS, min_classes=2) == (1, 2, 4)
+    assert kshot.shot_ladder(COUNTS, min_classes=4, top=6) == (1, 2)
+    assert kshot.shot_ladder(COUNTS, min_classes=2, top=6) == (1, 2, 4)
     assert kshot.shot_ladder(COUNTS, min_classes=2, top=1) == (1, 2)
-    assert kshot.shot_ladder(COUNTS, min_classes=6) == ()
+    assert kshot.shot_ladder(COUNTS, min_classes=6, top=6) == ()
     np.testing.assert_array_equal(kshot.shot_classes(COUNTS, 4), [0, 2, 4])
 
 

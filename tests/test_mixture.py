@@ -30,7 +30,7 @@ def numbers(fitted):
     return np.concatenate([fitted.share.ravel(), fitted.bias])
 
 
-def objective(values, strength):
+def objective(values, kappa):
     """The formula at the top of mixture.py, in numpy and float64."""
     share, bias = values[: HEADS * (1 + TRAITS)].reshape(HEADS, -1), values[HEADS * (1 + TRAITS) :]
     logits = np.zeros((len(HELD.y), CLASSES))
@@ -41,14 +41,14 @@ def objective(values, strength):
     losses = -log_softmax(logits, axis=1)[np.arange(len(HELD.y)), HELD.y]
     away = values.copy()
     away[: HEADS * (1 + TRAITS)].reshape(HEADS, -1)[:, 0] -= 1 / HEADS
-    return np.mean([losses[HELD.y == c].mean() for c in range(CLASSES)]) + strength / 2 * away @ away
+    return np.mean([losses[HELD.y == c].mean() for c in range(CLASSES)]) + kappa / 2 * away @ away
 
 
-@pytest.mark.parametrize("strength", [0.02, 0.2])
-def test_it_is_the_minimum_of_its_objective(strength):
-    found = numbers(fit_mixture([PART], strength))
-    least = minimize(objective, found, strength, method="BFGS", tol=1e-8).fun
-    assert objective(found, strength) < least + 2 * mixture.LEFT
+@pytest.mark.parametrize("kappa", [0.02, 0.2])
+def test_it_is_the_minimum_of_its_objective(kappa):
+    found = numbers(fit_mixture([PART], kappa))
+    least = minimize(objective, found, kappa, method="BFGS", tol=1e-8).fun
+    assert objective(found, kappa) < least + 2 * mixture.LEFT
 
 
 def test_rows_are_mixed_as_logits_are():

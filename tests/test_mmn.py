@@ -23,7 +23,7 @@ GRID = (1e-1, 1e-2, 1e-3)
 
 MEMBERS = mmn.default_members(GRID)
 METHOD = mmn.method(MEMBERS, GRID)
-MIXED = {"strength": 0.3, "alone": None, "tau": 0.0}
+MIXED = {"kappa": 0.3, "alone": None, "tau": 0.0}
 
 
 def mixed(task, **knobs):
@@ -71,7 +71,7 @@ def test_its_weights_come_from_training_examples_alone():
 
 
 def test_a_strong_prior_of_the_weights_gives_every_member_the_same():
-    weights = METHOD.fit(TASK, MIXED | {"strength": 1e7}).arrays["weights"]
+    weights = METHOD.fit(TASK, MIXED | {"kappa": 1e7}).arrays["weights"]
     np.testing.assert_allclose(weights, 1 / len(MEMBERS), atol=1e-4)
 
 

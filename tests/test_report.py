@@ -193,7 +193,7 @@ def test_a_running_mean_of_equal_values_is_that_value():
 
 def test_figures_of_the_least_there_can_be():
     still = dynamics.Paths(["a"], ["b"], ["1", "θ*"], np.zeros((1, 2, 2)), np.zeros((3, 2)), np.zeros(3, int), np.zeros((1, 2, 2)))
-    look = {"step": 0, "train": 1.0, "rows": 1.0, "task": 1.0, "score": np.inf}
+    look = {"step": 0, "train": 1.0, "rows": 1.0, "task": 1.0, "loss": np.inf}
     for make in (
         lambda: dynamics_figures.trajectories(still, "x"),
         lambda: dynamics_figures.trajectories(still._replace(rare=[], arrows=np.zeros((0, 2, 2))), "x"),

@@ -28,7 +28,7 @@ def _affine(key, strength):
     turn, slant, scale_y, scale_x, *shift = jax.random.uniform(key, (6,), minval=-1.0, maxval=1.0)
     cos, sin = jnp.cos(strength.turn * turn), jnp.sin(strength.turn * turn)
     rotation = jnp.array([[cos, -sin], [sin, cos]])
-    shear = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(strength.slant * slant)
+    shear = jnp.eye(2).at[1, 0].set(strength.slant * slant)
     stretch = jnp.diag(jnp.exp(strength.scale * jnp.array([scale_y, scale_x])))
     return rotation @ shear @ stretch, 2 * strength.shift * jnp.array(shift)
 

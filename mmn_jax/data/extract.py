@@ -19,7 +19,7 @@ from jax.sharding import AxisType, NamedSharding
 from mmn_jax.artifacts import write_bytes
 from mmn_jax.data.images import Images
 from mmn_jax.files import whole
-from mmn_jax.mesh import AXIS, EACH, agreed, first_process
+from mmn_jax.mesh import AXIS, EACH, agreed, first_process, together
 from mmn_jax.types import BadInput
 
 Backbone = Callable[[jax.Array], jax.Array | np.ndarray]  # uint8 [B, H, W, 3], spread over the devices → [B, d]
@@ -110,9 +110,9 @@ def compute(backbone: Backbone, read: Callable[[int], np.ndarray], first: int, s
     waiting: list[tuple] = []
     for i, images in enumerate(batches(read, rows, batch // jax.process_count())):
         started = (backbone(_spread(images)), len(images), f"{where}, images from {first + i * batch}")
-        done += [_checked(*batch) for batch in waiting]  # one batch is computed while the next is read
+        done += [_checked(*each) for each in waiting]  # one batch is computed while the next is read
         waiting = [started]
-    done += [_checked(*batch) for batch in waiting]
+    done += [_checked(*each) for each in waiting]
     return _gathered(np.concatenate(done), batch)[: stop - first]
 
 
@@ -135,7 +135,7 @@ def write_npy(path: Path, array: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_bytes(path, buffer.getvalue())
-    agreed(True)
+    together()
 
 
 def part_features(
@@ -172,4 +172,4 @@ def join(paths: list[Path], into: Path) -> None:
             every.flush()
         for path in paths:
             path.unlink()
-    agreed(True)
+    together()

@@ -194,7 +194,7 @@ def without_repeats(renderings: Renderings, order: np.ndarray) -> Renderings:
 
 
 def parse_points(text: str, where: str | Path) -> np.ndarray:
-    """Sorted code points of ranges like "21-17F 3B1 400-4FF", in hexadecimal; only those with ink: letters, marks apart, digits,
+    """Sorted code points of ranges like "21-17F 3B1 400-4FF", in hexadecimal; only those with ink: letters (no combining marks), digits,
     punctuation and symbols.
 
     Raises:
