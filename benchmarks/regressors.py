@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from mmn_jax import artifacts, catalogue, episodes, maps, mmn, pipeline, stagewise, weighting
+from mmn_jax import artifacts, baselines, episodes, maps, mmn, pipeline, rivals, stagewise, weighting
 from mmn_jax.chain import residual_chain
 from mmn_jax.classes import Shrinkage
 from mmn_jax.config import default
@@ -190,15 +190,15 @@ def evaluate(name: str, seed: int) -> Outcome:
     data = pipeline.split(run)
     val, tasks = data.whole.val, pipeline.tasks_of(run, data)
     assert val is not None
-    paper, rivals = (catalogue.of_kind(kind, run.config.heads.l2) for kind in ("paper", "rival"))
+    paper, later = baselines.methods(run.config.heads.l2), rivals.methods(run.config.heads.l2)
     if not FLAGS.paper:
         paper = {"plain": paper["plain"]}
     if FLAGS.rivals != ["all"]:
-        rivals = {rival: rivals[rival] for rival in FLAGS.rivals}
-    if "logit_adjustment" not in rivals and (FLAGS.regressors or FLAGS.cuts):
+        later = {rival: later[rival] for rival in FLAGS.rivals}
+    if "logit_adjustment" not in later and (FLAGS.regressors or FLAGS.cuts):
         raise SystemExit("--rivals: --regressors and --cuts need logit_adjustment among them")
-    ours = catalogue.of_kind("ours", run.config.heads.l2) | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
-    models = pipeline.heads(run, data, tasks, {**paper, **rivals, **ours})
+    ours = mmn.methods(run.config.heads.l2) | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
+    models = pipeline.tune_methods(run, data, tasks, {**paper, **later, **ours})
     if FLAGS.paper:
         models["metamodelnet"], _ = pipeline.meta(run, data, tasks, models["plain"])
     rows = {method: model.arrays for method, model in models.items()}
@@ -210,7 +210,7 @@ def evaluate(name: str, seed: int) -> Outcome:
         moved = move(run, data, models, wanted, tasks)
         rows |= {regressor: {"theta": theta} for regressor, theta in moved.items()}
         logits |= {regressor: predict_logits(theta, data.tail.test.x) for regressor, theta in moved.items()}
-    rival = max(rivals, key=lambda method: models[method].val_accuracy)
+    rival = max(later, key=lambda method: models[method].val_accuracy)
     most = terciles(data.tail.counts)["most"]
     level = _third(models[rival].logits(models[rival].arrays, val.x), val.y, most)
     rarest = {method: _rarest(arrays["theta"], data, level) for method, arrays in rows.items() if "theta" in arrays}

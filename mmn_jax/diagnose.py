@@ -72,7 +72,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
     if len(classes) < 3:
         raise BadInput(f"train_y: {len(classes)} classes have {LEAST} examples or more; at least 3 must, to be cut and judged")
     pool = class_pool(train, classes)
-    pair = mmn.method(mmn.default_members(settings.heads.l2), settings.heads.l2), rivals.methods(settings.heads.l2)["logit_adjustment"]
+    pair = mmn.methods(settings.heads.l2)["mmn"], rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
     for i in track(range(cuts)):
         part, val, test = cut(stream(seed, "diagnose", i, "cut"), pool, counts[counts > 0])

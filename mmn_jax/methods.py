@@ -12,7 +12,7 @@ import numpy as np
 from mmn_jax.evaluate import best_temperature, mean_class_accuracy, predict_logits
 from mmn_jax.tasks import Head, Scaling, Task, standardised, unscaled
 from mmn_jax.tuning import Axis, Fold, Setting, Trial, at_edge, best, held_accuracy, held_labels, search
-from mmn_jax.weighting import log_prior
+from mmn_jax.weighting import Rule, log_prior
 
 Arrays = dict[str, Any]
 
@@ -114,6 +114,21 @@ def tau_axis(*values: float, start: float = 1.0) -> Axis:
 SCALING = Axis("standardised", (False, True), False)
 
 
+def head_axes(grid: tuple[float, ...]) -> tuple[Axis, Axis]:
+    """The knobs of every solved head: its ridge and what the ridge measures."""
+    return l2_axis(grid), SCALING
+
+
 def scaling(setting: Setting) -> Scaling:
     """The one of the two that a setting of SCALING names."""
     return standardised if setting["standardised"] else unscaled
+
+
+def solved(rule_of: Callable[..., Rule], *knobs: str) -> Callable[[Task, Setting], Fitted]:
+    """fit(task, setting) of the method that solves a head under rule_of(*knobs)."""
+
+    def fit(task, setting):
+        head = task.head(rule_of(*(setting[knob] for knob in knobs)), setting["l2"], scaling(setting))
+        return linear(head.theta, head)
+
+    return fit

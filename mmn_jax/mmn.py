@@ -110,3 +110,8 @@ def method(members: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
     alone = Axis("alone", (None, *_ridges(grid)), None)
     return Method("ours", (kappa, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, members))
+
+
+def methods(grid: tuple[float, ...]) -> dict[str, Method]:
+    """`mmn`, its members and candidates under the ridges of `grid`."""
+    return {"mmn": method(default_members(grid), grid)}

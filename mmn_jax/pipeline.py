@@ -16,9 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmn_jax import artifacts, features, joint, metrics, sources, tuning
+from mmn_jax import artifacts, baselines, features, joint, metrics, mmn, rivals, sources, tuning
 from mmn_jax.banks import banks
-from mmn_jax.catalogue import of_kind
 from mmn_jax.config import check
 from mmn_jax.data import feature_files, longtail, manifest
 from mmn_jax.evaluate import class_shares
@@ -139,7 +138,7 @@ def tasks_of(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
     return tuning.tasks_of((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
 
 
-def heads(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:
+def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:
     """Every one of these methods, its knobs chosen on the folds."""
     settings, budget, models = run.config.heads, run.config.tuning.budget, {}
 
@@ -182,7 +181,7 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
         return None
     say(f"seed {run.seed}: heads")
     tasks = tasks_of(run, data)
-    models = heads(run, data, tasks, of_kind("paper", run.config.heads.l2))
+    models = tune_methods(run, data, tasks, baselines.methods(run.config.heads.l2))
     if upto == STAGES.index("kshot"):
         say(f"seed {run.seed}: kshot")
         wholes = {part.name: part for part in (*data.folds, data.whole)}
@@ -192,10 +191,10 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
         return None
     models["metamodelnet"], learned = meta(run, data, tasks, models["plain"])
     metrics.log_method(run.terminal.log, run.seed, "metamodelnet", models["metamodelnet"].val_accuracy, models["metamodelnet"].seconds)
-    models |= heads(run, data, tasks, of_kind("ours", run.config.heads.l2))
+    models |= tune_methods(run, data, tasks, mmn.methods(run.config.heads.l2))
     if upto >= STAGES.index("eval"):
         say(f"seed {run.seed}: rivals")
-        models |= heads(run, data, tasks, of_kind("rival", run.config.heads.l2))
+        models |= tune_methods(run, data, tasks, rivals.methods(run.config.heads.l2))
     return SeedResult(run.seed, run.features.name, run.features.class_names, data, models, learned)
 
 

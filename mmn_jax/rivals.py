@@ -1,10 +1,9 @@
-"""Every method that MetaModelNet is held against, behind the contract of `methods.py`: what it fits, its knobs, its source.
+"""The methods of later years that MetaModelNet is held against, behind the contract of `methods.py`: what each fits, its knobs, its source.
 
 Nearly all end in one linear head, solved by `heads.py`. Adding one is a function and a line in `methods`.
 """
 
 import warnings
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,22 +14,25 @@ from mmn_jax import weighting
 from mmn_jax.classes import class_means
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
-from mmn_jax.methods import SCALING, Arrays, Fitted, Method, by_factor, by_step, l2_axis, linear, scaling, subtract_log_prior, tau_axis
+from mmn_jax.methods import (
+    SCALING,
+    Arrays,
+    Fitted,
+    Method,
+    by_factor,
+    by_step,
+    head_axes,
+    linear,
+    scaling,
+    solved,
+    subtract_log_prior,
+    tau_axis,
+)
 from mmn_jax.tasks import Task, unscaled
 from mmn_jax.tuning import Axis, Setting
 from mmn_jax.weighting import Weighting, log_prior
 
 TARGET_FLOATS = 2**26  # of the one-hot targets that are in memory at once
-
-
-def _solved(rule_of: Callable[..., weighting.Rule], *knobs: str) -> Callable[[Task, Setting], Fitted]:
-    """The method that solves a head under rule_of(*knobs)."""
-
-    def fit(task, setting):
-        head = task.head(rule_of(*(setting[knob] for knob in knobs)), setting["l2"], scaling(setting))
-        return linear(head.theta, head)
-
-    return fit
 
 
 def _plain_head(task, setting):
@@ -203,8 +205,8 @@ def _beta_between(a, b):
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
-    """All of them by name, ridges searched over `grid`; the paper's four first."""
-    solved = (l2_axis(grid), SCALING)
+    """All of them by name, ridges searched over `grid`."""
+    axes = head_axes(grid)
     cosine = Axis("cosine", (True, False), True)
     beta = Axis("beta", (0.9, 0.99, 0.999, 0.9999), 0.99, _beta_between)
     quantile = Axis("quantile", (1.0, 0.75, 0.5, 0.25, 0.0), 0.5, by_step)
@@ -213,25 +215,18 @@ def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     shrinkage = Axis("shrinkage", (0.99, 0.9, 0.5, 0.2, 0.1, 0.01), 0.2, by_factor)
     neighbours = Axis("neighbours", (1, 3, 5, 10, 20, 50), 10)
 
-    def head(kind, rule):
-        return Method(kind, solved, _solved(lambda: rule))
-
     return {
-        "plain": head("paper", weighting.plain),
-        "over_sampling": head("paper", weighting.over_sampling),
-        "under_sampling": head("paper", weighting.under_sampling),
-        "cost_sensitive": head("paper", weighting.cost_sensitive),
-        "logit_adjustment": Method("rival", (*solved, tau_axis(0.5, 0.75, 1.0, 1.25, 1.5, 2.0)), logit_adjustment),
-        "logit_adjusted_loss": Method("rival", (*solved, tau_axis(0.5, 1.0, 1.5, 2.0)), _solved(weighting.logit_adjusted, "tau")),
-        "balanced_softmax": head("rival", weighting.logit_adjusted(1.0)),
-        "effective_number": Method("rival", (*solved, beta), _solved(weighting.effective_number, "beta")),
-        "square_root_sampling": head("rival", weighting.inverse_frequency(0.5)),
-        "tau_norm": Method("rival", (*solved, tau_axis(0.25, 0.5, 0.75, 1.0, start=0.5), Axis("bias", (True, False), True)), tau_norm),
-        "max_norm": Method("rival", (*solved, quantile), max_norm),
-        "lws": Method("rival", (*solved, scale_ridge), lws),
-        "crt": Method("rival", (*solved, Axis("start_l2", (1e-4, 1e-6, 1e-8), 1e-6)), crt),
+        "logit_adjustment": Method("rival", (*axes, tau_axis(0.5, 0.75, 1.0, 1.25, 1.5, 2.0)), logit_adjustment),
+        "logit_adjusted_loss": Method("rival", (*axes, tau_axis(0.5, 1.0, 1.5, 2.0)), solved(weighting.logit_adjusted, "tau")),
+        "balanced_softmax": Method("rival", axes, solved(lambda: weighting.logit_adjusted(1.0))),
+        "effective_number": Method("rival", (*axes, beta), solved(weighting.effective_number, "beta")),
+        "square_root_sampling": Method("rival", axes, solved(lambda: weighting.inverse_frequency(0.5))),
+        "tau_norm": Method("rival", (*axes, tau_axis(0.25, 0.5, 0.75, 1.0, start=0.5), Axis("bias", (True, False), True)), tau_norm),
+        "max_norm": Method("rival", (*axes, quantile), max_norm),
+        "lws": Method("rival", (*axes, scale_ridge), lws),
+        "crt": Method("rival", (*axes, Axis("start_l2", (1e-4, 1e-6, 1e-8), 1e-6)), crt),
         "ncm": Method("rival", (cosine, SCALING), ncm),
-        "ridge": Method("rival", (*solved, balance), ridge),
+        "ridge": Method("rival", (*axes, balance), ridge),
         "lda": Method("rival", (shrinkage, tau_axis(0.0, 0.5, 1.0, 1.5, 2.0), SCALING), lda),
         "knn": Method("rival", (neighbours, tau_axis(0.0, 0.5, 1.0), cosine, SCALING), knn, knn_logits),
     }

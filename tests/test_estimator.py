@@ -93,7 +93,7 @@ def test_an_integer_seed_gives_the_classifier_of_a_run(tmp_path):
     run = pipeline.Run(config, 5, tmp_path, features, "x", pipeline.Terminal(lambda line: None, lambda items, name: items))
     data = pipeline.split(run)
     methods = {"logit_adjustment": catalogue.every_method((1e-2, 1e-3))["logit_adjustment"]}
-    theirs = pipeline.heads(run, data, pipeline.tasks_of(run, data), methods)["logit_adjustment"]
+    theirs = pipeline.tune_methods(run, data, pipeline.tasks_of(run, data), methods)["logit_adjustment"]
     ours = quick(l2=(1e-2, 1e-3), budget=6, folds=3, random_state=5).fit(X, y)
     np.testing.assert_array_equal(ours.arrays_["theta"], theirs.arrays["theta"])
     assert ours.temperature_ == theirs.temperature and ours.record_["val_accuracy"] == theirs.val_accuracy

@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 
-from mmn_jax import rivals, weighting
+from mmn_jax import baselines, rivals, weighting
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.tasks import make_task
 from mmn_jax.types import Examples
@@ -16,7 +16,7 @@ from mmn_jax.types import Examples
 COUNTS = [40, 18, 7, 3, 1]
 X, Y = blobs(0, COUNTS, 6, spread=2.0)
 TASK = make_task(Examples(X, Y), jax.random.key(0), 1e-6)
-METHODS = rivals.methods((1e-2, 1e-3, 1e-4))
+METHODS = baselines.methods((1e-2, 1e-3, 1e-4)) | rivals.methods((1e-2, 1e-3, 1e-4))
 
 
 def start(method):

@@ -5,7 +5,7 @@ import pytest
 from conftest import blobs
 
 from mmn_jax import tuning
-from mmn_jax.rivals import methods
+from mmn_jax.baselines import methods
 from mmn_jax.tuning import Axis, Trial
 from mmn_jax.types import Examples
 
