@@ -347,22 +347,22 @@ FILES = {
     ),
     "times for labels": (
         "good.npz",
-        "DIR/good.npz: train_y must hold integers, it holds timedelta64[s]",
+        "DIR/good.npz: train_y must be [n] integers, it is timedelta64[s] [18]",
         save("good.npz", train_y=np.arange(18).astype("m8[s]")),
     ),
     "times for features": (
         "good.npz",
-        "DIR/good.npz: train_x must hold numbers, it holds timedelta64[s]",
+        "DIR/good.npz: train_x must be [n, d] numbers, it is timedelta64[s] [18, 4]",
         save("good.npz", train_x=np.zeros((18, 4), "m8[s]")),
     ),
     "truth for labels": (
         "good.npz",
-        "DIR/good.npz: train_y must hold integers, it holds bool",
+        "DIR/good.npz: train_y must be [n] integers, it is bool [18]",
         save("good.npz", train_y=np.arange(18) > 8),
     ),
     "complex features": (
         "good.npz",
-        "DIR/good.npz: train_x must hold numbers, it holds complex128",
+        "DIR/good.npz: train_x must be [n, d] numbers, it is complex128 [18, 4]",
         save("good.npz", train_x=np.zeros((18, 4), complex)),
     ),
     "a gap in the labels": (

@@ -129,8 +129,8 @@ def write_npz(path, base=True, **changes):
 X, Y = shaded(120)
 BAD_FILES = {
     "floats": ({"train_x": X / 255}, "train_x must be images, uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3]; it is float64 [120, 16, 16]"),
-    "rows": ({"train_y": Y[:5]}, "train_y must be 120 integers, it is int32 [5]"),
-    "negative": ({"train_y": Y - 1}, "train_y has label -1 in row 0; labels are 0 to C - 1, C at most 1048576"),
+    "rows": ({"train_y": Y[:5]}, "train_x has 120 rows, train_y 5"),
+    "negative": ({"train_y": Y - 1}, "train_y has the negative label -1 in row 0"),
     "beyond": ({"test_y": shaded(40)[1] + 4}, "test_y has label 7, but there are 4 classes (0 to 3)"),
     "no test": ({"test_x": None, "test_y": None}, "array test_x is missing; it has class_names, train_x, train_y, base_x, base_y"),
     "half": ({"base_y": None}, "array base_y is missing; it has class_names, train_x, train_y, test_x, test_y, base_x"),

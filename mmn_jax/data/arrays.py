@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.feature_files import MAX_CLASSES, check_labels, class_names, read_npz
+from mmn_jax.data.feature_files import check_labels, class_names, labelled, read_npz
 from mmn_jax.data.images import Images, ImageSet
 from mmn_jax.types import BadInput, Examples
 
@@ -38,21 +38,12 @@ def in_memory(x: np.ndarray, y: np.ndarray) -> Images:
 
 def _part(arrays, name, where):
     """Examples of NAME_x and NAME_y, or None where the file has neither."""
-    keys = (f"{name}_x", f"{name}_y")
-    if not any(key in arrays for key in keys):
+    if f"{name}_x" not in arrays and f"{name}_y" not in arrays:
         return None
-    for key in keys:
-        if key not in arrays:
-            raise BadInput(f"{where}: array {key} is missing; it has {', '.join(arrays)}")
-    x, y = (arrays[key] for key in keys)
-    if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or x.size == 0:
-        raise BadInput(f"{where}: {keys[0]} must be images, uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3]; it is {x.dtype} {list(x.shape)}")
-    if y.ndim != 1 or len(y) != len(x) or not np.issubdtype(y.dtype, np.integer):
-        raise BadInput(f"{where}: {keys[1]} must be {len(x)} integers, it is {y.dtype} {list(y.shape)}")
-    if y.min() < 0 or y.max() >= MAX_CLASSES:
-        row = int(y.argmin() if y.min() < 0 else y.argmax())
-        raise BadInput(f"{where}: {keys[1]} has label {y[row]} in row {row}; labels are 0 to C - 1, C at most {MAX_CLASSES}")
-    return Examples(x, y.astype(np.int32))
+    x, y = labelled(arrays, name, where)
+    if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
+        raise BadInput(f"{where}: {name}_x must be images, uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3]; it is {x.dtype} {list(x.shape)}")
+    return Examples(x, y)
 
 
 def from_parts(name: str, parts: Mapping[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> ImageSet:

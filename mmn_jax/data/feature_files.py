@@ -6,6 +6,7 @@ a folder with an npy file each, Parquet files (mmn_jax/data/parquet.py), or memo
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -72,32 +73,40 @@ def read_arrays(path: str | Path, columns: Columns = Columns()) -> dict[str, np.
     return read_npy_folder(path) if path.is_dir() else read_npz(path)
 
 
-def _examples(arrays, part, path):
+def labelled(arrays: Mapping[str, np.ndarray], part: str, where: str | Path) -> Examples:
+    """The arrays PART_x [n, ..] as they are and PART_y [n] as int32, from 0 up.
+
+    Raises:
+      BadInput: naming the place, the array and what is wrong with it; what PART_x holds isn't looked at.
+    """
     x_name, y_name = f"{part}_x", f"{part}_y"
     for name in (x_name, y_name):
         if name not in arrays:
-            raise BadInput(f"{path}: array {name} is missing; it has {', '.join(arrays) or 'no arrays'}")
+            raise BadInput(f"{where}: array {name} is missing; it has {', '.join(arrays) or 'no arrays'}")
     x, y = arrays[x_name], arrays[y_name]
-    if x.ndim != 2 or y.ndim != 1:
-        raise BadInput(f"{path}: {x_name} must be [n, d] and {y_name} [n], they are {list(x.shape)} and {list(y.shape)}")
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise BadInput(f"{where}: {y_name} must be [n] integers, it is {y.dtype} {list(y.shape)}")
+    if x.ndim == 0 or x.size == 0:
+        raise BadInput(f"{where}: {x_name} is empty")
     if len(x) != len(y):
-        raise BadInput(f"{path}: {x_name} has {len(x)} rows, {y_name} {len(y)}")
-    if len(x) == 0 or x.shape[1] == 0:
-        raise BadInput(f"{path}: {x_name} is empty")
-    if y.dtype.kind not in "iu":
-        raise BadInput(f"{path}: {y_name} must hold integers, it holds {y.dtype}")
-    if x.dtype.kind not in "fiu":
-        raise BadInput(f"{path}: {x_name} must hold numbers, it holds {x.dtype}")
+        raise BadInput(f"{where}: {x_name} has {len(x)} rows, {y_name} {len(y)}")
+    if y.min() < 0:
+        raise BadInput(f"{where}: {y_name} has the negative label {y.min()} in row {int(y.argmin())}")
+    if y.max() >= MAX_CLASSES:
+        raise BadInput(f"{where}: {y_name} has label {y.max()} in row {int(y.argmax())}; labels are 0 to C - 1, C at most {MAX_CLASSES}")
+    return Examples(x, y.astype(np.int32))
+
+
+def _examples(arrays, part, path):
+    x, y = labelled(arrays, part, path)
+    if x.ndim != 2 or x.dtype.kind not in "fiu":
+        raise BadInput(f"{path}: {part}_x must be [n, d] numbers, it is {x.dtype} {list(x.shape)}")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)  # an array mapped from the disk stays there
     if not np.isfinite(x).all():
         row = int(np.argmin(np.isfinite(x).all(1)))
-        raise BadInput(f"{path}: {x_name} has a value that is NaN, infinite or beyond float32 in row {row}")
-    if y.min() < 0:
-        raise BadInput(f"{path}: {y_name} has the negative label {y.min()} in row {int(y.argmin())}")
-    if y.max() >= MAX_CLASSES:
-        raise BadInput(f"{path}: {y_name} has label {y.max()} in row {int(y.argmax())}; labels are 0 to C - 1, C at most {MAX_CLASSES}")
-    return Examples(x, y.astype(np.int32))
+        raise BadInput(f"{path}: {part}_x has a value that is NaN, infinite or beyond float32 in row {row}")
+    return Examples(x, y)
 
 
 def class_names(arrays: dict[str, np.ndarray], train_y: np.ndarray, path: str | Path) -> tuple[str, ...]:
