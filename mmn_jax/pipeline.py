@@ -20,7 +20,6 @@ from mmn_jax import artifacts, baselines, features, joint, metrics, mmn, rivals,
 from mmn_jax.banks import banks
 from mmn_jax.config import check
 from mmn_jax.data import feature_files, longtail, manifest
-from mmn_jax.evaluate import class_shares
 from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import Learned, meta
 from mmn_jax.methods import Method, tune
@@ -30,23 +29,6 @@ from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, LongTail
 
 STAGES = ("features", "split", "heads", "kshot", "meta", "eval", "report", "all")
-
-
-def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
-    """[C] shares of the classes where the classifier is used: uniform, as in training, or from a text file.
-
-    Raises:
-      BadInput: the file cannot be read or doesn't hold C numbers from 0 up.
-    """
-    if source == "uniform":
-        return np.full(len(counts), 1 / len(counts))
-    if source == "train":
-        return counts / counts.sum()
-    try:
-        prior = np.array(Path(source).read_text().split(), float)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"--config.eval.prior={source}: must be uniform, train, or a text file of {len(counts)} numbers") from error
-    return class_shares(prior, len(counts), f"--config.eval.prior={source}")
 
 
 def _repeated_split(run, path):
@@ -212,7 +194,7 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
                 terminal.say(f"{full.name} has features already; --stage=features makes them of images")
             return []
         fingerprint = feature_files.fingerprint(full)
-    class_prior(config.eval.prior, np.bincount(full.train.y))  # a bad one is refused before hours of work, not after
+    sources.class_prior(config.eval.prior, np.bincount(full.train.y))  # a bad one is refused before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
     results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, studio) for s in seeds]
     return [result for result in results if result is not None]

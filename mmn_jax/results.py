@@ -30,8 +30,8 @@ from mmn_jax.evaluate import (
     terciles,
 )
 from mmn_jax.mesh import together
-from mmn_jax.pipeline import SeedResult, class_prior
-from mmn_jax.sources import licence
+from mmn_jax.pipeline import SeedResult
+from mmn_jax.sources import class_prior, licence
 
 GROUPS = ("many", "medium", "few")
 TERCILES = ("most", "middle", "rarest")
