@@ -10,7 +10,11 @@ import numpy as np
 
 
 class BadInput(ValueError):
-    """Input that cannot be used; the message is one line: what, where, and what to do."""
+    """Input that cannot be used; the message is one line: what, where, and what to do. What can't be printed of a name or a value that
+    it repeats, such as a line's end, is written out (\\n)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(each if each.isprintable() else repr(each)[1:-1] for each in message))
 
 
 class Examples(NamedTuple):

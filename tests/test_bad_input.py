@@ -93,6 +93,11 @@ COMMAND = {
     ),
     "recipe that isn't Python": (["--config=DIR/recipe.py"], "--config: '{' was never closed (recipe.py, line 1)", text("recipe.py", "{")),
     "unknown setting": (settings("meta.wings=2"), "--config: no such setting ...", nothing),
+    "setting of two lines": (
+        settings("data.source=a\nb"),
+        "--config.data.source: must be auto, glyphs, npz, synthetic, images or fonts, it is a\\nb",
+        nothing,
+    ),
     "setting of the wrong type": (settings("meta.steps=many"), "--config.meta.steps=many: invalid literal...", nothing),
     "a setting is never evaluated": (
         settings("heads.l2=__import__('os').getcwd()"),
