@@ -121,6 +121,12 @@ def test_a_method_against_itself_is_exactly_zero():
     assert not (draws[:, 0] - draws[:, 1]).any()
 
 
+def test_what_is_always_right_has_100_percent_in_every_draw():
+    right = np.stack([np.ones(len(Y), bool), np.zeros(len(Y), bool)])[None].repeat(3, 0)
+    draws = evaluate.bootstrap(right, Y, everything(5, 3), np.random.default_rng(0), 50)
+    np.testing.assert_allclose(draws, np.broadcast_to([[[100.0], [0.0]]], draws.shape), rtol=1e-4)
+
+
 def test_logits_are_rows_times_features_plus_bias():
     x, theta = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 4))
     expected = [[row[:3] @ one + row[3] for row in theta] for one in x]
