@@ -11,7 +11,7 @@ families, and the intervals are over distortions of four styles of one test fami
 
 Gave on seed 0, mean per-class test accuracy: plain 79.3, under_sampling 79.6, metamodelnet 80.4, cost_sensitive 82.2, over_sampling 82.3,
 mmn 84.3 (+5.0 over plain, 4.2 to 5.9); the backbone got 98.6% of held-out images of its own characters right. Training it amplifies how a
-machine rounds: the same seed repeats on the same machine; another one, with an earlier mmn, read 78.4, 81.2 and 84.2 for plain, metamodelnet
+machine rounds: the same seed repeats on the same machine; another one, with an earlier mmn, had 78.4, 81.2 and 84.2 for plain, metamodelnet
 and mmn. From rendering to the table it took 329 s on two cores that reach 189 GFLOP/s and did other work, 199 of them for training the
 backbone and 58 for compiling with an empty cache, and 1.4 GB of memory; on two that reach 105, 545 s.
 """

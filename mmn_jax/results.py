@@ -119,7 +119,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "validation": config.data.validation,
         "licence": licence(config),
         "methods": methods,
-        "per_class": {name: [list(map(_optional, row)) for row in rows] for name, rows in per_class.items()},
+        "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
         "counts": [one.tolist() for one in counts],
         "config_hash": artifacts.digest(described(config)),
         "versions": _versions(),
@@ -169,7 +169,7 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1, allow_nan=False).encode())
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
-    artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1, allow_nan=False).encode())
+    artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())
     together()  # the other processes wait until they are there
 
 
