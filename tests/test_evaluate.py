@@ -127,6 +127,19 @@ def test_what_is_always_right_has_100_percent_in_every_draw():
     np.testing.assert_allclose(draws, np.broadcast_to([[[100.0], [0.0]]], draws.shape), rtol=1e-4)
 
 
+def test_draws_spread_as_the_unbiased_variance_says():
+    right = np.array([[[True, False, False]]])
+    draws = evaluate.bootstrap(right, np.zeros(3, int), everything(1), np.random.default_rng(0), 10000)
+    assert draws.std() == pytest.approx(100 * np.sqrt(1 / 9), rel=0.03)
+
+
+def test_two_seeds_spread_by_students_t():
+    right = np.stack([np.ones((1, 4), bool), np.zeros((1, 4), bool)])
+    draws = evaluate.bootstrap(right, np.zeros(4, int), everything(1, 2), np.random.default_rng(0), 200)
+    factor = scipy.stats.t.ppf(0.975, 1) / scipy.stats.norm.ppf(0.975)
+    np.testing.assert_allclose(np.unique(draws.round(3)), [50 - 50 * factor, 50 + 50 * factor], rtol=1e-4)
+
+
 def test_logits_are_rows_times_features_plus_bias():
     x, theta = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 4))
     expected = [[row[:3] @ one + row[3] for row in theta] for one in x]
