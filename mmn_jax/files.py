@@ -14,18 +14,18 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
       OSError: naming `path`, where it cannot be written.
     """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        yield path
-        return
-    part = target.with_name(target.name + ".part")
+    target = Path(os.path.realpath(path))
+    plain = target.is_file() or not target.exists()
+    part = target.with_name(target.name + ".part") if plain else target
     try:
         yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())  # or a machine that stops could leave an empty file of that name
-        part.replace(target)
+        if plain:
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())  # or a machine that stops could leave an empty file of that name
+            part.replace(target)
     except OSError as error:  # a write names no file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with contextlib.suppress(OSError):  # gone once it has its name, or never made
-            part.unlink()
+        if plain:
+            with contextlib.suppress(OSError):  # gone once it has its name, or never made
+                part.unlink()

@@ -129,7 +129,9 @@ def fit_mixture(held: Sequence[HeldOut], kappa: float) -> Mixture:
     heads, traits = len(held[0].logits), len(held[0].traits)
     used = np.ones((heads + 1, traits + 2), bool)
     used[:-1, -1] = used[-1, 0] = False  # heads are weighed by 1 and φ; φ and φ_1² make the bias
-    start = np.where(np.arange(traits + 2) == 0, 1 / heads, np.zeros(used.shape))[used]
+    equal = np.zeros(used.shape)
+    equal[:-1, 0] = 1 / heads
+    start = equal[used]
     if not any(len(each.y) for each in held):
         return _mixture(start, used)
     at = _objective(held, kappa, start, used)

@@ -166,7 +166,7 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     )
     choices = {result.seed: {name: model.trials for name, model in result.models.items()} for result in results}
     artifacts.write_bytes(workdir / "classifier.npz", buffer.getvalue())
-    artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1, allow_nan=False).encode())
+    artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1).encode())
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
     artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())

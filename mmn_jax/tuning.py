@@ -41,7 +41,7 @@ class Trial(NamedTuple):
 
 
 def _neighbours(axis, value):
-    if value is None and None not in axis.values:
+    if value not in axis.values:  # a knob that doesn't matter here
         return ()
     i = axis.values.index(value)
     return axis.values[max(i - 1, 0) : i + 2]
@@ -52,7 +52,7 @@ def _in_use(axis, setting):
     if not axis.matters(setting):
         return None
     value = setting[axis.name]
-    return axis.start if value is None and None not in axis.values else value
+    return value if value in axis.values else axis.start
 
 
 def _finer(axis, value):
@@ -108,7 +108,7 @@ def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
 
 
 class Fold(NamedTuple):
-    """Normalised examples to fit on and to choose by (None: none), and a name, that goes into the hash of every artefact made from them."""
+    """Normalised examples to fit on and to choose by (None: none), and a name that goes into the hash of every artefact made from them."""
 
     name: str
     train: Examples

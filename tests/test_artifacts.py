@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,12 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
     assert os.read(reader, 9) == b"new" == (tmp_path / "file").read_bytes() and (tmp_path / "link").is_symlink()
     os.close(reader)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
+
+
+def test_a_device_that_refuses_is_named_and_stays():
+    with pytest.raises(OSError, match="/dev/full"):
+        artifacts.write_bytes(Path("/dev/full"), b"new")
+    assert Path("/dev/full").is_char_device()
 
 
 @pytest.fixture
