@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from mmn_jax.data.longtail import random_ranks
-from mmn_jax.keys import uniform
+from mmn_jax.keys import generator, uniform
 from mmn_jax.types import Examples
 
 CUT_SHARE = 1 / 3  # of the classes that play rarer in a cut
@@ -28,15 +28,6 @@ def draw_shots(rng: np.random.Generator, counts: np.ndarray, own: np.ndarray) ->
     return np.clip(rng.choice(counts, len(own)), 1, own // 2)
 
 
-def draw_used(rng: np.random.Generator, y: np.ndarray, shots: np.ndarray) -> np.ndarray:
-    """[n] mask of a random subset with shots[c] examples of class c; y [n] is sorted."""
-    order = np.lexsort((rng.random(len(y)), y))
-    start = np.searchsorted(y, np.arange(len(shots)))
-    used = np.zeros(len(y), bool)
-    used[order[np.arange(len(y)) - start[y] < shots[y]]] = True
-    return used
-
-
 def _cut_shots(rng, counts):
     """[C] a third of the classes at the count of a random class, the others at four fifths of theirs."""
     rarer = (counts >= LEAST) & (rng.random(len(counts)) < CUT_SHARE)
@@ -56,7 +47,7 @@ def make_cut(key: jax.Array, train: Examples) -> Cut:
     """A cut of a training set in which every class keeps an example; classes with a single one have none that judge."""
     counts = np.bincount(train.y)
     draw, keep, rank, turn = jax.random.split(key, 4)
-    used = random_ranks(keep, train.y) < _cut_shots(np.random.default_rng(int(jax.random.bits(draw))), counts)[train.y]
+    used = random_ranks(keep, train.y) < _cut_shots(generator(draw), counts)[train.y]
     rest = train.at(~used)
     judges = _judges(rank, turn, rest.y, max(1, LOGITS // len(counts)))
     return Cut(train.at(used), rest.at(judges))

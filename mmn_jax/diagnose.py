@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from mmn_jax import config, mmn, rivals, tuning
 from mmn_jax.command import Parser, exit_code, stop_on_signals
-from mmn_jax.cuts import draw_shots, draw_used
+from mmn_jax.cuts import draw_shots
 from mmn_jax.data.feature_files import load_training
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.evaluate import mean_class_accuracy, student_interval
-from mmn_jax.keys import stream
+from mmn_jax.keys import generator, stream
 from mmn_jax.methods import Method, tune
 from mmn_jax.tasks import Task, make_task, normalisation
 from mmn_jax.types import BadInput, Examples
@@ -49,9 +49,9 @@ def _tuned_accuracy(method: Method, task: Task, val: Examples, test: Examples, b
 
 def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, Examples, Examples]:
     """A long-tailed part of a pool sorted by label, and two halves of the rest; normalised by the first. counts: [C] to draw from."""
-    draw, halve = jax.random.split(key)
-    rng = np.random.default_rng(int(jax.random.bits(draw)))
-    used = draw_used(rng, pool.y, draw_shots(rng, counts, np.bincount(pool.y)))
+    draw, keep, halve = jax.random.split(key, 3)
+    shots = draw_shots(generator(draw), counts, np.bincount(pool.y))
+    used = random_ranks(keep, pool.y) < shots[pool.y]
     rest = pool.at(~used)
     odd = random_ranks(halve, rest.y) % 2 == 1
     normalise = normalisation(pool.x[used])

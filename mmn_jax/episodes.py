@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.classes import class_means
-from mmn_jax.cuts import LEAST, draw_shots, draw_used
-from mmn_jax.data.longtail import class_pool
+from mmn_jax.cuts import LEAST, draw_shots
+from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.heads import centred
+from mmn_jax.keys import generator
 from mmn_jax.lessons import row_unit
 from mmn_jax.methods import subtract_log_prior
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
@@ -50,7 +51,7 @@ def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.
     pool = class_pool(train, classes)
     metric = np.ones(pool.x.shape[1], np.float32) if metric is None else metric
     own = np.bincount(pool.y)
-    no_offset, seeds = np.zeros(len(own), np.float32), np.asarray(jax.random.bits(key, (plan.subsets,)))
+    no_offset = np.zeros(len(own), np.float32)
 
     def fit(used, theta):
         return fit_weighted(pool, Weighting(used.astype(np.float32), no_offset), plan.l2, theta, plan.tol, metric)[0]
@@ -61,10 +62,10 @@ def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.
 
     whole = fit(np.ones(len(pool.y)), np.zeros((len(own), pool.x.shape[1] + 1), np.float32))
     shots, theta, means, masks = [], [], [], []
-    for seed in seeds:
-        rng = np.random.default_rng(int(seed))
-        shots.append(draw_shots(rng, counts, own))
-        masks.append(draw_used(rng, pool.y, shots[-1]))
+    for s in range(plan.subsets):
+        draw, keep = jax.random.split(jax.random.fold_in(key, s))
+        shots.append(draw_shots(generator(draw), counts, own))
+        masks.append(random_ranks(keep, pool.y) < shots[-1][pool.y])
         theta.append(rows(fit(masks[-1], whole), shots[-1]))
         means.append(class_means(pool.x[masks[-1]], pool.y[masks[-1]], len(own)).astype(np.float32))
     return MixedBank(classes, np.stack(shots), np.stack(theta), np.stack(means), pool, np.stack(masks), rows(whole, own))
@@ -105,7 +106,7 @@ def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray, heads: int 
     free = ~bank.used
     chance = np.stack([np.cumsum(_balanced(one & ~out[y], y, classes)) for one in free])
     heads = min(heads, len(free))
-    rng = np.random.default_rng(int(jax.random.bits(key)))
+    rng = generator(key)
     judged = np.stack([rng.choice(len(y), queries, p=_balanced(one & out[y], y, classes)) for one in free[:heads]])
     theta, target = bank.theta / np.float32(unit), bank.target / np.float32(unit)
     shots, chance, judged = bank.shots.astype(np.int32), chance.astype(np.float32), judged.astype(np.int32)

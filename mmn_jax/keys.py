@@ -20,6 +20,11 @@ def stream(seed: int, *names: str | int) -> jax.Array:
     return key
 
 
+def generator(key: jax.Array) -> np.random.Generator:
+    """A generator of draws on the host that a key begins."""
+    return np.random.default_rng(int(jax.random.bits(key)))
+
+
 def _size(n):
     return max(SMALLEST, 1 << (n - 1).bit_length())
 

@@ -89,8 +89,3 @@ def average(regressors: Sequence[Regressor]) -> Regressor:
         return sum(moved) / len(moved), {kind: {str(i): state.get(kind, {}) for i, state in enumerate(states)} for kind in variables}
 
     return Regressor(init, apply)
-
-
-def identity() -> Regressor:
-    """Rows stay where they are."""
-    return Regressor(lambda key, spec: {"params": {}}, lambda variables, theta, shots, context, train: (theta, variables))

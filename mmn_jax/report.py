@@ -4,7 +4,6 @@ Nothing is fitted here. Every text that comes from data is escaped, and nothing 
 """
 
 import re
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from string import Template
@@ -32,14 +31,14 @@ def inline(picture: Picture, name: str, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 
-def html_table(lines: list[list[str]], bold: Callable[[str, str], bool] = lambda title, cell: False) -> str:
-    """A header and rows of cells, escaped; bold(title, cell) are strong."""
+def html_table(lines: list[list[str]]) -> str:
+    """A header and rows of cells, escaped; clear differences are strong."""
 
-    def cell(title, text):
-        return f"<td><strong>{escape(text)}</strong></td>" if bold(title, text) else f"<td>{escape(text)}</td>"
+    def cell(text):
+        return f"<td><strong>{escape(text)}</strong></td>" if isinstance(text, results.Clear) else f"<td>{escape(text)}</td>"
 
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in lines[0])
-    body = "".join(f"<tr>{''.join(map(cell, lines[0], line))}</tr>\n" for line in lines[1:])
+    body = "".join(f"<tr>{''.join(map(cell, line))}</tr>\n" for line in lines[1:])
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
@@ -80,7 +79,7 @@ def page(table: dict[str, Any], names: tuple[str, ...], drawn: list[tuple[Sectio
     return PAGE.substitute(
         title=escape(table["dataset"]),
         headline=escape(headline(table)),
-        table=html_table(results.rows(table), results.differs),
+        table=html_table(results.rows(table)),
         sections="\n".join(parts),
         classes=html_table(changed_most(table, names)),
         facts="".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items()),

@@ -183,12 +183,17 @@ def number(value: float | None) -> str:
     return "n/a" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
+class Clear(str):
+    """The text of a difference whose interval leaves 0 out; tables show it in bold."""
+
+
 def difference(values: Sequence[float] | None) -> str:
     """A difference and its interval; one whose interval holds 0 is a tie."""
     if values is None:
         return ""
     mean, low, high = values
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" + (" tie" if low <= 0 <= high else "")
+    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"{text} tie" if low <= 0 <= high else Clear(text)
 
 
 def rows(table: Table) -> list[list[str]]:
@@ -209,11 +214,6 @@ def rows(table: Table) -> list[list[str]]:
     return lines
 
 
-def differs(title: str, cell: str) -> bool:
-    """Whether a cell of `rows` under this title is a difference whose interval leaves 0 out."""
-    return title.startswith("vs ") and bool(cell) and not cell.endswith("tie")
-
-
 def as_text(table: Table) -> str:
     """The table for a terminal, in aligned columns."""
     lines = rows(table)
@@ -225,10 +225,8 @@ def as_text(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """The table in Markdown; a difference whose interval leaves 0 out is bold."""
-    header, *lines = rows(table)
-    body = [[f"**{cell}**" if differs(title, cell) else cell for title, cell in zip(header, line, strict=True)] for line in lines]
-    return markdown([header, *body])
+    """The table in Markdown."""
+    return markdown([[f"**{cell}**" if isinstance(cell, Clear) else cell for cell in line] for line in rows(table)])
 
 
 def markdown(lines: list[list[str]]) -> str:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from mmn_jax.data.longtail import random_ranks
+from mmn_jax.keys import uniform
 
 
 class Weighting(NamedTuple):
@@ -52,7 +53,7 @@ def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weightin
     A weight is how often its example stands in the resampled set, the same problem as copying it.
     """
     missing = counts.max() - counts
-    draws = np.asarray(jax.random.uniform(key, (len(counts), int(missing.max()))))
+    draws = uniform(key, len(counts) * int(missing.max())).reshape(len(counts), -1)
     order = np.argsort(y, kind="stable")
     start = np.cumsum(counts) - counts
     drawn = order[start[:, None] + np.minimum((draws * counts[:, None]).astype(int), counts[:, None] - 1)]

@@ -10,14 +10,13 @@ from conftest import blobs
 from mmn_jax import maps
 from mmn_jax.chain import RungNorm, block_movement, residual_chain
 from mmn_jax.classes import bayesian_rows
-from mmn_jax.regressor import RegressorSpec, average, entry_rung, identity, make_context
+from mmn_jax.regressor import RegressorSpec, average, entry_rung, make_context
 from mmn_jax.types import Examples
 
 LADDER, DIM, CLASSES = (1, 2, 4), 7, 12
 SMALL = (maps.scale_and_bias, maps.diagonal, maps.bayesian_mix, maps.neighbour_attention, maps.low_rank, maps.equivariant)
 REGRESSORS = {
     "residual_chain": residual_chain(LADDER, 5),
-    "identity": identity(),
     **{make.__name__: make() for make in SMALL},
     "average": average([residual_chain(LADDER, 5), maps.scale_and_bias()]),
 }
