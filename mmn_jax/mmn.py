@@ -29,6 +29,7 @@ from mmn_jax.tuning import Axis, Setting
 CUTS = 3
 CUT_TOL = 1e-4  # gradient norm of the heads of a cut
 LEAST_SPREAD = 0.5  # of log counts
+ENOUGH = 250  # classes; fewer tell the weights less, so that these are held to equal ones in proportion
 
 
 def fit_member(task: Task, member: Setting) -> Fitted:
@@ -91,14 +92,16 @@ def _cooled(task, members):
 
 
 def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
-    """The mixture of the `members` at a setting of `kappa` (κ, how strongly its weights are held to equal ones) and tau (of a further logit
-    adjustment); or, where the setting has a ridge `alone`, the logit-adjusted head under that ridge, that is, without mixing."""
+    """The mixture of the `members` at a setting of `kappa` (κ, how strongly its weights are held to equal ones, in units of 250 / C where
+    there are fewer classes than 250) and tau (of a further logit adjustment); or, where the setting has a ridge `alone`, the
+    logit-adjusted head under that ridge, that is, without mixing."""
     if setting["alone"] is not None:
         found = fit_member(task, {"l2": setting["alone"], "within": 1.0, "between": 1.0})
         return linear(subtract_log_prior(found.arrays["theta"], setting["tau"], task.counts), found)
     name = tuple(map(str, members))
     held, scale = task.once(("cuts", name), lambda: _cooled(task, members))
-    mixture: Mixture = task.once(("mixture", name, setting["kappa"]), lambda: fit_mixture(held, setting["kappa"]))
+    kappa = setting["kappa"] * max(1.0, ENOUGH / len(task.counts))
+    mixture: Mixture = task.once(("mixture", name, kappa), lambda: fit_mixture(held, kappa))
     theta, norm = _rows(task, members)
     traits = _traits(task.counts, task.counts)
     rows = subtract_log_prior(mix(mixture, theta * scale, traits), setting["tau"], task.counts)

@@ -67,10 +67,22 @@ def _split_rows(run):
     """[n] the long-tailed split of this seed and the name of its artefact; its manifest is written beside it."""
     rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
+    _check_workdir(run, path.with_name("split.json"))
     part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
     document = json.dumps(manifest.describe(run.features, part, run.seed, rule))
     artifacts.write_bytes(path.with_name("split.json"), document.encode())
     return part, path.name
+
+
+def _check_workdir(run, path):
+    """Raises BadInput where the workdir has a split of another data set: its results would be taken for those of this one."""
+    try:
+        other = json.loads(path.read_text())["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: written anew
+        return
+    if other != run.features.name:
+        told = f"it holds a run on {other}, this one is on {run.features.name}"
+        raise BadInput(f"--workdir={run.workdir}: {told}; give another, or the --config.data.path of that one")
 
 
 def split(run: Run, studio: joint.Studio | None = None) -> Data:

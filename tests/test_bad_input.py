@@ -370,6 +370,11 @@ FILES = {
         "DIR/good.npz: train_x must be [n, d] numbers, it is complex128 [18, 4]",
         save("good.npz", train_x=np.zeros((18, 4), complex)),
     ),
+    "labels from 1": (
+        "good.npz",
+        "DIR/good.npz: labels start at 1, they must be integers from 0; subtract 1 from all of them",
+        save("good.npz", train_y=good()["train_y"] + 1, test_y=good()["test_y"] + 1),
+    ),
     "a gap in the labels": (
         "good.npz",
         "DIR/good.npz: class 1 (1) has no example in train_y",

@@ -10,6 +10,7 @@ from mmn_jax import mmn, rivals
 from mmn_jax.classes import Shrinkage
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
 from mmn_jax.methods import tune
+from mmn_jax.mixture import class_weights, fit_mixture
 from mmn_jax.tasks import RowPrior, make_task
 from mmn_jax.tuning import Fold
 from mmn_jax.types import Examples
@@ -73,6 +74,12 @@ def test_its_weights_come_from_training_examples_alone():
 def test_a_strong_prior_of_the_weights_gives_every_member_the_same():
     weights = METHOD.fit(TASK, MIXED | {"kappa": 1e7}).arrays["weights"]
     np.testing.assert_allclose(weights, 1 / len(MEMBERS), atol=1e-4)
+
+
+def test_fewer_classes_hold_the_weights_more_to_equal_ones():
+    held, _ = mmn._cooled(TASK, MEMBERS)
+    expected = class_weights(fit_mixture(held, 0.3 * 250 / 6), mmn._traits(COUNTS, COUNTS))
+    np.testing.assert_allclose(METHOD.fit(TASK, MIXED).arrays["weights"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("counts", [[1, 1], [1, 1, 1, 1], [30, 1], [3, 3, 3]])

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 
 import jax
 import numpy as np
@@ -102,6 +103,18 @@ def test_knobs_can_be_chosen_inside_the_training_set(feature_file, tmp_path):
     table = everything(config, tmp_path / "run", pipeline.Terminal(said.append, lambda items, name: items))
     assert any("2 folds of the training set" in line for line in said)
     assert min(table["counts"][0]) == 2 and table["methods"]["metamodelnet"]["accuracy"] > 100 / 20
+
+
+def test_a_workdir_of_another_data_set_is_refused_and_left_alone(done, feature_file, tmp_path):
+    config, workdir, table = done
+    config = config.copy_and_resolve_references()
+    config.data.path = str(tmp_path / "other.npz")
+    np.savez(config.data.path, **np.load(feature_file))
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    told = f"--workdir={workdir}: it holds a run on {table['dataset']}, this one is on other; give another"
+    with pytest.raises(BadInput, match=re.escape(told)):
+        pipeline.run_seeds(config, workdir, QUIET, "split")
+    assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
 
 
 def test_a_manifest_repeats_a_split_and_refuses_other_labels(done, feature_file, tmp_path):

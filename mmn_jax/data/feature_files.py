@@ -130,6 +130,8 @@ def check_labels(parts: dict[str, np.ndarray], class_names: tuple[str, ...], whe
       BadInput: naming the place, the part and the label.
     """
     classes = len(class_names)
+    if min(y.min() for y in parts.values()) == 1:
+        raise BadInput(f"{where}: labels start at 1, they must be integers from 0; subtract 1 from all of them")
     for part, y in parts.items():
         if y.max() >= classes:
             raise BadInput(f"{where}: {part}_y has label {y.max()}, but there are {classes} classes (0 to {classes - 1})")
