@@ -59,7 +59,9 @@ def load_classifier(workdir: str) -> Classifier:
     """
     path = Path(workdir) / "classifier.npz"
     if not path.is_file():
-        raise BadInput(f"--model={workdir}: has no classifier.npz; bin/run.py --stage=meta --workdir={workdir} makes it")
+        raise BadInput(
+            f"--model={workdir}: has no classifier.npz; bin/run.py --stage=meta --workdir={workdir} --config.data.path=FEATURES makes it"
+        )
     arrays = read_npz(path)
     if "temperature" not in arrays:
         print(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated", file=sys.stderr)
@@ -127,7 +129,7 @@ def open_table(stack: ExitStack, path: str, dim: int) -> FeatureTable:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except Exception as error:  # a damaged header fails in as many ways as Python has of parsing one
-        raise BadInput(f"{name}: not an array of numpy; write it with numpy.savez or numpy.save") from error
+        raise BadInput(f"{name}: not an array of numpy; write it with numpy.save, or into a file .npz with numpy.savez") from error
     if dtype.kind not in "fiu":
         raise BadInput(f"{name}: must hold numbers, it holds {dtype}")
     if len(shape) != 2 or shape[1] != dim:

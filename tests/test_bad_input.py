@@ -528,7 +528,7 @@ TOOLS = {
     "predict without a model": (
         predict.main,
         ["--model=DIR", "--features=x"],
-        "--model=DIR: has no classifier.npz; bin/run.py --stage=meta --workdir=DIR makes it",
+        "--model=DIR: has no classifier.npz; bin/run.py --stage=meta --workdir=DIR --config.data.path=FEATURES makes it",
         nothing,
     ),
     "predict by a damaged model": (
