@@ -76,11 +76,8 @@ def _split_rows(run):
 
 def _check_workdir(run, path):
     """Raises BadInput where the workdir has a split of another data set: its results would be taken for those of this one."""
-    try:
-        other = json.loads(path.read_text())["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: written anew
-        return
-    if other != run.features.name:
+    other = manifest.dataset(path)
+    if other not in (None, run.features.name):
         told = f"it holds a run on {other}, this one is on {run.features.name}"
         raise BadInput(f"--workdir={run.workdir}: {told}; give another, or the --config.data.path of that one")
 

@@ -117,6 +117,14 @@ def test_a_workdir_of_another_data_set_is_refused_and_left_alone(done, feature_f
     assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
 
 
+@pytest.mark.parametrize("damaged", [b"{", b"[]", b"[" * 100_000, b"\xff"])
+def test_a_damaged_manifest_in_the_workdir_is_written_anew(feature_file, tmp_path, damaged):
+    path = artifacts.writable_directory(tmp_path / "seed-0") / "split.json"
+    path.write_bytes(damaged)
+    pipeline.run_seeds(small(feature_file), tmp_path, QUIET, "split")
+    assert manifest.dataset(path) == "features"
+
+
 def test_a_manifest_repeats_a_split_and_refuses_other_labels(done, feature_file, tmp_path):
     config, workdir, table = done
     config = config.copy_and_resolve_references()

@@ -15,6 +15,8 @@ import numpy as np
 from mmn_jax.data.longtail import TRAIN, UNUSED, VAL
 from mmn_jax.types import BadInput, FeatureSet
 
+DAMAGED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what reading one that is no manifest raises
+
 Manifest = dict[str, Any]
 
 
@@ -38,6 +40,14 @@ def describe(features: FeatureSet, part: np.ndarray, seed: int, rule: dict[str, 
     }
 
 
+def dataset(path: Path) -> str | None:
+    """The data set that a manifest is of; None where there is none, or a damaged one."""
+    try:
+        return str(json.loads(path.read_text())["dataset"])
+    except (OSError, *DAMAGED):
+        return None
+
+
 def read(path: str | Path, features: FeatureSet) -> np.ndarray:
     """[n] the split of a manifest, for `longtail.take`.
 
@@ -50,7 +60,7 @@ def read(path: str | Path, features: FeatureSet) -> np.ndarray:
         labels, indices = manifest["labels_sha256"], manifest["indices_sha256"]
     except OSError as error:
         raise BadInput(f"--config.data.manifest={path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except DAMAGED as error:
         raise BadInput(f"--config.data.manifest={path}: not a split manifest; a run writes one as seed-N/split.json") from error
     if labels != _sha256(features.train.y):
         raise BadInput(f"--config.data.manifest={path}: made for other features, the labels of train_y differ")
