@@ -70,7 +70,7 @@ def tune(method: Method, tasks: Sequence[Task], folds: Sequence[Fold], final: Ta
 
     trials = search(lambda setting: held_accuracy(logits(setting), folds), method.axes, budget)
     setting = best(trials).setting
-    whole = method.fit(final, setting)
+    whole = method.fit(final._replace(folds=tuple(tasks)), setting)
     record = chosen_record(setting, logits(setting), folds, trials)
     return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm, "at_edge": at_edge(setting, method.axes)})
 

@@ -21,7 +21,7 @@ from mmn_jax.classes import Shrinkage, bayesian_rows
 from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.heads import centred
-from mmn_jax.methods import Fitted, Method, by_factor, linear, subtract_log_prior, tau_axis
+from mmn_jax.methods import Fitted, Method, by_factor, linear, subtract_log_prior
 from mmn_jax.mixture import HeldOut, Mixture, class_weights, fit_mixture, mix
 from mmn_jax.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.tuning import Axis, Setting
@@ -91,28 +91,36 @@ def _cooled(task, members):
     return Cooled([each._replace(logits=each.logits * scale) for each in held], scale)
 
 
-def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
-    """The mixture of the `members` at a setting of `kappa` (κ, how strongly its weights are held to equal ones, in units of 250 / C where
-    there are fewer classes than 250) and tau (of a further logit adjustment); or, where the setting has a ridge `alone`, the
-    logit-adjusted head under that ridge, that is, without mixing."""
-    if setting["alone"] is not None:
-        found = fit_member(task, {"l2": setting["alone"], "within": 1.0, "between": 1.0})
-        return linear(subtract_log_prior(found.arrays["theta"], setting["tau"], task.counts), found)
+def _learn(members, task, kappa):
+    """The mixture that the cuts of a task teach, and the scale of its members' rows."""
     name = tuple(map(str, members))
     held, scale = task.once(("cuts", name), lambda: _cooled(task, members))
-    kappa = setting["kappa"] * max(1.0, ENOUGH / len(task.counts))
+    kappa *= max(1.0, ENOUGH / len(task.counts))
     mixture: Mixture = task.once(("mixture", name, kappa), lambda: fit_mixture(held, kappa))
+    return mixture, scale
+
+
+def fit(members: Sequence[Setting], task: Task, setting: Setting) -> Fitted:
+    """The mixture of the `members` at a setting of `kappa` (κ, how strongly its weights are held to equal ones, in units of 250 / C where
+    there are fewer classes than 250); or, where the setting has a ridge `alone`, the logit-adjusted head under that ridge, without mixing.
+
+    A task with folds takes the mean of what their mixtures make of its heads (bagging, Breiman 1996): weights are noisy where classes
+    are few, and these are the ones that κ was chosen for.
+    """
+    if setting["alone"] is not None:
+        return fit_member(task, {"l2": setting["alone"], "within": 1.0, "between": 1.0})
+    learned = [_learn(members, part, setting["kappa"]) for part in task.folds or (task,)]
     theta, norm = _rows(task, members)
     traits = _traits(task.counts, task.counts)
-    rows = subtract_log_prior(mix(mixture, theta * scale, traits), setting["tau"], task.counts)
-    return Fitted({"theta": rows.astype(np.float32), "weights": class_weights(mixture, traits)}, norm)
+    rows = np.mean([mix(mixture, theta * scale, traits) for mixture, scale in learned], axis=0)
+    weights = np.mean([class_weights(mixture, traits) for mixture, _ in learned], axis=0)
+    return Fitted({"theta": rows, "weights": weights}, norm)
 
 
 def method(members: Sequence[Setting], grid: tuple[float, ...]) -> Method:
     """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
     kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
-    alone = Axis("alone", (None, *_ridges(grid)), None)
-    return Method("ours", (kappa, alone, tau_axis(-0.5, -0.25, 0.0, 0.25, 0.5, start=0.0)), partial(fit, members))
+    return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None)), partial(fit, members))
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:

@@ -13,7 +13,7 @@ from mmn_jax.tasks import Normalisation
 from mmn_jax.tuning import Fold
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 8  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 9  # part of every hash: artefacts of another layout are made anew
 
 
 class Terminal(NamedTuple):

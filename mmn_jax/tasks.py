@@ -131,7 +131,8 @@ class Task(NamedTuple):
     """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked for.
 
     statistics(), model(shrinkage): of the classes. metric(scaling): of the features. head(rule, l2, scaling): a weighted head,
-    remembered by its rule's name. once(name, make): anything that doesn't depend on how far heads are solved.
+    remembered by its rule's name. once(name, make): anything that doesn't depend on how far heads are solved. folds: the tasks that a
+    setting was chosen on, in the one that it is fitted to at last.
     """
 
     train: Examples
@@ -142,6 +143,7 @@ class Task(NamedTuple):
     metric: Callable[[Scaling], np.ndarray]
     head: Callable[[Rule, float, Scaling], Head]
     once: Callable[[Hashable, Callable[[], Any]], Any]
+    folds: tuple["Task", ...] = ()
 
 
 def _stronger(l2):

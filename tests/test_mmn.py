@@ -10,7 +10,7 @@ from mmn_jax import mmn, rivals
 from mmn_jax.classes import Shrinkage
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
 from mmn_jax.methods import tune
-from mmn_jax.mixture import class_weights, fit_mixture
+from mmn_jax.mixture import class_weights, fit_mixture, mix
 from mmn_jax.tasks import RowPrior, make_task
 from mmn_jax.tuning import Fold
 from mmn_jax.types import Examples
@@ -24,7 +24,7 @@ GRID = (1e-1, 1e-2, 1e-3)
 
 MEMBERS = mmn.default_members(GRID)
 METHOD = mmn.method(MEMBERS, GRID)
-MIXED = {"kappa": 0.3, "alone": None, "tau": 0.0}
+MIXED = {"kappa": 0.3, "alone": None}
 
 
 def mixed(task, **knobs):
@@ -37,9 +37,9 @@ def test_the_first_member_is_logit_adjustment():
 
 
 def test_a_ridge_alone_is_logit_adjustment():
-    setting = {"l2": 1e-2, "standardised": False, "tau": 1.25}
+    setting = {"l2": 1e-2, "standardised": False, "tau": 1.0}
     theirs = rivals.methods((1e-2,))["logit_adjustment"].fit(TASK, setting).arrays["theta"]
-    np.testing.assert_allclose(mixed(TASK, alone=1e-2, tau=0.25), theirs, atol=1e-5)
+    np.testing.assert_array_equal(mixed(TASK, alone=1e-2), theirs)
 
 
 def test_no_default_member_comes_twice():
@@ -69,6 +69,16 @@ def test_its_weights_come_from_training_examples_alone():
     other = make_task(Examples(X, Y), jax.random.key(0), 1e-6)
     tune(METHOD, [other], [Fold("x", other.train, Examples(HELD.x + 9, HELD.y[::-1]))], other, 18)
     np.testing.assert_array_equal(mixed(other), theta)
+
+
+def test_folds_share_what_they_learned():
+    """The final rows are the mean of what each fold's mixture makes of the final heads."""
+    folds = tuple(make_task(TASK.train.at(np.arange(len(Y)) % 3 != i), jax.random.key(i), 1e-6) for i in range(3))
+    learned = [mmn._learn(MEMBERS, fold, 0.3) for fold in folds]
+    heads = mmn._rows(TASK, MEMBERS)[0]
+    each = [mix(mixture, heads * scale, mmn._traits(COUNTS, COUNTS)) for mixture, scale in learned]
+    np.testing.assert_allclose(mixed(TASK._replace(folds=folds)), np.mean(each, axis=0), atol=1e-6)
+    assert not np.allclose(each[0], each[1], atol=1e-3)
 
 
 def test_a_strong_prior_of_the_weights_gives_every_member_the_same():
