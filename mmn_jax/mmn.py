@@ -22,7 +22,7 @@ from mmn_jax.cuts import make_cut
 from mmn_jax.evaluate import best_temperature, predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Fitted, Method, by_factor, linear, subtract_log_prior
-from mmn_jax.mixture import HeldOut, Mixture, class_weights, fit_mixture, mix
+from mmn_jax.mixture import HeldOut, class_weights, fit_mixture, mix
 from mmn_jax.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.tuning import Axis, Setting
 
@@ -96,7 +96,7 @@ def _learn(members, task, kappa):
     name = tuple(map(str, members))
     held, scale = task.once(("cuts", name), lambda: _cooled(task, members))
     kappa *= max(1.0, ENOUGH / len(task.counts))
-    mixture: Mixture = task.once(("mixture", name, kappa), lambda: fit_mixture(held, kappa))
+    mixture = task.once(("mixture", name, kappa), lambda: fit_mixture(held, kappa))
     return mixture, scale
 
 

@@ -109,7 +109,7 @@ def crt(task: Task, setting: Setting) -> Fitted:
     def draw(key, y, counts):
         return Weighting(weighting.cost_sensitive(key, y, counts).weight, scores)
 
-    head = task.head(weighting.Rule(("crt", setting["start_l2"]), draw), setting["l2"], scaling(setting))
+    head = task.head(draw, setting["l2"], scaling(setting))
     return linear(first.theta + head.theta, head)
 
 

@@ -3,6 +3,7 @@
 x̂ = (x − mean) · scale,     a head under a ridge in the metric M:  fit_head(x̂ M) Mᵀ
 """
 
+import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -16,7 +17,7 @@ from mmn_jax.classes import ClassModel, ClassStatistics, Shrinkage, class_statis
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
 from mmn_jax.mesh import device_memory
 from mmn_jax.types import BadInput, Examples
-from mmn_jax.weighting import Rule, Weighting, plain
+from mmn_jax.weighting import Rule, Weighting, checked, plain
 
 FAR = 1e18  # what float32 still squares
 HEADS_BYTES = 2**31  # of the heads that a task remembers
@@ -131,7 +132,7 @@ class Task(NamedTuple):
     """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked for.
 
     statistics(), model(shrinkage): of the classes. metric(scaling): of the features. head(rule, l2, scaling): a weighted head,
-    remembered by its rule's name. once(name, make): anything that doesn't depend on how far heads are solved. folds: the tasks that a
+    remembered by what its rule draws. once(name, make): anything that doesn't depend on how far heads are solved. folds: the tasks that a
     setting was chosen on, in the one that it is fitted to at last.
     """
 
@@ -150,6 +151,18 @@ def _stronger(l2):
     """The next power of ten above l2, None from 1e-2 on."""
     exponent = math.floor(math.log10(l2) + 1e-9) + 1
     return float(f"1e{exponent}") if exponent <= -2 else None
+
+
+def _fingerprint(drawn):
+    return hashlib.sha256(drawn.weight.tobytes() + drawn.offset.tobytes()).digest()
+
+
+def _moved_biases(theta, drawn, train, counts):
+    """The plain head's rows with the biases that a weighting by classes gives; those of a class without any weight stay."""
+    total = np.bincount(train.y, drawn.weight, len(counts))
+    theta = theta.copy()
+    theta[:, -1] += np.log(np.where(total > 0, total / counts, 1.0)) - drawn.offset
+    return theta
 
 
 def _memory(most: float = math.inf):
@@ -183,22 +196,21 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     def start(rule, drawn, l2, scaling):
         if rough is not None:
             return rough.head(rule, l2, scaling).theta
-        if rule == plain and scaling is unscaled:
-            stronger = _stronger(l2)
-            return zeros if stronger is None else head(plain, stronger, unscaled).theta
         if drawn.offset.ndim == 2:
             return zeros
-        theta = head(plain, l2, unscaled).theta.copy()
-        theta[:, -1] += np.log(np.bincount(train.y, drawn.weight, classes) / counts) - drawn.offset
-        return theta
+        if scaling is unscaled and (drawn.weight == 1).all() and not drawn.offset.any():
+            stronger = _stronger(l2)
+            return zeros if stronger is None else head(plain, stronger, unscaled).theta
+        return _moved_biases(head(plain, l2, unscaled).theta, drawn, train, counts)
 
     def head(rule, l2, scaling):
+        drawn = checked(rule(key, train.y, counts), len(train.y), classes)
+
         def solve():
-            drawn = rule(key, train.y, counts)
             theta, info = fit_weighted(train, drawn, l2, start(rule, drawn, l2, scaling), tol, metric(scaling))
             return Head(theta, float(info.gradient_norm))
 
-        return solved((rule.name, l2, scaling), solve)
+        return solved((_fingerprint(drawn), l2, scaling), solve)
 
     def statistics():
         return once("statistics", lambda: class_statistics(train))

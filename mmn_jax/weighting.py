@@ -1,11 +1,11 @@
 """What each way of training a head is: example weights ω and logit offsets a, from labels alone.
 
-Every `Rule` draws `(key, y [n], counts [C]) -> Weighting`, for the one problem of `heads.py`:
+Every `Rule` is a function (key, y [n], counts [C]) → Weighting, for the one problem of `heads.py`:
 
     Σ_j ω_j · CE(W x_j + b + a, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from mmn_jax.data.longtail import random_ranks
 from mmn_jax.keys import uniform
+from mmn_jax.types import BadInput
 
 
 class Weighting(NamedTuple):
@@ -22,31 +23,32 @@ class Weighting(NamedTuple):
     offset: np.ndarray
 
 
-class Rule(NamedTuple):
-    """What a head is called, its knob included, and draw(key, y [n], counts [C]) → its Weighting. Rules of one name are one rule."""
-
-    name: Hashable
-    draw: Callable[[jax.Array, np.ndarray, np.ndarray], Weighting]
-
-    def __call__(self, key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
-        return self.draw(key, y, counts)
+Rule = Callable[[jax.Array, np.ndarray, np.ndarray], Weighting]
 
 
-def _named(draw):
-    return Rule(draw.__name__, draw)
+def checked(drawn: Weighting, examples: int, classes: int) -> Weighting:
+    """The weighting as it is, where it is one.
+
+    Raises:
+      BadInput: a shape or a number that it cannot have.
+    """
+    weight, offset = map(np.asarray, drawn)
+    if weight.shape != (examples,) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
+        raise BadInput(f"weighting: weight must be {examples} numbers from 0 up, one for each example and not all 0")
+    if offset.shape not in ((classes,), (examples, classes)) or not np.isfinite(offset).all():
+        raise BadInput(f"weighting: offset must be {classes} numbers, one for each class, or {examples} rows of them")
+    return Weighting(weight, offset)
 
 
 def _no_offset(weight, counts):
     return Weighting(weight.astype(np.float32), np.zeros(len(counts), np.float32))
 
 
-@_named
 def plain(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
     """Every example once."""
     return _no_offset(np.ones(len(y)), counts)
 
 
-@_named
 def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
     """Random over-sampling: each class is filled up to the largest one by drawing its examples again.
 
@@ -61,7 +63,6 @@ def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weightin
     return _no_offset(1.0 + np.bincount(drawn[used], minlength=len(y)), counts)
 
 
-@_named
 def under_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
     """Random under-sampling: no class keeps more examples than the median class has."""
     return _no_offset((random_ranks(key, y) < max(int(np.median(counts)), 1)).astype(float), counts)
@@ -71,7 +72,7 @@ def inverse_frequency(power: float) -> Rule:
     """Weights ω_j = n_{y_j}^−power: 1 is cost-sensitive learning (every class weighs the same), ½ square-root sampling
     (Kang et al. 2020, section 3), 0 plain."""
 
-    return Rule(("inverse_frequency", power), lambda key, y, counts: _no_offset((counts.max() / counts[y]) ** power, counts))
+    return lambda key, y, counts: _no_offset((counts.max() / counts[y]) ** power, counts)
 
 
 cost_sensitive = inverse_frequency(1.0)
@@ -84,7 +85,7 @@ def effective_number(beta: float) -> Rule:
         weight = (1 - beta) / -np.expm1(counts * np.log(beta))
         return _no_offset((weight / weight.min())[y], counts)
 
-    return Rule(("effective_number", beta), draw)
+    return draw
 
 
 def logit_adjusted(tau: float) -> Rule:
@@ -93,7 +94,7 @@ def logit_adjusted(tau: float) -> Rule:
     def draw(key, y, counts):
         return Weighting(np.ones(len(y), np.float32), (tau * log_prior(counts)).astype(np.float32))
 
-    return Rule(("logit_adjusted", tau), draw)
+    return draw
 
 
 def log_prior(counts: np.ndarray) -> np.ndarray:

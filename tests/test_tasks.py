@@ -77,3 +77,18 @@ def test_a_head_that_was_forgotten_comes_back_in_the_same_bits(monkeypatch):
     again = task.head(weighting.plain, 1e-3, unscaled).theta
     assert solved.count(1e-3) == 2
     np.testing.assert_array_equal(again, first)
+
+
+def test_heads_are_told_by_what_their_rules_draw():
+    task = make_task(TRAIN, jax.random.key(0), 1e-4)
+    first, same, other = (task.head(weighting.inverse_frequency(power), 1e-3, unscaled) for power in (1.0, 1.0, 0.5))
+    assert same is first and np.abs(other.theta - first.theta).max() > 1e-2
+
+
+def test_a_class_without_weight_leaves_the_others_a_head():
+    def without_the_first(key, y, counts):
+        return Weighting((y != 0).astype(np.float32), np.zeros(len(counts), np.float32))
+
+    head = make_task(TRAIN, jax.random.key(0), 1e-4).head(without_the_first, 1e-2, unscaled)
+    rest = predict_logits(head.theta, X[Y != 0])
+    assert head.gradient_norm <= 1e-4 and rest.argmax(1).min() > 0

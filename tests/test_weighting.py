@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mmn_jax import weighting
+from mmn_jax.types import BadInput
 
 Y = np.repeat([0, 1, 2], [12, 5, 2]).astype(np.int32)
 COUNTS = np.array([12, 5, 2])
@@ -42,3 +43,20 @@ def test_the_same_key_draws_the_same_weights(method):
     first, second = (method(jax.random.key(3), Y, COUNTS) for _ in range(2))
     np.testing.assert_array_equal(first.weight, second.weight)
     assert first.weight.shape == Y.shape and first.offset.shape == COUNTS.shape
+
+
+@pytest.mark.parametrize(
+    ("weight", "offset", "named"),
+    [
+        (np.ones(3), np.zeros(3), "weight must be 19 numbers"),
+        (np.full(19, np.nan), np.zeros(3), "weight must be 19 numbers from 0 up"),
+        (-np.ones(19), np.zeros(3), "weight must be 19 numbers from 0 up"),
+        (np.zeros(19), np.zeros(3), "not all 0"),
+        (np.ones(19), 0.0, "offset must be 3 numbers"),
+        (np.ones(19), np.zeros(19), "offset must be 3 numbers"),
+        (np.ones(19), np.array([0, -np.inf, 0]), "offset must be 3 numbers"),
+    ],
+)
+def test_what_is_no_weighting_is_refused(weight, offset, named):
+    with pytest.raises(BadInput, match=named):
+        weighting.checked(weighting.Weighting(weight, offset), len(Y), len(COUNTS))
