@@ -28,7 +28,7 @@ from made_up import Case, features
 from scipy.special import softmax
 
 from mmn_jax import kshot, mesh
-from mmn_jax.heads import BFGS_BATCH, head_flops
+from mmn_jax.heads import BFGS, head_flops
 from mmn_jax.results import markdown
 from mmn_jax.types import Examples
 
@@ -68,7 +68,7 @@ def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
         spent += time.perf_counter() - began
         heads += size
         norm = max(norm, float(info.gradient_norm.max()))
-        flops += head_flops(case.k * case.classes, case.d, case.classes, info.steps, info.products, BFGS_BATCH).sum()
+        flops += head_flops(case.k * case.classes, case.d, case.classes, info.steps, info.products, BFGS).sum()
         if spent > FLAGS.seconds:
             return Timed(heads / spent, flops / spent, norm)
     raise AssertionError("counting has no end")

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmn_jax import artifacts, kshot
-from mmn_jax.heads import BFGS_BATCH, HeadInfo, head_flops, padded
+from mmn_jax.heads import BFGS, HeadInfo, head_flops, padded
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
 from mmn_jax.mesh import device_memory, first_process, together
@@ -145,7 +145,7 @@ def forecast(jobs: list[BankJob], mesh: Mesh) -> Forecast:
         memory = max(memory, head * size // mesh.size + pool)
         begun[plan.shots] = now = _begin(job, mesh, size)
         _, info = now.batches[-1]
-        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products, BFGS_BATCH).mean() * size / now.last
+        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products, BFGS).mean() * size / now.last
         target = head_flops(examples, dim, classes, 1, FIRST_PRODUCTS if job is jobs[0] else LATER_PRODUCTS)
         heads, seconds, disk = heads + left, seconds + now.last * left / size + target / speed, disk + job.piece_bytes(left)
     return Forecast(heads, seconds, disk, memory, begun)

@@ -22,9 +22,8 @@ Array = jax.Array | np.ndarray
 class HeadProblem(NamedTuple):
     """One weighted, offset softmax regression.
 
-    x: [n, d] features. y: [n] int labels. weight: [n] example weights ω ≥ 0, a
-    padded example has 0. offset: [C] or [n, C] added to the logits in training.
-    l2: the strength ℓ of the ridge on W, for the mean loss.
+    x: [n, d] features. y: [n] int32 labels from 0 to C − 1. weight: [n] example weights ω ≥ 0, not all 0; a padded example has 0.
+    offset: [C] or [n, C] added to the logits in training. l2: the strength ℓ > 0 of the ridge on W, for the mean loss.
     """
 
     x: Array
@@ -35,8 +34,9 @@ class HeadProblem(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """The problem in a basis: z = [(x - mean) basis, 1] [n, r+1], basis [d, r] with orthonormal columns (None: x's own),
-    weights summing to 1, the ridge of each coordinate, and [r] roughly how features vary along each (None: not known)."""
+    """The problem in a basis: z = [(x - mean) basis, 1] [n, r+1], basis [d, r] with orthonormal columns, or shorter ones where x
+    hardly varies (None: x's own), weights summing to 1, the ridge of each coordinate, and [r] roughly how features vary along each
+    (None: not known)."""
 
     z: jax.Array
     mean: jax.Array
@@ -47,7 +47,7 @@ class Frame(NamedTuple):
 
 
 class Point(NamedTuple):
-    """An iterate: coefficients v [C, r+1], logits [n, C], probabilities and the gradient."""
+    """An iterate: coefficients v [C, r+1], logits [n, C] before the offset, probabilities [n, C] after it, the gradient [C, r+1]."""
 
     v: jax.Array
     logits: jax.Array
@@ -130,13 +130,13 @@ def point_at(problem: HeadProblem, frame: Frame, v: jax.Array, logits: jax.Array
     return _with_gradient(problem, frame, v, logits, jax.nn.softmax(logits + problem.offset, axis=1))
 
 
-def _labels(problem, logits):
-    """[n, C] whether a logit is that of the example's own class; a comparison is fused with what uses it, an index isn't."""
-    return problem.y[:, None] == jnp.arange(logits.shape[1], dtype=problem.y.dtype)
+def _own(problem, classes):
+    """[n, C] whether a class is the example's own; a comparison is fused with what uses it, an index isn't."""
+    return problem.y[:, None] == jnp.arange(classes, dtype=problem.y.dtype)
 
 
 def _with_gradient(problem, frame, v, logits, probs):
-    residual = jnp.where(_labels(problem, probs), probs - 1.0, probs)
+    residual = jnp.where(_own(problem, probs.shape[1]), probs - 1.0, probs)
     gradient = mm((residual * frame.weight[:, None]).T, frame.z) + v * frame.ridge
     return Point(v, logits, probs, gradient)
 
@@ -149,7 +149,7 @@ def line_search(problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, 
     """
     u = mm(frame.z, s.T)
     linear, quadratic = (s * frame.ridge * point.v).sum(), (s * frame.ridge * s).sum()
-    own = (jnp.where(_labels(problem, u), u, 0.0).sum(1) * frame.weight).sum()
+    own = (jnp.where(_own(problem, u.shape[1]), u, 0.0).sum(1) * frame.weight).sum()
 
     def slope(t):
         probs = jax.nn.softmax(point.logits + t * u + problem.offset, axis=1)

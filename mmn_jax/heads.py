@@ -3,8 +3,8 @@
     minimise over W, b:  Σ_j ω_j · CE(W x_j + b + a_j, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
 
 Every way of training a head in this project is this problem with other weights ω and offsets a (`weighting.py`). `fit_head`
-solves one problem; callers vmap it. A large one is solved in the eigenbasis of its features (`frame.py`) by truncated Newton
-(`newton.py`), a batch of small ones by BFGS (`bfgs.py`).
+solves one, in the eigenbasis of its features (`frame.py`) by truncated Newton (`newton.py`); `fit_batch` solves many small ones at
+once by BFGS (`bfgs.py`).
 """
 
 from collections.abc import Callable
@@ -29,11 +29,9 @@ class Solver(NamedTuple):
     descend: Callable
 
 
-BATCH = "heads"
 PAD = 512  # examples are filled up to a multiple, so that similar sizes share one compiled program
 NEWTON = Solver(eigenframe, newton)
 BFGS = Solver(spanframe, bfgs)
-BFGS_BATCH = Solver(spanframe, partial(bfgs, axis=BATCH))
 
 
 def centred(theta: np.ndarray) -> np.ndarray:
@@ -47,7 +45,7 @@ def padded(examples: int, multiple: int = PAD) -> int:
 
 
 def pad_examples(problem: HeadProblem, multiple: int = PAD) -> HeadProblem:
-    """The same problem with examples of weight 0 added up to a multiple."""
+    """The same problem with examples of weight 0 added up to a multiple; on the host, not under jit or vmap."""
     extra = padded(len(problem.y), multiple) - len(problem.y)
 
     def pad(array):
@@ -72,12 +70,11 @@ def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solve
       problem: the data of one `HeadProblem`.
       theta: [C, d+1] rows [W b] to start from; zeros will do.
       tol: the gradient norm, over [W b] and for the mean loss, to stop at.
-      solver: NEWTON suits one large problem, BFGS a small one, BFGS_BATCH many small ones vmapped under the axis name `BATCH`.
-        All end after a number of steps, too.
+      solver: NEWTON suits a large problem, BFGS a small one. Both end after a number of steps, too.
 
     Returns:
-      theta [C, d+1] with biases centred over classes (W is centred by ℓ > 0), and a
-      `HeadInfo`, whose gradient_norm tells whether tol was reached.
+      theta [C, d+1] with biases centred over classes, and a `HeadInfo`, whose gradient_norm tells whether tol was reached. W has a
+      mean over classes of up to tol / ℓ where theta had one: nothing but the ridge sees it.
     """
     frame = solver.frame(problem)
     v = into_frame(theta, frame)
@@ -86,6 +83,23 @@ def fit_head(problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solve
 
 
 fit_one = jax.jit(fit_head)  # for single problems, so that they share its compiled programs
+
+
+def fit_batch(
+    problems: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, shared: tuple[str, ...] = (), frame: Callable = spanframe
+) -> tuple[jax.Array, HeadInfo]:
+    """Fits B small heads at once, each as if it were alone: theta [B, C, d+1] and a `HeadInfo` of fields [B].
+
+    Args:
+      problems: a `HeadProblem` whose fields begin with an axis of length B.
+      theta: [C, d+1] rows that all start from.
+      tol: as for `fit_head`.
+      shared: the fields of problems that are one and the same for all of them, and have no such axis.
+      frame: problem → its Frame.
+    """
+    axes = HeadProblem(*(None if name in shared else 0 for name in HeadProblem._fields))  # type: ignore[arg-type]  # axes, not arrays
+    solver = Solver(frame, partial(bfgs, axis="batch"))
+    return jax.vmap(lambda problem: fit_head(problem, theta, tol, solver=solver), in_axes=(axes,), axis_name="batch")(problems)
 
 
 def solve_bytes(examples: int, dim: int, classes: int) -> int:

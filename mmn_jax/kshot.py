@@ -17,8 +17,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmn_jax.data.longtail import class_pool
-from mmn_jax.frame import HIGHEST
-from mmn_jax.heads import BATCH, BFGS_BATCH, HeadInfo, HeadProblem, fit_head, fit_one, padded
+from mmn_jax.frame import HIGHEST, HeadProblem, spanframe
+from mmn_jax.heads import HeadInfo, fit_batch, fit_one, padded
 from mmn_jax.mesh import EACH, SAME, gathered, replicated
 from mmn_jax.types import Bank, Examples
 
@@ -133,16 +133,12 @@ def fit_chunk(key: jax.Array, subsets: np.ndarray, pool: Pool, plan: BankPlan, m
 @partial(jax.jit, static_argnames=("shots", "mesh"))
 def _fit_chunk(key, subsets, x, y, start, basis, variance, l2, tol, shots, mesh):
     def heads(subsets, key, x, y, start, basis, variance, l2, tol):
+        index = jax.vmap(lambda s: draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel())(subsets)
         labels = jnp.repeat(jnp.arange(len(start)), shots)
-        solver = BFGS_BATCH._replace(frame=partial(BFGS_BATCH.frame, variance=variance))
-
-        def one(s):
-            index = draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel()
-            problem = HeadProblem(x[index], labels, jnp.ones(len(index)), jnp.zeros(len(start)), l2)
-            theta, info = fit_head(problem, jnp.zeros((len(start), x.shape[1] + 1)), tol, solver=solver)
-            return _turned(theta, basis), info
-
-        return jax.vmap(one, axis_name=BATCH)(subsets)
+        problems = HeadProblem(x[index], labels, jnp.ones(len(labels)), jnp.zeros(len(start)), l2)
+        zeros, frame = jnp.zeros((len(start), x.shape[1] + 1)), partial(spanframe, variance=variance)
+        theta, info = fit_batch(problems, zeros, tol, shared=("y", "weight", "offset", "l2"), frame=frame)
+        return _turned(theta, basis), info
 
     # a device goes on until its own heads are done: nothing is exchanged, and `any_in_batch` asks only those
     shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 8), out_specs=EACH, check_vma=False)

@@ -98,7 +98,7 @@ def _newton_direction(frame, point, preconditioner, tolerance, limit):
 
     r = -point.gradient
     q = _precondition(preconditioner, r)
-    s, _, _, _, k = lax.while_loop(unfinished, step, (jnp.zeros_like(r), r, q, (r * q).sum(), 0))
+    s, _, _, _, k = lax.while_loop(unfinished, step, (jnp.zeros_like(r), r, q, (r * q).sum(), jnp.zeros((), jnp.int32)))
     return s, k
 
 

@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from mmn_jax import frame, heads
-from mmn_jax.heads import HeadProblem, fit_head
+from mmn_jax.heads import HeadProblem, fit_batch, fit_head
 
 fit = jax.jit(fit_head, static_argnames="solver")
 
@@ -134,14 +134,12 @@ def test_a_batch_solves_each_problem_as_if_it_were_alone():
     x, y = blobs(3, [6, 5, 4], 30)
     strengths = jnp.array([1e-1, 1e-5, 1e-3])
 
-    def fit_ridge(l2):
-        return fit_head(problem(x, y, 3)._replace(l2=l2), jnp.zeros((3, 31)), 1e-5, solver=heads.BFGS_BATCH)
+    def fit_ridges(l2):
+        return fit_batch(problem(x, y, 3)._replace(l2=l2), jnp.zeros((3, 31)), 1e-5, shared=("x", "y", "weight", "offset"))
 
-    fit_batch = jax.vmap(fit_ridge, axis_name=heads.BATCH)
-
-    theta, info = fit_batch(strengths)
+    theta, info = fit_ridges(strengths)
     for i in range(3):
-        alone, its = fit_batch(strengths[i : i + 1])
+        alone, its = fit_ridges(strengths[i : i + 1])
         np.testing.assert_allclose(theta[i], alone[0], atol=1e-4 * np.abs(alone).max())
         assert info.steps[i] == its.steps[0] and info.gradient_norm[i] <= 1e-5
 

@@ -1,0 +1,122 @@
+"""The parts that solvers are made of, each against its definition: a fault here is named here, not as a head that is not solved."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import blobs
+from jax.scipy.linalg import block_diag
+
+from mmn_jax import bfgs, newton
+from mmn_jax.frame import HeadProblem, eigenframe, into_frame, line_search, out_of_frame, point_at, spanframe
+
+CLASSES = 4
+
+
+def weighted_problem(dim=6):
+    """Uncentred features, weights that don't sum to 1, one of them 0, an offset for each example."""
+    rng = np.random.default_rng(0)
+    x, y = blobs(0, [9, 6, 4, 3], dim)
+    weight = rng.uniform(0.5, 2, len(y)).astype(np.float32)
+    weight[3] = 0
+    offset = rng.normal(size=(len(y), CLASSES)).astype(np.float32)
+    return HeadProblem(jnp.asarray(x + 3), jnp.asarray(y), jnp.asarray(weight), jnp.asarray(offset), jnp.float32(1e-2))
+
+
+def objective(theta, problem):
+    """The formula of `heads.py`, of rows in the features' own coordinates."""
+    logits = problem.x @ theta[:, :-1].T + theta[:, -1] + problem.offset
+    losses = -jax.nn.log_softmax(logits)[jnp.arange(len(problem.y)), problem.y]
+    return (problem.weight * losses).sum() / problem.weight.sum() + problem.l2 / 2 * (theta[:, :-1] ** 2).sum()
+
+
+def random_rows(seed, width):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(CLASSES, width)), jnp.float32)
+
+
+def at(problem, frame, v):
+    return point_at(problem, frame, v, frame.z @ v.T)
+
+
+FRAMES = [pytest.param(eigenframe, 6, id="eigenframe"), pytest.param(spanframe, 6, id="spanframe")]
+FRAMES += [pytest.param(eigenframe, 30, id="eigenframe, n < d"), pytest.param(spanframe, 30, id="spanframe, n < d")]
+
+
+@pytest.mark.parametrize(("make", "dim"), FRAMES)
+def test_logits_in_a_frame_are_those_of_the_rows(make, dim):
+    problem = weighted_problem(dim)
+    frame = make(problem)
+    v = random_rows(1, frame.z.shape[1])
+    theta = out_of_frame(v, frame)
+    differ = frame.z @ v.T - (problem.x @ theta[:, :-1].T + theta[:, -1])
+    np.testing.assert_allclose(differ - differ.mean(), 0, atol=2e-4)  # biases are centred, which no softmax sees
+    np.testing.assert_allclose(theta[:, -1].mean(), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [eigenframe, spanframe])
+def test_rows_come_back_from_a_frame_with_centred_biases(make):
+    problem = weighted_problem()
+    theta = random_rows(2, 7)
+    back = out_of_frame(into_frame(theta, make(problem)), make(problem))
+    np.testing.assert_allclose(back, theta.at[:, -1].add(-theta[:, -1].mean()), atol=1e-4)
+
+
+def test_a_point_has_the_gradient_of_the_objective():
+    problem = weighted_problem()
+    frame = spanframe(problem)
+    v = random_rows(3, 7)
+    expected = jax.grad(lambda v: objective(out_of_frame(v, frame), problem))(v)
+    np.testing.assert_allclose(at(problem, frame, v).gradient, expected, atol=1e-5)
+
+
+def test_the_hessian_product_is_the_derivative_of_the_gradient():
+    problem = weighted_problem()
+    frame = eigenframe(problem)
+    v, along = random_rows(4, 7), random_rows(5, 7)
+    _, expected = jax.jvp(lambda v: at(problem, frame, v).gradient, (v,), (along,))
+    np.testing.assert_allclose(newton._hessian_product(frame, at(problem, frame, v).probs, along), expected, atol=1e-5)
+
+
+def test_blocks_precondition_by_the_inverse_of_the_hessian_of_each_class():
+    problem = weighted_problem()
+    frame, v, r = eigenframe(problem), random_rows(6, 7), random_rows(7, 7)
+    hessian = jax.jacobian(lambda flat: at(problem, frame, flat.reshape(v.shape)).gradient.ravel())(v.ravel())
+    blocks = hessian.reshape(CLASSES, 7, CLASSES, 7)[np.arange(CLASSES), :, np.arange(CLASSES)]
+    probs = at(problem, frame, v).probs
+    by_block = newton._precondition(newton._by_block(frame, probs), r)
+    np.testing.assert_allclose(by_block.ravel(), jnp.linalg.solve(block_diag(*blocks), r.ravel()), rtol=1e-2, atol=1e-3)
+    diagonals = jnp.diagonal(blocks, axis1=1, axis2=2)
+    np.testing.assert_allclose(newton._precondition(newton._by_diagonal(frame, probs), r), r / diagonals, rtol=1e-3)
+
+
+def test_the_direction_is_that_of_the_dense_update():
+    """H = (I − ρ s yᵀ) γ (I − ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy, γ = sᵀy / yᵀy."""
+    gradient, s, y = (np.asarray(random_rows(seed, 7), float).ravel() for seed in (8, 9, 10))
+    y *= np.sign(s @ y)
+    rho, identity = 1 / (s @ y), np.eye(len(s))
+    update = identity - rho * np.outer(s, y)
+    inverse = s @ y / (y @ y) * update @ update.T + rho * np.outer(s, s)
+    found = bfgs._direction(*(jnp.asarray(one, jnp.float32) for one in (gradient, s, y)))
+    np.testing.assert_allclose(found, -inverse @ gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_without_curvature_the_direction_is_the_gradient():
+    gradient, s = random_rows(8, 7), random_rows(9, 7)
+    np.testing.assert_array_equal(bfgs._direction(gradient, s, -s), -gradient)
+
+
+@pytest.mark.parametrize("length", [0.05, 1.0, 30.0])
+def test_a_line_search_ends_near_the_minimum_along_the_step(length):
+    problem = weighted_problem()
+    frame = eigenframe(problem)
+    point = at(problem, frame, random_rows(11, 7))
+    s = -length * point.gradient
+
+    def slope(v):
+        return (at(problem, frame, v).gradient * s).sum()
+
+    found = line_search(problem, frame, point, s, 30)
+    assert abs(slope(found.v)) <= 0.3 * abs(slope(point.v))
+    again = at(problem, frame, found.v)
+    np.testing.assert_allclose(found.gradient, again.gradient, atol=1e-5)
+    np.testing.assert_allclose(found.probs, again.probs, atol=1e-5)
