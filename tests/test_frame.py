@@ -107,7 +107,7 @@ def test_without_curvature_the_direction_is_the_gradient():
 
 @pytest.mark.parametrize("length", [0.05, 1.0, 30.0])
 def test_a_line_search_ends_near_the_minimum_along_the_step(length):
-    problem = weighted_problem()
+    problem = weighted_problem()._replace(l2=jnp.float32(0.3))
     frame = eigenframe(problem)
     point = at(problem, frame, random_rows(11, 7))
     s = -length * point.gradient

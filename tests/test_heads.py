@@ -144,6 +144,15 @@ def test_a_batch_solves_each_problem_as_if_it_were_alone():
         assert info.steps[i] == its.steps[0] and info.gradient_norm[i] <= 1e-5
 
 
+@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
+def test_in_64_bits_it_goes_on_where_float32_ends(solver):
+    x, y = blobs(3, [20, 10, 5], 6)
+    with jax.enable_x64(True):
+        p = HeadProblem(*(jnp.asarray(v) for v in (x.astype(float), y, np.ones(len(y)), np.zeros(3), 1e-3)))
+        _, info = fit_head(p, jnp.zeros((3, 7)), 1e-10, solver=solver)
+        assert info.gradient_norm <= 1e-10
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6))
 def test_weights_count_copies_and_zero_removes(seed):
