@@ -231,6 +231,17 @@ def occupied(path: str | Path) -> Iterator[Path]:
         yield path
 
 
+def begun_by_other_code(workdir: Path) -> bool:
+    """Whether the workdir was begun by another text of this package, of whose artefacts some may be kept: hashes tell what an artefact
+    depends on, but for the code."""
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    mark, now = workdir / ".code.sha256", hashlib.sha256(text).hexdigest()
+    before = mark.read_text() if mark.is_file() else None
+    if before is None:
+        write_bytes(mark, now.encode())
+    return before not in (None, now)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all; the first process does."""
     if not first_process():

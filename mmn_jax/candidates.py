@@ -107,13 +107,13 @@ def choose(settings: ConfigDict, ladder: tuple[int, ...]) -> RegressorChoice:
     """The paper's chain, or the recipe's own regressor.
 
     Raises:
-      BadInput: meta.regressor isn't a function made by `def` in a file.
+      BadInput: meta.regressor isn't a function that `config.given` can tell from others.
     """
     if settings.regressor is None:
         chain = residual_chain(ladder, settings.width, jnp.dtype(settings.precision))
         return RegressorChoice(chain, _rows_alone, {"width": settings.width, "precision": settings.precision})
     own = given(settings.regressor, "meta.regressor")
-    return RegressorChoice(_own_regressor(settings.regressor, ladder), _rows_and_model, {"regressor": (own.name, own.text)})
+    return RegressorChoice(_own_regressor(settings.regressor, ladder), _rows_and_model, {"regressor": (own.name, own.text, own.values)})
 
 
 class Shared(NamedTuple):

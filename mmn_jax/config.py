@@ -6,6 +6,7 @@ from the same lines (mmn_jax/reference.py).
 
 import hashlib
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,31 +194,35 @@ def _value(config, key):
 
 
 class Given(NamedTuple):
-    """What tells a function of a recipe from others: its name, the file that it stands in and the SHA-256 of that file's text."""
+    """What tells a function of a recipe from others: its name, the file that it stands in, the SHA-256 of that file's text, and what the
+    function closes over or has as defaults, as it prints. What its file imports isn't seen."""
 
     name: str
     file: str
     text: str
+    values: str
 
 
 def given(function: Callable, key: str) -> Given:
     """Of a function that the setting `key` holds.
 
     Raises:
-      BadInput: it isn't one made by `def` in a file.
+      BadInput: it doesn't stand in a file.
     """
     code = getattr(function, "__code__", None)
     if code is None or not Path(code.co_filename).is_file():
-        raise BadInput(f"{key}: must be a function made by `def` in a file, whose text tells it from others")
+        raise BadInput(f"--config.{key}: must be a function that stands in a file, whose text tells it from others")
     path = Path(code.co_filename)
-    return Given(function.__qualname__, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+    values = [[cell.cell_contents for cell in function.__closure__ or ()], function.__defaults__, function.__kwdefaults__]
+    printed = re.sub(r" at 0x[0-9a-f]+", "", repr(values))
+    return Given(function.__qualname__, path.name, hashlib.sha256(path.read_bytes()).hexdigest(), printed)
 
 
 def described(config: ConfigDict) -> dict[str, Any]:
     """The settings by section, JSON-able: a function is told by its name and text.
 
     Raises:
-      BadInput: a function isn't one made by `def` in a file.
+      BadInput: a function that `given` refuses.
     """
     sections = config.to_dict()
     for key in (setting.key for setting in SETTINGS if setting.limit is _FUNCTION):

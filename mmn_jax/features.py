@@ -119,8 +119,8 @@ def _kept(folder, where):
 
 def _given(function):
     """The user's function."""
-    name, file, text = given(function, "features.backbone")
-    return Extractor(("given", name, text), lambda pictures: (function, {"network": name, "file": file, "file_sha256": text}))
+    name, file, text, values = given(function, "features.backbone")
+    return Extractor(("given", name, text, values), lambda pictures: (function, {"network": name, "file": file, "file_sha256": text}))
 
 
 def choose_extractor(config: ConfigDict, workdir: Path, terminal: Terminal, where: str) -> Extractor:

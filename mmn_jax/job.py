@@ -75,6 +75,10 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
     compiling = mesh.compile_clock()
     with artifacts.occupied(workdir) as workdir, metrics.written(workdir) as log:
         terminal = make_terminal(mesh.first_process(), log)
+        if artifacts.begun_by_other_code(workdir):
+            terminal.say(
+                f"{workdir} was begun by other code of mmn_jax and may keep what that made; another --workdir makes all of it anew"
+            )
         seeds = pipeline.run_seeds(config, workdir, terminal, values.stage)
         if seeds:
             table = results.collect(seeds, config)
