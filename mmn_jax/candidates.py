@@ -21,7 +21,7 @@ from mmn_jax.chain import residual_chain
 from mmn_jax.config import given
 from mmn_jax.keys import stream
 from mmn_jax.lessons import held_out_classes, make_lessons, row_unit
-from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables, make_context
+from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables, check, make_context
 from mmn_jax.run import Run
 from mmn_jax.tuning import Fold
 from mmn_jax.types import Examples
@@ -152,8 +152,12 @@ def _train_one(run, programs, i, context, shared, hyper, trained):
 def train(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh: Mesh) -> Trained:
     """The regressor of every candidate, trained back to front on what stage(i) gives; each saved after each stage."""
     settings, last, every = run.config.meta, stage(0), hypers(run.config.meta)
-    choice, held = choose(settings, ladder), held_out_classes(np.bincount(last.part.train.y), settings.held_out)
-    programs, context = stagewise.compile_programs(choice.regressor, settings.batch, mesh), choice.context(last.part.train)
+    counts = np.bincount(last.part.train.y)
+    choice, held = choose(settings, ladder), held_out_classes(counts, settings.held_out)
+    context = choice.context(last.part.train)
+    if settings.regressor is not None:
+        check(choice.regressor, RegressorSpec(last.part.train.x.shape[1] + 1, len(ladder) - 1), counts, context)
+    programs = stagewise.compile_programs(choice.regressor, settings.batch, mesh)
     used = choice.made_by | {name: settings[name] for name in ("held_out", "batch", "steps", "every", "patience")}
     nothing: list[Variables | None] = [None] * len(every)
     trained: list[Variables] = []

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.classes import ClassModel, Shrinkage, class_means, class_model
-from mmn_jax.types import Examples
+from mmn_jax.types import BadInput, Examples
 
 Variables = dict[str, Any]
 HALF = Shrinkage(0.5, 0.5)
@@ -64,6 +64,25 @@ def make_context(train: Examples, shrinkage: Shrinkage = HALF) -> Context:
     model = jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), class_model(train, shrinkage))
     means = jnp.asarray(class_means(*train, len(counts)), jnp.float32)
     return Context(model, jnp.zeros(len(counts), jnp.int32), means)
+
+
+def check(regressor: Regressor, spec: RegressorSpec, shots: np.ndarray, context: Context) -> None:
+    """Raises BadInput where an untrained regressor breaks the contract on rows of classes with these shots [C]."""
+    told = "--config.meta.regressor: must return a Regressor whose"
+    if not isinstance(regressor, Regressor):
+        raise BadInput(f"{told} init and apply are functions, it returns {type(regressor).__name__}")
+    theta = jax.random.normal(jax.random.key(0), (len(shots), spec.dim))
+    variables = regressor.init(jax.random.key(0), spec)
+    if not isinstance(variables, dict) or "params" not in variables:
+        raise BadInput(f"{told} init gives a dict with 'params'")
+    given = regressor.apply(variables, theta, jnp.asarray(shots), context, True)
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise BadInput(f"{told} apply gives the moved rows and the variables")
+    moved = given[0]
+    if moved.shape != theta.shape or moved.dtype != theta.dtype:
+        raise BadInput(f"{told} apply gives rows {theta.shape} of {theta.dtype}, it gives {moved.shape} of {moved.dtype}")
+    if not np.isfinite(moved).all():
+        raise BadInput(f"{told} apply gives finite rows, it gives NaN or infinity before any training")
 
 
 def entry_rung(shots: jax.Array, ladder: tuple[int, ...]) -> jax.Array:

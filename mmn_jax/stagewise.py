@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding
 from mmn_jax.lessons import Lessons, draw_episode
 from mmn_jax.mesh import EACH, replicated
 from mmn_jax.regressor import Context, Regressor, Variables
+from mmn_jax.types import BadInput
 
 WARM = 10  # episodes whose rows a stage's running statistics see before its first look
 
@@ -144,12 +145,19 @@ def _held_out_losses(rung, moved, unit):
 def _overlay(fresh, trained):
     """`fresh` with every leaf that `trained` also has taken from there."""
     if not isinstance(fresh, dict):
+        if np.shape(fresh) != np.shape(trained):
+            told = f"a variable of its has shape {np.shape(trained)} at one rung and {np.shape(fresh)} at the next"
+            raise BadInput(f"--config.meta.regressor: {told}; give it one shape, or a name of its own at each rung")
         return trained
     return {name: _overlay(value, trained[name]) if name in trained else value for name, value in fresh.items()}
 
 
 def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
-    """Variables at the start of a stage: the rest as trained, what is new as init made it (`fresh`)."""
+    """Variables at the start of a stage: the rest as trained, what is new as init made it (`fresh`).
+
+    Raises:
+      BadInput: a variable that is trained has another shape now.
+    """
     return fresh if trained is None else _overlay(fresh, trained)
 
 

@@ -155,3 +155,9 @@ def test_a_save_that_the_disk_refuses_is_one_line_and_leaves_nothing_behind_its_
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[1] for line in lines] == ["File too large"] * 2 and str(tmp_path / "x") in lines[0]
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
+
+
+def test_a_workdir_remembers_the_code_that_began_it(tmp_path):
+    assert not artifacts.begun_by_other_code(tmp_path) and not artifacts.begun_by_other_code(tmp_path)
+    (tmp_path / ".code.sha256").write_text("of another version")
+    assert artifacts.begun_by_other_code(tmp_path) and artifacts.begun_by_other_code(tmp_path)

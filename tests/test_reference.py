@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmn_jax import job, reference
-from mmn_jax.config import SETTINGS, check, default
+from mmn_jax.config import SETTINGS, check, default, given
 from mmn_jax.types import BadInput
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
@@ -65,3 +65,15 @@ def test_a_recipe_that_starts_elsewhere_is_told_what_it_lacks():
 def test_defaults_are_fresh_every_time():
     default().data.longtail.imbalance = 5.0
     assert default().data.longtail.imbalance is None
+
+
+def test_functions_are_told_by_what_they_close_over():
+    def make(width, strength=1.0):
+        def made(ladder):
+            return width, strength
+
+        return made
+
+    first, same, other, default = (given(make(*knobs), "meta.regressor") for knobs in [(1,), (1,), (2,), (1, 2.0)])
+    assert first == same and len({first, other, default}) == 3
+    assert given(make(object()), "meta.regressor") == given(make(object()), "meta.regressor")  # addresses tell nothing

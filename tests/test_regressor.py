@@ -10,8 +10,8 @@ from conftest import blobs
 from mmn_jax import maps
 from mmn_jax.chain import RungNorm, block_movement, residual_chain
 from mmn_jax.classes import bayesian_rows
-from mmn_jax.regressor import RegressorSpec, average, entry_rung, make_context
-from mmn_jax.types import Examples
+from mmn_jax.regressor import Regressor, RegressorSpec, average, check, entry_rung, make_context
+from mmn_jax.types import BadInput, Examples
 
 LADDER, DIM, CLASSES = (1, 2, 4), 7, 12
 SMALL = (maps.scale_and_bias, maps.diagonal, maps.bayesian_mix, maps.neighbour_attention, maps.low_rank, maps.equivariant)
@@ -209,3 +209,31 @@ def test_the_gradient_of_every_parameter_is_finite(regressor):
 
     gradient = jax.tree.leaves(jax.grad(loss)(variables["params"]))
     assert all(jnp.isfinite(leaf).all() for leaf in gradient)
+
+
+def no_change(variables, theta, shots, context, train):
+    return theta, variables
+
+
+def nothing(key, spec):
+    return {"params": {}}
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ((nothing, no_change), "init and apply are functions, it returns tuple"),
+        (Regressor(lambda key, spec: {}, no_change), "init gives a dict with 'params'"),
+        (Regressor(nothing, lambda variables, theta, *rest: theta), "apply gives the moved rows and the variables"),
+        (Regressor(nothing, lambda variables, theta, *rest: (theta[:, 1:], variables)), r"gives rows \(12, \d+\) of float32"),
+        (Regressor(nothing, lambda variables, theta, *rest: (theta.astype("float16"), variables)), "of float16"),
+        (Regressor(nothing, lambda variables, theta, *rest: (theta * jnp.nan, variables)), "NaN or infinity before any training"),
+    ],
+)
+def test_a_regressor_that_breaks_the_contract_is_told_how(broken, named):
+    with pytest.raises(BadInput, match=named):
+        check(broken, RegressorSpec(DIM, 0), np.array(COUNTS), CONTEXT)
+
+
+def test_the_shipped_regressors_keep_the_contract(regressor):
+    check(regressor, RegressorSpec(DIM, 0), np.array(COUNTS), CONTEXT)

@@ -14,7 +14,7 @@ from mmn_jax.kshot import in_memory
 from mmn_jax.lessons import draw_episode, held_out_classes, make_lessons
 from mmn_jax.mesh import all_devices
 from mmn_jax.regressor import Context, RegressorSpec
-from mmn_jax.types import Examples
+from mmn_jax.types import BadInput, Examples
 
 LADDER, DIM, CLASSES = (1, 2), 6, 20
 COUNTS = np.full(CLASSES, 10)
@@ -191,3 +191,8 @@ def test_windows_go_round_all_heads_in_one_shape():
     seen = [window(number).rungs[0].theta for number in range(3)]
     np.testing.assert_array_equal(np.concatenate(seen), every[np.arange(12) % 6])
     assert lessons_in(1.0, window=99)(3).rungs[0].theta.shape == every.shape
+
+
+def test_a_variable_that_changes_its_shape_between_rungs_is_refused():
+    with pytest.raises(BadInput, match=r"shape \(1,\) at one rung and \(2,\) at the next"):
+        stagewise.begin_stage({"params": {"scale": jnp.ones(2)}}, {"params": {"scale": jnp.ones(1)}})
