@@ -22,7 +22,7 @@ from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
 from mmn_jax.evaluate import class_shares, predict_logits
 from mmn_jax.heads import centred
-from mmn_jax.methods import start, tune
+from mmn_jax.methods import Method, start, tune
 from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, tasks_of, training_folds
 from mmn_jax.types import BadInput, Examples
@@ -93,7 +93,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     There is no sample_weight: every method goes by how many examples a class has, which weights would leave undefined.
 
     Args:
-      method: "mmn", or another name of the table of results but metamodelnet, which needs the command line (banks in a workdir).
+      method: "mmn", or another name of the table of results but metamodelnet, which needs the command line (banks in a workdir); or a
+        `Method` of your own (`mmn_jax/methods.py`).
       l2: ridges ℓ to search over, for the mean loss of features at unit mean square norm; a number for a single one.
       budget: settings that are tried at most; each is fitted to every fold.
       folds: parts of the training set that choose.
@@ -156,6 +157,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < least:
                 raise BadInput(f"{name}: must be an integer from {least} up, it is {value!r}")
+        if isinstance(self.method, Method):
+            return self.method
         methods = every_method(_grid(self.l2))
         if self.method == "metamodelnet":
             raise BadInput("method: metamodelnet keeps banks of heads on a disk; run it by bin/run.py --stage=meta")
@@ -222,7 +225,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if "theta" not in self.arrays_:
-            raise BadInput(f"add_class: {self.method} has no rows; fit again with the new examples")
+            raise BadInput("add_class: the method has no rows; fit again with the new examples")
         classes = _with_label(self.classes_, label)
         x = self.normalise_(validate_data(self, X_few, reset=False, dtype=np.float32))
         old, order = self.statistics_, np.argsort(classes)

@@ -475,7 +475,10 @@ FUNCTIONS = {
         lambda: fit()().add_class([[0.0] * 4], "new"),
         "add_class: 'new' must be one label of the type of the others, such as 0",
     ),
-    "no rows": (lambda: fit(method="knn")().add_class([[0.0] * 4], 3), "add_class: knn has no rows; fit again with the new examples"),
+    "no rows": (
+        lambda: fit(method="knn")().add_class([[0.0] * 4], 3),
+        "add_class: the method has no rows; fit again with the new examples",
+    ),
     "features from another world": (
         lambda: fit()().predict(np.full((2, 4), 3e38)),
         "features: row 0 lies 1e+18 times further out than those of train_x; is it damaged?",

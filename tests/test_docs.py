@@ -184,9 +184,11 @@ def test_the_loss_by_folds_is_over_the_seeds_that_both_runs_have():
     assert lines[-1] == "| plain | 55.0 | 53.0 | -2.0 |" and "[1, 0]" in lines[0]
 
 
+EXTEND = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extend_the_regressor.md").read_text(), flags=re.S)
+
+
 def test_the_regressor_of_the_docs_trains_and_moves_rows(capsys):
-    page = (ROOT / "docs" / "extend_the_regressor.md").read_text()
-    recipe, episodes = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    recipe, episodes, *_ = EXTEND
     assert len(recipe.strip().splitlines()) <= 20
     x, y = blobs(0, [40] * 8 + [12] * 8 + [3] * 4, 6, spread=2.0)
     names = {"X": x, "y": y, "X_test": x, "y_test": y}
@@ -197,10 +199,19 @@ def test_the_regressor_of_the_docs_trains_and_moves_rows(capsys):
     assert all(0 < float(accuracy) <= 100 for accuracy in capsys.readouterr().out.split())
 
 
+def test_the_weighting_and_the_batch_of_the_docs_are_solved():
+    x, y = blobs(0, [40, 20, 10, 5], 6, spread=2.0)
+    names = {"X": x, "y": y, "X_test": x, "y_test": y}
+    exec(EXTEND[2], names)
+    trials = {trial["power"]: trial["val_accuracy"] for trial in names["model"].record_["trials"]}
+    assert set(trials) == {0.0, 0.5, 1.0} and names["model"].record_["gradient_norm"] <= 1e-6
+    exec(EXTEND[3], names)
+    assert names["rows"].shape == (3, 4, 7) and names["info"].gradient_norm.max() <= 1e-5
+
+
 def test_the_recipe_of_the_docs_puts_its_regressor_into_the_table(feature_file, tmp_path):
-    page = (ROOT / "docs" / "extend_the_regressor.md").read_text()
     recipe, workdir = tmp_path / "mine.py", tmp_path / "run"
-    recipe.write_text(re.findall(r"```python\n(.*?)```", page, flags=re.S)[0])
+    recipe.write_text(EXTEND[0])
     flags = [f"--config={recipe}", f"--config.data.path={feature_file}", f"--workdir={workdir}", *SMALL, "--config.meta.rate=0.1"]
     assert in_process(*flags, "--config.kshot.min_classes=5", "--config.eval.draws=100") == 0
     tuned = json.loads((workdir / "results.json").read_text())["methods"]["metamodelnet"]["tuned"]

@@ -15,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from mmn_jax import TailClassifier, catalogue, pipeline, sources
+from mmn_jax import TailClassifier, catalogue, pipeline, sources, weighting
 from mmn_jax.config import default
+from mmn_jax.methods import Method, head_axes, solved
 from mmn_jax.types import BadInput
 
 COUNTS = np.array([60, 40, 25, 15, 10, 6, 4, 3, 2, 1])
@@ -183,7 +184,7 @@ def test_a_label_that_cannot_be_added_is_refused(fitted, label, reason):
 
 
 def test_a_method_without_rows_adds_no_class():
-    with pytest.raises(BadInput, match="knn has no rows"):
+    with pytest.raises(BadInput, match="the method has no rows"):
         quick("knn").fit(X, Y).add_class(X[:2], "new")
 
 
@@ -208,3 +209,11 @@ def test_a_parameter_of_no_use_is_one_line(knobs, named):
 def test_the_diagnosis_is_that_of_the_command():
     with pytest.raises(BadInput, match="at least 3 must"):
         quick().diagnose(X[:16], Y[:16])
+
+
+def test_a_method_of_ones_own_is_tuned_like_the_named_ones():
+    """As plain heads given by hand; scikit-learn can clone it."""
+    x, y = blobs(0, [30, 10, 5], 4)
+    mine = Method("rival", head_axes((1e-2, 1e-3)), solved(lambda: weighting.plain))
+    own, named = (TailClassifier(method, l2=(1e-2, 1e-3), random_state=0) for method in (mine, "plain"))
+    np.testing.assert_array_equal(clone(own).fit(x, y).arrays_["theta"], named.fit(x, y).arrays_["theta"])
