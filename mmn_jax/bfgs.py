@@ -1,6 +1,6 @@
 """Memoryless BFGS for a batch of small heads: two products of the size of the data a step, whatever the curvature (Shanno 1978).
 
-    s ← −H g,    H = BFGS update of γI by the last step:  γ = sᵀy / yᵀy,  y = the change of the gradient along s
+    s ← −H g,    H = BFGS update of γI by the last step:  γ = sᵀq / qᵀq,  q = the change of the gradient along s
 
 Coordinates are scaled by (a λ + ℓ)^−½, so that a step of length 1 is about right from the start on: a = (1 − 1/C)/C is the curvature of
 the softmax where nothing is known yet, λ the variance of the features where classes differ, 1 for the bias. Where features lie in the
@@ -32,14 +32,14 @@ def _scale(frame, point):
     return ((1 - 1 / classes) / classes * variance + frame.ridge) ** -0.5
 
 
-def _direction(gradient, s, y):
+def _direction(gradient, s, change):
     """−H g; the gradient itself where the last step tells no curvature."""
-    curvature, square = (s * y).sum(), (y * y).sum()
+    curvature, square = (s * change).sum(), (change * change).sum()
     known = curvature > 0
     rho = jnp.where(known, 1.0 / jnp.where(known, curvature, 1.0), 0.0)
     along = rho * (s * gradient).sum()
-    q = jnp.where(known, curvature / jnp.where(known, square, 1.0), 1.0) * (gradient - along * y)
-    return -(q + (along - rho * (y * q).sum()) * s)
+    turned = jnp.where(known, curvature / jnp.where(known, square, 1.0), 1.0) * (gradient - along * change)
+    return -(turned + (along - rho * (change * turned).sum()) * s)
 
 
 def bfgs(
@@ -54,9 +54,9 @@ def bfgs(
         return (jnp.linalg.norm(point.gradient / scale) > tol) & (steps < max_steps)
 
     def step(state):
-        point, s, y, steps = state
+        point, s, change, steps = state
         going = active(point, steps)
-        direction = jnp.where(going, _direction(point.gradient, s, y), 0.0)
+        direction = jnp.where(going, _direction(point.gradient, s, change), 0.0)
         after = line_search(problem, scaled, point, direction, LINE_LIMIT, axis)
         return after, after.v - point.v, after.gradient - point.gradient, steps + going.astype(jnp.int32)
 

@@ -36,10 +36,10 @@ def shot_classes(counts: np.ndarray, shots: int) -> np.ndarray:
     return np.flatnonzero(counts >= 2 * shots)
 
 
-def draw_subset(key: jax.Array, y: jax.Array, start: jax.Array, shots: int) -> jax.Array:
-    """[C, k] indices of k distinct random examples of every class; y is sorted, class c begins at start[c]."""
+def draw_subset(key: jax.Array, y: jax.Array, begin: jax.Array, shots: int) -> jax.Array:
+    """[C, k] indices of k distinct random examples of every class; y is sorted, class c begins at begin[c]."""
     _, _, order = jax.lax.sort((y, jax.random.uniform(key, y.shape), jnp.arange(len(y))), num_keys=2)
-    return order[start[:, None] + jnp.arange(shots)]
+    return order[begin[:, None] + jnp.arange(shots)]
 
 
 def head_bytes(examples: int, dim: int, classes: int, pool: int) -> int:
@@ -69,7 +69,7 @@ class BankInfo(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What subsets are drawn from: examples of the class set sorted by label, padded with label C; class c begins at start[c].
+    """What subsets are drawn from: examples of the class set sorted by label, padded with label C; class c begins at begin[c].
 
     Where heads have as many examples as dimensions, features lie in the eigenbasis [d, d] of their covariance, with these
     eigenvalues [d]; otherwise both are None.
@@ -77,7 +77,7 @@ class Pool(NamedTuple):
 
     x: jax.Array
     y: jax.Array
-    start: jax.Array
+    begin: jax.Array
     basis: jax.Array | None
     variance: jax.Array | None
     classes: np.ndarray
@@ -86,7 +86,7 @@ class Pool(NamedTuple):
     def shape(self) -> tuple[int, int, int]:
         """Examples, padding included, dimensions and classes."""
         examples, dim = self.x.shape
-        return examples, dim, len(self.start)
+        return examples, dim, len(self.begin)
 
 
 def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Pool:
@@ -97,9 +97,9 @@ def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Po
     basis, variance = _principal(pool.x) if shots * len(classes) >= pool.x.shape[1] else (None, None)
     x = pool.x if basis is None else pool.x @ basis
     padded_x, padded_y = np.pad(x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
-    start = (np.cumsum(counts[classes]) - counts[classes]).astype(np.int32)
-    x, y, start, basis, variance = replicated(mesh, (padded_x, padded_y, start, basis, variance))
-    return Pool(x, y, start, basis, variance, classes)
+    begin = (np.cumsum(counts[classes]) - counts[classes]).astype(np.int32)
+    x, y, begin, basis, variance = replicated(mesh, (padded_x, padded_y, begin, basis, variance))
+    return Pool(x, y, begin, basis, variance, classes)
 
 
 def _principal(x):
@@ -126,33 +126,33 @@ def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int
 
 def fit_chunk(key: jax.Array, subsets: np.ndarray, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[jax.Array, HeadInfo]:
     """Rows [s, C, d+1] and infos of the heads with these indices [s], shared out over the mesh; subset i uses fold_in(key, i)."""
-    ridge = np.float32(plan.ridge / (plan.shots * len(pool.start)))
+    ridge = np.float32(plan.ridge / (plan.shots * len(pool.begin)))
     return _fit_chunk(key, subsets, *pool[:-1], ridge, np.float32(plan.tol), plan.shots, mesh)
 
 
 @partial(jax.jit, static_argnames=("shots", "mesh"))
-def _fit_chunk(key, subsets, x, y, start, basis, variance, l2, tol, shots, mesh):
-    def heads(subsets, key, x, y, start, basis, variance, l2, tol):
-        index = jax.vmap(lambda s: draw_subset(jax.random.fold_in(key, s), y, start, shots).ravel())(subsets)
-        labels = jnp.repeat(jnp.arange(len(start)), shots)
-        problems = HeadProblem(x[index], labels, jnp.ones(len(labels)), jnp.zeros(len(start)), l2)
-        zeros, frame = jnp.zeros((len(start), x.shape[1] + 1)), partial(spanframe, variance=variance)
+def _fit_chunk(key, subsets, x, y, begin, basis, variance, l2, tol, shots, mesh):
+    def heads(subsets, key, x, y, begin, basis, variance, l2, tol):
+        index = jax.vmap(lambda s: draw_subset(jax.random.fold_in(key, s), y, begin, shots).ravel())(subsets)
+        labels = jnp.repeat(jnp.arange(len(begin)), shots)
+        problems = HeadProblem(x[index], labels, jnp.ones(len(labels)), jnp.zeros(len(begin)), l2)
+        zeros, frame = jnp.zeros((len(begin), x.shape[1] + 1)), partial(spanframe, variance=variance)
         theta, info = fit_batch(problems, zeros, tol, shared=("y", "weight", "offset", "l2"), frame=frame)
         return _turned(theta, basis), info
 
     # a device goes on until its own heads are done: nothing is exchanged, and `any_in_batch` asks only those
     shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 8), out_specs=EACH, check_vma=False)
-    return shared(subsets, key, x, y, start, basis, variance, l2, tol)
+    return shared(subsets, key, x, y, begin, basis, variance, l2, tol)
 
 
 def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray | None = None) -> tuple[np.ndarray, HeadInfo]:
     """θ* [C, d+1], the rows of the head of the whole pool, from those that are near it, or by way of stronger ridges."""
-    x, y, begin, basis = jax.device_get((pool.x, pool.y, pool.start, pool.basis))
-    held = (y < len(begin)).astype(np.float32)
+    x, y, begin, basis = jax.device_get((pool.x, pool.y, pool.begin, pool.basis))
+    real = (y < len(begin)).astype(np.float32)
     labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
     theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else _turned(start, None if basis is None else basis.T)
     for times in EASING if start is None else (1,):
-        problem = HeadProblem(x, labels, held, no_offset, np.float32(times * plan.ridge / held.sum()))
+        problem = HeadProblem(x, labels, real, no_offset, np.float32(times * plan.ridge / real.sum()))
         theta, info = fit_one(problem, theta, plan.target_tol)
     return jax.device_get((_turned(theta, basis), info))
 

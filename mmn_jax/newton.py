@@ -105,7 +105,7 @@ def _newton_direction(frame, point, preconditioner, tolerance, limit):
 def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_steps: int = 100) -> tuple[Point, jax.Array, jax.Array]:
     """The Point where the gradient norm is down to tol, the Newton steps and the Hessian products that it took."""
     cold = point_at(problem, frame, jnp.zeros_like(point.v), jnp.zeros_like(point.logits))
-    scale = jnp.linalg.norm(cold.gradient)
+    cold_norm = jnp.linalg.norm(cold.gradient)
 
     def unfinished(state):
         point, _, steps, _, _ = state
@@ -115,7 +115,7 @@ def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_ste
         point, preconditioner, steps, products, last = state
         preconditioner = _renewed(frame, point.probs, preconditioner, last)
         norm = jnp.linalg.norm(point.gradient)
-        tolerance = jnp.maximum(jnp.minimum(0.25, jnp.sqrt(norm / scale)) * norm, 0.5 * tol)
+        tolerance = jnp.maximum(jnp.minimum(0.25, jnp.sqrt(norm / cold_norm)) * norm, 0.5 * tol)
         limit = MAX_PRODUCTS if preconditioner.factors.ndim == 1 else jnp.where(preconditioner.whole, MAX_PRODUCTS, PATIENCE)
         s, k = _newton_direction(frame, point, preconditioner, tolerance, limit)
         return line_search(problem, frame, point, s, LINE_LIMIT), preconditioner, steps + 1, products + k, k
