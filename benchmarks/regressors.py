@@ -3,7 +3,8 @@ recipe and to the chosen rival.
 
 python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
 
-DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A regressor is trained on mixed-shot
+DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A problem may also be a file of your own,
+--problems=features.npz, whose counts are taken as they are. A regressor is trained on mixed-shot
 episodes of the training set (`mmn_jax/episodes.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
 validation examples choose; strength 0, the identity, is among them. The chosen rival of a seed is the one with the highest validation
 accuracy. `rarest` is the third of the classes with fewest examples, after the row's biases were shifted along log counts until the
@@ -62,12 +63,12 @@ STRENGTHS, TAUS = (0.0, 0.5, 1.0), (-0.25, 0.0, 0.25, 0.5)
 
 
 class Problem(NamedTuple):
-    """A data set, how many of its classes (0: all), imbalance and largest count."""
+    """A data set, how many of its classes (0: all), imbalance and largest count (None: as they are)."""
 
     source: str
     classes: int
-    imbalance: float
-    largest: int
+    imbalance: float | None
+    largest: int | None
 
 
 CLINC, CIFAR = "clinc150", "cifar100_mobilenetv2_pca256"
@@ -103,9 +104,19 @@ def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
     return {name: mmn.method(members, grid) for name, members in kinds.items()}
 
 
+def _problem(name):
+    if name.endswith(".npz"):
+        return Problem(name, 0, None, None)
+    if name not in PROBLEMS:
+        raise SystemExit(f"--problems={name}: must be a file .npz or one of {', '.join(PROBLEMS)}")
+    return PROBLEMS[name]
+
+
 @functools.cache
 def _source(name):
-    return glyphs.load() if name == "glyphs" else feature_files.load(Path(FLAGS.features) / f"{name}.npz")
+    if name == "glyphs":
+        return glyphs.load()
+    return feature_files.load(name if name.endswith(".npz") else Path(FLAGS.features) / f"{name}.npz")
 
 
 def _subset(features, classes, seed):
@@ -124,12 +135,13 @@ def _subset(features, classes, seed):
 
 def start(name: str, seed: int) -> pipeline.Run:
     """The run of one problem and seed."""
-    problem, config = PROBLEMS[name], default()
+    problem, config = _problem(name), default()
+    config.data.path = "" if problem.source == "glyphs" else problem.source
     config.data.longtail.imbalance, config.data.longtail.max_per_class = problem.imbalance, problem.largest
     features = _source(problem.source)
     features = _subset(features, problem.classes, seed) if problem.classes else features
     terminal = pipeline.Terminal(lambda line: None, lambda items, name: items)
-    workdir = artifacts.writable_directory(Path(FLAGS.workdir) / name)
+    workdir = artifacts.writable_directory(Path(FLAGS.workdir) / Path(name).stem)
     return pipeline.Run(config, seed, workdir, features, feature_files.fingerprint(features), terminal)
 
 

@@ -181,7 +181,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     def _log_prior(self):
         """[C] log of the prior over the uniform one."""
-        if isinstance(self.prior, str):
+        if self.prior is None or isinstance(self.prior, str):
             if self.prior not in ("uniform", "train"):
                 raise BadInput(f"prior: must be uniform, train or {len(self.classes_)} numbers, it is {self.prior!r}")
             shares = self.counts_ if self.prior == "train" else np.ones(len(self.classes_))

@@ -458,6 +458,7 @@ FUNCTIONS = {
     "budget": (fit(budget=0), "budget: must be an integer from 1 up, it is 0"),
     "folds": (fit(folds=1.5), "folds: must be an integer from 2 up, it is 1.5"),
     "prior": (fit(prior="often"), "prior: must be uniform, train or 3 numbers, it is 'often'"),
+    "no prior": (fit(prior=None), "prior: must be uniform, train or 3 numbers, it is None"),
     "prior in words": (fit(prior=["a", "b", "c"]), "prior: must be numbers, it is ['a', 'b', 'c']"),
     "prior of another length": (fit(prior=[1.0]), "prior: must hold 3 numbers, one a class; it has 1"),
     "one class": (lambda: TailClassifier().fit([[0.0], [1.0]], ["a", "a"]), "y: only one class, 'a'; a classifier needs at least two"),
