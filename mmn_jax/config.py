@@ -219,7 +219,7 @@ def given(function: Callable, key: str) -> Given:
 
 
 def described(config: ConfigDict) -> dict[str, Any]:
-    """The settings by section, JSON-able: a function is told by its name and text.
+    """The settings by section, JSON-able: a function is told as by `given`.
 
     Raises:
       BadInput: a function that `given` refuses.

@@ -29,7 +29,7 @@ from mmn_jax.tasks import Task, make_task, normalisation
 from mmn_jax.types import BadInput, Examples
 
 LEAST = 8  # examples that a class needs: at least 2 to choose by and 2 to judge by are left
-ENOUGH = 30  # classes below which the classes' covariance is told by too few of them
+FEW = 30  # below this too few tell the covariance of class means
 
 
 class Diagnosis(NamedTuple):
@@ -94,9 +94,9 @@ def describe(diagnosis: Diagnosis) -> str:
         lines.append("the interval holds 0: on data like this the two may as well be equal")
     if diagnosis.high < 0:
         lines.append("logit adjustment is ahead: on data like this mmn does harm")
-    if diagnosis.classes < ENOUGH:
+    if diagnosis.classes < FEW:
         lines.append(
-            f"warning: only {diagnosis.classes} classes have {LEAST} examples; fewer than {ENOUGH} say little about how classes scatter"
+            f"warning: only {diagnosis.classes} classes have {LEAST} examples; below {FEW} they say little about how classes scatter"
         )
     return "\n".join(lines)
 

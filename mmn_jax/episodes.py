@@ -23,7 +23,7 @@ from mmn_jax.cuts import LEAST, draw_shots
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.heads import centred
 from mmn_jax.keys import generator
-from mmn_jax.lessons import row_unit
+from mmn_jax.lessons import JUDGING_EXAMPLES, JUDGING_HEADS, row_unit
 from mmn_jax.methods import subtract_log_prior
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, train_stage
@@ -98,16 +98,15 @@ def _balanced(weight, y, classes):
     return share / share.sum()
 
 
-def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray, heads: int = 8, queries: int = 512) -> Episodes:
+def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray) -> Episodes:
     """A bank as Episodes; held: [C] mask of the classes held out of training (`lessons.held_out_classes`)."""
     out = held[bank.classes]
     y, classes = bank.pool.y, len(bank.classes)
     unit = row_unit([bank])
     free = ~bank.used
     chance = np.stack([np.cumsum(_balanced(one & ~out[y], y, classes)) for one in free])
-    heads = min(heads, len(free))
     rng = generator(key)
-    judged = np.stack([rng.choice(len(y), queries, p=_balanced(one & out[y], y, classes)) for one in free[:heads]])
+    judged = np.stack([rng.choice(len(y), JUDGING_EXAMPLES, p=_balanced(one & out[y], y, classes)) for one in free[:JUDGING_HEADS]])
     theta, target = bank.theta / np.float32(unit), bank.target / np.float32(unit)
     shots, chance, judged = bank.shots.astype(np.int32), chance.astype(np.float32), judged.astype(np.int32)
     return Episodes(*map(jnp.asarray, (np.float32(unit), shots, theta, bank.means, target, bank.pool.x, y, chance, judged, ~out)))

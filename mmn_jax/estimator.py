@@ -236,6 +236,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def diagnose(self, X, y, cuts=5):
-        """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none."""
+        """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none, and goes
+        by the default l2 and budget, whatever this classifier's."""
         X, y = check_X_y(X, y, dtype=np.float32)
         return diagnose.diagnose(Examples(X, np.unique(y, return_inverse=True)[1].astype(np.int32)), _seed(self.random_state), cuts)

@@ -1,6 +1,6 @@
 """Scores: mean per-class accuracy, many/medium/few-shot groups and terciles, calibration, paired bootstrap intervals.
 
-Every accuracy is in percent. Groups go by *training* count: many > 100, medium 20–100, few < 20;
+Every accuracy is in percent. Groups go by *training* count, by default many > 100, medium 20–100, few < 20;
 terciles hold the third of the classes with most examples, the middle and the rarest.
 """
 

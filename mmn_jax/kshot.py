@@ -166,7 +166,7 @@ def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh
 
 
 def fit_bank(key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan, mesh: Mesh) -> tuple[Bank, BankInfo]:
-    """The bank of one k, all of it in memory.
+    """The bank of one k, all of it in memory, for use without a workdir (`banks.banks` keeps those of a run).
 
     Args:
       key: the stream of this k; subset s uses fold_in(key, s).

@@ -17,6 +17,8 @@ from mmn_jax.keys import permutation
 from mmn_jax.mesh import replicated
 from mmn_jax.types import Bank, Examples, MixedBank
 
+JUDGING_HEADS, JUDGING_EXAMPLES = 8, 512  # of a bank, for its held-out classes
+
 
 class Rung(NamedTuple):
     """What one k brings to training; classes that train come first, those held out last, each by falling counts.
@@ -104,20 +106,20 @@ def _places(bank, order):
     return place[order][place[order] >= 0]
 
 
-def _rung(key, bank, train, order, held, unit, queries=512, heads=8):
-    """The Rung of a bank without its heads; held-out classes are judged by `heads` heads and `queries` examples."""
+def _rung(key, bank, train, order, held, unit):
+    """The Rung of a bank without its heads."""
     place = _places(bank, order)
     classes = bank.classes[place]
     seen = int((~held[classes]).sum())
     outside = class_pool(train, classes[seen:])
-    chosen = np.resize(permutation(key, len(outside.y)), queries)  # cycles where there are fewer
-    judging = bank.heads(0, min(heads, bank.subsets))[:, place] / np.float32(unit)
+    chosen = np.resize(permutation(key, len(outside.y)), JUDGING_EXAMPLES)  # cycles where there are fewer
+    judging = bank.heads(0, min(JUDGING_HEADS, bank.subsets))[:, place] / np.float32(unit)
     return Rung(
         np.full(len(classes), bank.shots, np.int32),
         judging[:, :seen],
         np.asarray(bank.target)[place] / np.float32(unit),
         np.int32(np.isin(train.y, classes[:seen]).sum()),
-        judging[np.arange(heads) % len(judging)],
+        judging[np.arange(JUDGING_HEADS) % len(judging)],
         outside.x[chosen],
         outside.y[chosen] + np.int32(seen),
     )

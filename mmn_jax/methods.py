@@ -49,7 +49,6 @@ def chosen_record(setting: Setting, logits: Sequence[np.ndarray], folds: Sequenc
         "val_accuracy": mean_class_accuracy(scores, y),
         "temperature": best_temperature(scores, y),
         "trials": [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials],
-        "at_edge": [],
     }
 
 

@@ -153,10 +153,10 @@ def chunks(table: FeatureTable, rows: int) -> Iterator[tuple[int, np.ndarray]]:
       BadInput: the file ends early, or a value is no number that float32 holds.
     """
     count, dim = table.shape
-    whole = _read(table, count).reshape((count, dim), order="F") if table.fortran else None
+    every = _read(table, count).reshape((count, dim), order="F") if table.fortran else None
     for first in range(0, count, rows):
         size = min(rows, count - first)
-        raw = _read(table, size).reshape(size, dim) if whole is None else whole[first : first + size]
+        raw = _read(table, size).reshape(size, dim) if every is None else every[first : first + size]
         with np.errstate(over="ignore"):
             x = raw.astype(np.float32)
         finite = np.isfinite(x).all(1)

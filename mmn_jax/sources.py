@@ -17,13 +17,11 @@ def _embedded(config):
 
 
 def load_features(config: ConfigDict) -> FeatureSet:
-    """The features that config.data names.
+    """The features that config.data names, which are not of images (`features.make`).
 
     Raises:
-      BadInput: the source is one of images, its settings contradict each other, or its file is bad.
+      BadInput: its settings contradict each other, or its file is bad.
     """
-    if config.data.source in ("images", "fonts"):
-        raise BadInput(f"--config.data.source={config.data.source}: features of images are made by bin/run.py --stage=features")
     if config.data.path and config.data.source in ("glyphs", "synthetic"):
         raise BadInput(f"--config.data.path={config.data.path}: not with data.source={config.data.source}, which has its own features")
     if _embedded(config):

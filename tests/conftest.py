@@ -8,7 +8,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # programs that several tests compi
     CACHE = tempfile.TemporaryDirectory(prefix="mmn_jax-cache-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # problems are small here: programs take longer to compile than to run
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # problems are small here: programs take longer to compile than to run
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 

@@ -55,7 +55,7 @@ def from_parts(name: str, parts: Mapping[str, Examples | None], class_names: tup
 
 def image_file(path: str | Path) -> Pictures:
     """Images of an npz file with train_x, train_y, test_x, test_y, optionally val_x, val_y and class_names; base_x and base_y, where
-    it has them, are images of other classes to train a backbone on. x are uint8 [n, H, W] or [n, H, W, 3].
+    it has them, are images of other classes to train a backbone on. x are uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3].
 
     Raises:
       BadInput: naming the file, the array and what is wrong with it.

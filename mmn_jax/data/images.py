@@ -18,7 +18,7 @@ from mmn_jax.types import BadInput
 
 
 class Images(NamedTuple):
-    """load: index → uint8 [H, W, 3], or BadInput naming an image that is missing or broken; worker processes may have it.
+    """load: index → uint8 [H, W, 3], or BadInput naming an image that is missing or broken; several threads may call it at once.
     y: [n] int32 labels in 0..C-1. version: tells these images from others without decoding them."""
 
     load: Callable[[int], np.ndarray]

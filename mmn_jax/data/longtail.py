@@ -120,6 +120,13 @@ def long_tail_split(
     return part
 
 
+def check_every_class(features: FeatureSet, rows: np.ndarray, where: str) -> None:
+    """Raises BadInput where a class has none of these rows of the training set; where: what gave them."""
+    missing = np.bincount(features.train.y[rows], minlength=len(features.class_names)) == 0
+    if missing.any():
+        raise BadInput(f"{where}: class {features.class_names[int(missing.argmax())]} has no training example in it")
+
+
 def read_indices(path: str | Path, features: FeatureSet) -> np.ndarray:
     """[m] the rows of train_x that a text file lists, one a line, from 0.
 
@@ -141,9 +148,7 @@ def read_indices(path: str | Path, features: FeatureSet) -> np.ndarray:
     repeated = np.bincount(rows, minlength=n) > 1
     if repeated.any():
         raise BadInput(f"{where}: row {int(repeated.argmax())} is listed twice")
-    missing = np.bincount(features.train.y[rows], minlength=len(features.class_names)) == 0
-    if missing.any():
-        raise BadInput(f"{where}: class {features.class_names[int(missing.argmax())]} has no training example in it")
+    check_every_class(features, rows, where)
     return rows
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmn_jax.data.longtail import TRAIN, UNUSED, VAL
+from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, check_every_class
 from mmn_jax.types import BadInput, FeatureSet
 
 DAMAGED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what reading one that is no manifest raises
@@ -71,7 +71,5 @@ def read(path: str | Path, features: FeatureSet) -> np.ndarray:
         raise BadInput(f"--config.data.manifest={path}: its indices must be different rows of train_x, 0 to {n - 1}")
     part = np.full(n, UNUSED, np.int8)
     part[train], part[val] = TRAIN, VAL
-    missing = np.bincount(features.train.y[train], minlength=len(features.class_names)) == 0
-    if missing.any():
-        raise BadInput(f"--config.data.manifest={path}: class {features.class_names[int(missing.argmax())]} has no training example in it")
+    check_every_class(features, train, f"--config.data.manifest={path}")
     return part

@@ -81,11 +81,6 @@ class TrainedNetwork(NamedTuple):
     epoch: int
 
     @property
-    def accuracy(self) -> float:
-        """After the last epoch."""
-        return float(self.accuracies[-1])
-
-    @property
     def curve(self) -> list[tuple[float, float]]:
         """The mean loss of every epoch, and the accuracy after it."""
         parts = np.split(self.losses, range(self.epoch, len(self.losses), self.epoch))
