@@ -55,7 +55,8 @@ class Point(NamedTuple):
     gradient: jax.Array
 
 
-def mm(a, b):
+def mm(a: Array, b: Array) -> jax.Array:
+    """a @ b at full float32 precision on every device."""
     return jnp.matmul(a, b, precision=HIGHEST)
 
 

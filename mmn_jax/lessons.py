@@ -73,7 +73,8 @@ def make_lessons(
     window: int | None = None,
 ) -> Callable[[int], Lessons]:
     """What a stage learns from the banks of its rungs, on every device: window number → Lessons with the next `window` heads of
-    every bank, all of one shape. Without a window they are the same all along, with all heads."""
+    every bank, all of one shape. Without a window they are the same all along, with all heads. counts: [C] training examples; held: [C]
+    mask of the classes held out of training; unit: what rows are divided by (`row_unit`)."""
     order = np.lexsort((-counts, held))
     pool = class_pool(train, order[~held[order] & np.isin(order, banks[0].classes)])
     spare = padded(len(pool.y)) - len(pool.y)

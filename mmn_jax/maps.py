@@ -61,7 +61,11 @@ def _rows_of_means(context, shots):
 
 
 def bayesian_mix() -> Regressor:
-    """θ̂ = (1 − α) θ + α r, r the Bayesian row at the scale of θ, one α a level, and a bias."""
+    """θ̂ = (1 − α) θ + α r, r the Bayesian row at the scale of θ, one α a level, and a bias.
+
+    Raises:
+      BadInput: in `apply`, where the context has no class means (on banks of k-shot heads).
+    """
 
     def move(params, theta, level, shots, context):
         rows = _rows_of_means(context, shots)
@@ -79,7 +83,11 @@ def _similarity(rows, head):
 
 
 def neighbour_attention(sharpness: float = 10.0) -> Regressor:
-    """θ̂_c = θ_c + γ (Σ_j a_cj θ_j − θ_c), attention a over the other classes by the cosine of Bayesian rows and by their counts."""
+    """θ̂_c = θ_c + γ (Σ_j a_cj θ_j − θ_c), attention a over the other classes by the cosine of Bayesian rows and by their counts.
+
+    Raises:
+      BadInput: in `apply`, where the context has no class means (on banks of k-shot heads).
+    """
 
     def move(params, theta, level, shots, context):
         similarity, usable = _similarity(_rows_of_means(context, shots), context.head)

@@ -83,7 +83,11 @@ def _check_workdir(run, path):
 
 
 def split(run: Run, studio: joint.Studio | None = None) -> Data:
-    """The long-tailed split of this seed in the features of the run; in those of backbones fine-tuned on it, where there is a studio."""
+    """The long-tailed split of this seed in the features of the run; in those of backbones fine-tuned on it, where there is a studio.
+
+    Raises:
+      BadInput: the workdir holds another data set; settings that leave nothing to train on or to choose by.
+    """
     part, name = _split_rows(run)
     tail = longtail.take(run.features, part)
     if studio is None:
@@ -190,7 +194,11 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
 
 
 def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) -> list[SeedResult]:
-    """Every seed of the config up to the stage `last`; [] where that is before meta. Features of images are the same for all of them."""
+    """Every seed of the config up to the stage `last`; [] where that is before meta. Features of images are the same for all of them.
+
+    Raises:
+      BadInput: a setting or a file that cannot be used, before the work that depends on it.
+    """
     check(config)
     if config.features.finetune != "none":
         studio = joint.open_studio(config, workdir, terminal)

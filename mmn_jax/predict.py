@@ -171,7 +171,11 @@ def _cell(name):
 
 
 def write_csv(classifier: Classifier, table: FeatureTable, out: IO[str]) -> None:
-    """One line for every row of the table."""
+    """One line for every row of the table.
+
+    Raises:
+      BadInput: a row that float32 cannot score; what `chunks` refuses.
+    """
     names = np.array([_cell(str(name)) for name in classifier.class_names.tolist()], object)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["index", "label", "probability", "runner_up"])

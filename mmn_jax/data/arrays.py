@@ -47,7 +47,11 @@ def _part(arrays, name, where):
 
 
 def from_parts(name: str, parts: Mapping[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> ImageSet:
-    """An ImageSet of images in memory whose labels fit together; parts: train, val and test."""
+    """An ImageSet of images in memory whose labels fit together; parts: train, val and test.
+
+    Raises:
+      BadInput: what `check_labels` refuses.
+    """
     check_labels({part: examples.y for part, examples in parts.items() if examples is not None}, class_names, where)
     made = {part: in_memory(*examples) for part, examples in parts.items() if examples is not None}
     return ImageSet(name, made["train"], made.get("val"), made["test"], class_names)

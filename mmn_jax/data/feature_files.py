@@ -19,7 +19,11 @@ MAX_CLASSES = 2**20  # a larger label is an identifier, not a class index
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file by name; pickled ones are refused, never loaded."""
+    """All arrays of an npz file by name; pickled ones are refused, never loaded.
+
+    Raises:
+      BadInput: no such file, not an npz file, or damaged.
+    """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
@@ -46,7 +50,11 @@ def _reason(error):
 
 
 def read_npy_folder(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder, train_x.npy and so on, mapped from the disk and not read; pickled ones are refused."""
+    """The arrays of a folder, train_x.npy and so on, mapped from the disk and not read; pickled ones are refused.
+
+    Raises:
+      BadInput: none of them is there, or one is damaged.
+    """
     arrays = {}
     for name in NAMES:
         file = Path(path) / f"{name}.npy"
@@ -62,7 +70,11 @@ def read_npy_folder(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_arrays(path: str | Path, columns: Columns = Columns()) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
-    """All arrays by name: of an npz file, a folder of npy files, a Parquet file or a folder of them; columns: what Parquet calls them."""
+    """All arrays by name: of an npz file, a folder of npy files, a Parquet file or a folder of them; columns: what Parquet calls them.
+
+    Raises:
+      BadInput: what one of its readers refuses.
+    """
     path = Path(path)
     if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
         if not path.exists():
@@ -144,7 +156,11 @@ def check_labels(parts: dict[str, np.ndarray], class_names: tuple[str, ...], whe
 
 
 def check(features: FeatureSet, where: str | Path) -> FeatureSet:
-    """The features themselves, whose parts fit together: one d, labels within the classes, every class in train."""
+    """The features themselves, whose parts fit together: one d, labels within the classes, every class in train.
+
+    Raises:
+      BadInput: they do not, naming what doesn't.
+    """
     parts = {"train": features.train, "test": features.test, "val": features.val}
     given = {part: examples for part, examples in parts.items() if examples is not None}
     dim = features.train.x.shape[1]
