@@ -194,8 +194,8 @@ def _value(config, key):
 
 
 class Given(NamedTuple):
-    """What tells a function of a recipe from others: its name, the file that it stands in, the SHA-256 of that file's text, and what the
-    function closes over or has as defaults, as it prints. What its file imports isn't seen."""
+    """What tells a function of a recipe from others: its name, the file that it stands in, and the SHA-256 of that file's text and of
+    what the function closes over or has as defaults, as it prints. What its file imports isn't seen."""
 
     name: str
     file: str
@@ -215,7 +215,7 @@ def given(function: Callable, key: str) -> Given:
     path = Path(code.co_filename)
     values = [[cell.cell_contents for cell in function.__closure__ or ()], function.__defaults__, function.__kwdefaults__]
     printed = re.sub(r" at 0x[0-9a-f]+", "", repr(values))
-    return Given(function.__qualname__, path.name, hashlib.sha256(path.read_bytes()).hexdigest(), printed)
+    return Given(function.__qualname__, path.name, *(hashlib.sha256(told).hexdigest() for told in (path.read_bytes(), printed.encode())))
 
 
 def described(config: ConfigDict) -> dict[str, Any]:
