@@ -106,7 +106,8 @@ def _quality(table):
         f" seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}); differences with their 95% interval, a paired bootstrap"
         f" over test examples and seeds; one that holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
         f"Calibration error after temperature scaling {ours['ece_scaled']:.1f} points, negative log-likelihood {ours['nll_scaled']:.2f}."
-        f" Probabilities are calibrated for classes that come up equally often. What it is bad at: anything that is"
+        f" Probabilities are calibrated for classes that come up equally often; where class c has the share p, add temperature · log(p ·"
+        f" {len(table['counts'][0])}) to its score. What it is bad at: anything that is"
         f" none of its {len(table['counts'][0])} classes, which gets one of them all the same; of its own, the table tells."
     )
 

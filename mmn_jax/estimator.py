@@ -20,9 +20,10 @@ from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 from mmn_jax import config, diagnose
 from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
-from mmn_jax.evaluate import class_shares, predict_logits
+from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Method, start, tune
+from mmn_jax.priors import NAMED, class_shares, gain
 from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, tasks_of, training_folds
 from mmn_jax.types import BadInput, Examples
@@ -140,7 +141,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
-        self._log_prior()  # a bad one is refused before the work, not after
+        self._gain()  # a bad one is refused before the work, not after
         seed = _seed(self.random_state)
         self.normalise_ = normalisation(X)
         train = Examples(self.normalise_(X), codes.astype(np.int32))
@@ -179,22 +180,21 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         final = tasks(whole.name)[1]
         return tune(method, [tasks(fold.name)[0] for fold in folds], folds, final, self.budget) if folds else start(method, final)
 
-    def _log_prior(self):
-        """[C] log of the prior over the uniform one."""
+    def _gain(self):
+        """[C] what calibrated scores gain under the prior."""
         if self.prior is None or isinstance(self.prior, str):
-            if self.prior not in ("uniform", "train"):
+            if self.prior not in NAMED:
                 raise BadInput(f"prior: must be uniform, train or {len(self.classes_)} numbers, it is {self.prior!r}")
-            shares = self.counts_ if self.prior == "train" else np.ones(len(self.classes_))
+            shares = NAMED[self.prior](self.counts_)
         else:
             shares = _numbers(self.prior, "prior")
-        with np.errstate(divide="ignore"):  # a class that never comes up has a score of -inf
-            return np.log(class_shares(shares, len(self.classes_), "prior") * len(self.classes_))
+        return gain(class_shares(shares, len(self.classes_), "prior"))
 
     def _scores(self, X):
         """[n, C] calibrated logits under the prior, in float64: they don't depend on what else is in X."""
         check_is_fitted(self)
         X = self.normalise_(validate_data(self, X, reset=False, dtype=np.float32)).astype(np.float64)
-        return self.logits_(self.arrays_, X) / self.temperature_ + self._log_prior()
+        return self.logits_(self.arrays_, X) / self.temperature_ + self._gain()
 
     def decision_function(self, X):
         """[n, C] calibrated scores of X [n, d] under the prior; with two classes [n], the second's minus the first's."""

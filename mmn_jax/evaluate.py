@@ -10,8 +10,6 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, ndtri, softmax, stdtrit
 
-from mmn_jax.types import BadInput
-
 CONFIDENCE = 0.95  # of every interval
 CHUNK_FLOATS = 2**22  # of the scores whose likelihood is taken at once
 
@@ -39,21 +37,6 @@ def prior_accuracy(per_class: np.ndarray, prior: np.ndarray) -> float:
     """Accuracy where class c comes up with probability prior[c], over the classes that were tested."""
     tested = np.isfinite(per_class)
     return float(np.average(per_class[tested], weights=prior[tested])) if prior[tested].sum() > 0 else float("nan")
-
-
-def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
-    """[C] a prior of numbers from 0 up, summing to 1.
-
-    Raises:
-      BadInput: it doesn't hold C numbers from 0 up of a finite sum above 0; the line starts with `where`.
-    """
-    with np.errstate(over="ignore"):
-        total = prior.sum()
-    if prior.shape != (classes,):
-        raise BadInput(f"{where}: must hold {classes} numbers, one a class; it has {prior.size}")
-    if not ((prior >= 0).all() and 0 < total < np.inf):
-        raise BadInput(f"{where}: must hold numbers from 0 up, of a finite sum above 0")
-    return prior / total
 
 
 def shot_groups(counts: np.ndarray, few: int, many: int) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from mmn_jax.data import feature_files, longtail, manifest
 from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import Learned, meta
 from mmn_jax.methods import Method, tune
+from mmn_jax.priors import read_prior
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
 from mmn_jax.tasks import Task, normalisation
 from mmn_jax.tuning import Fold
@@ -211,7 +212,7 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
                 terminal.say(f"{full.name} has features already; --stage=features makes them of images")
             return []
         fingerprint = feature_files.fingerprint(full)
-    sources.class_prior(config.eval.prior, np.bincount(full.train.y))  # a bad one is refused before hours of work, not after
+    read_prior(config.eval.prior, np.bincount(full.train.y), "--config.eval.prior")  # a bad one is refused before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
     results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, studio) for s in seeds]
     return [result for result in results if result is not None]

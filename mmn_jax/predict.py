@@ -1,10 +1,12 @@
 """Predictions for new features, by a run's classifier.npz, in numpy without JAX:
 
-    python -m mmn_jax.predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv]
+    python -m mmn_jax.predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv] [--prior=train]
 
 FILE.npz holds x [n, d] (else test_x); FILE.npy and, from the standard input, - are one such array. Rows are read, scored and
 written in chunks, so a file may be larger than memory. The CSV has the columns index,label,probability,runner_up, one line a row.
-A class name that starts with = + - @ or a tab gets an apostrophe before it, or a spreadsheet would run it as a formula.
+Classes are taken to come up equally often, unless --prior says how often: as in training (train), or by a text file with a number for
+each class, in the order of class_names. A class name that starts with = + - @ or a tab gets an apostrophe before it, or a spreadsheet
+would run it as a formula.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from tqdm import tqdm
 from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.data.feature_files import read_npz
 from mmn_jax.files import whole
+from mmn_jax.priors import gain, read_prior
 from mmn_jax.types import BadInput
 
 CHUNK_FLOATS = 2**22  # of the features or the scores of a chunk, whichever are more
@@ -32,7 +35,7 @@ CHUNK_FLOATS = 2**22  # of the features or the scores of a chunk, whichever are 
 class Classifier(NamedTuple):
     """classifier.npz: argmax(((x − mean) · scale) Wᵀ + b) is the class, scores over the temperature are calibrated.
 
-    W: [C, d], b: [C], class_names: [C], mean and scale: [d], temperature: [].
+    W: [C, d], b: [C], class_names: [C], mean and scale: [d], temperature: []. counts: [C] training examples, None in older files.
     """
 
     W: np.ndarray
@@ -41,6 +44,7 @@ class Classifier(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
     temperature: np.ndarray
+    counts: np.ndarray | None = None
 
 
 class Prediction(NamedTuple):
@@ -66,14 +70,28 @@ def load_classifier(workdir: str) -> Classifier:
     if "temperature" not in arrays:
         print(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated", file=sys.stderr)
         arrays["temperature"] = np.ones((), np.float32)
-    missing = [name for name in Classifier._fields if name not in arrays]
+    missing = [name for name in Classifier._fields if name not in {**arrays, **Classifier._field_defaults}]
     if missing:
         raise BadInput(f"--model={workdir}: classifier.npz lacks {missing[0]}; repeat the command that made it")
-    found = Classifier(*(arrays[name] for name in Classifier._fields))
+    found = Classifier(**{name: arrays[name] for name in Classifier._fields if name in arrays})
     classes, dim = found.W.shape if found.W.ndim == 2 else (0, 0)
-    if classes < 2 or [array.shape for array in found] != [(classes, dim), (classes,), (classes,), (dim,), (dim,), ()]:
+    shapes = [(classes, dim), (classes,), (classes,), (dim,), (dim,), (), (classes,)]
+    if classes < 2 or any(array is not None and array.shape != shape for array, shape in zip(found, shapes, strict=True)):
         raise BadInput(f"--model={workdir}: the arrays of classifier.npz don't fit together; repeat the command that made it")
     return found
+
+
+def under_prior(classifier: Classifier, source: str) -> Classifier:
+    """The classifier for classes that come up as the prior says: uniform, train, or a text file of C numbers.
+
+    Raises:
+      BadInput: a prior that `read_prior` refuses, or that of the training set, which an older classifier doesn't know.
+    """
+    if source == "train" and classifier.counts is None:
+        raise BadInput("--prior=train: classifier.npz has no counts; repeat the command that made it")
+    counts = np.ones(len(classifier.b)) if classifier.counts is None else classifier.counts
+    gained = classifier.temperature * gain(read_prior(source, counts, "--prior"))
+    return classifier._replace(b=classifier.b + gained.astype(np.float32))
 
 
 def predict(classifier: Classifier, x: np.ndarray) -> Prediction:
@@ -217,12 +235,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="the workdir of a run, which holds classifier.npz")
     parser.add_argument("--features", required=True, help="npz file with x [n, d] or test_x, npy file, or - for npy on the standard input")
     parser.add_argument("--out", help="CSV file to write; without it, the standard output")
+    parser.add_argument("--prior", default="uniform", help="how often classes come up: uniform, train, or a text file of C numbers")
     return parser.parse_args(argv)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Reads, predicts, writes."""
-    classifier = load_classifier(arguments.model)
+    classifier = under_prior(load_classifier(arguments.model), arguments.prior)
     with ExitStack() as stack:
         try:
             table = open_table(stack, arguments.features, classifier.W.shape[1])

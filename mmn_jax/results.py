@@ -31,7 +31,8 @@ from mmn_jax.evaluate import (
 )
 from mmn_jax.mesh import together
 from mmn_jax.pipeline import SeedResult
-from mmn_jax.sources import class_prior, licence
+from mmn_jax.priors import read_prior
+from mmn_jax.sources import licence
 
 GROUPS = ("many", "medium", "few")
 TERCILES = ("most", "middle", "rarest")
@@ -92,7 +93,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     counts = [result.data.tail.counts for result in results]
     groups = [{**shot_groups(one, config.eval.few, config.eval.many), **terciles(one)} for one in counts]
     masks = np.stack([np.stack([np.ones(len(one), bool), *group.values()]) for one, group in zip(counts, groups, strict=True)])
-    priors = [class_prior(config.eval.prior, one) for one in counts]
+    priors = [read_prior(config.eval.prior, one, "--config.eval.prior") for one in counts]
     names = list(results[0].models)
     methods, per_class, means, right = {}, {}, {}, []
     for name in names:
@@ -160,6 +161,7 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
         W=theta[:, :-1].astype(np.float32),
         b=theta[:, -1].astype(np.float32),
         class_names=np.array(results[0].class_names),
+        counts=results[0].data.tail.counts,
         mean=normalise.mean,
         scale=np.full_like(normalise.mean, normalise.scale),
         temperature=np.float32(ours.temperature),

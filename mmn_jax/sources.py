@@ -1,14 +1,11 @@
-"""What the config names → FeatureSet, with its licence and the tail that it is cut to; and the shares of classes where it is used."""
+"""What the config names → FeatureSet, with its licence and the tail that it is cut to."""
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax.data import feature_files, glyphs, synthetic
 from mmn_jax.data.parquet import Columns
-from mmn_jax.evaluate import class_shares
 from mmn_jax.types import BadInput, FeatureSet
 
 
@@ -42,20 +39,3 @@ def tail(config: ConfigDict) -> dict[str, Any]:
     """imbalance and max_per_class of the long tail to make: of data.longtail, where that says nothing the source's own."""
     own = glyphs.TAIL if _embedded(config) else {}
     return {name: config.data.longtail[name] if config.data.longtail[name] is not None else own.get(name) for name in glyphs.TAIL}
-
-
-def class_prior(source: str, counts: np.ndarray) -> np.ndarray:
-    """[C] shares of the classes where the classifier is used: uniform, as in training, or from a text file.
-
-    Raises:
-      BadInput: the file cannot be read or doesn't hold C numbers from 0 up.
-    """
-    if source == "uniform":
-        return np.full(len(counts), 1 / len(counts))
-    if source == "train":
-        return counts / counts.sum()
-    try:
-        prior = np.array(Path(source).read_text().split(), float)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"--config.eval.prior={source}: must be uniform, train, or a text file of {len(counts)} numbers") from error
-    return class_shares(prior, len(counts), f"--config.eval.prior={source}")

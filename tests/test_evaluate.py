@@ -6,7 +6,6 @@ import scipy.stats
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from mmn_jax import evaluate
-from mmn_jax.types import BadInput
 
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(5), [9, 3, 6, 12, 4])
@@ -155,16 +154,6 @@ def test_an_accuracy_under_a_prior_that_no_tested_class_has_is_none():
     per_class = np.array([50.0, np.nan, 100.0])
     assert np.isnan(evaluate.prior_accuracy(per_class, np.array([0.0, 1.0, 0.0])))
     assert evaluate.prior_accuracy(per_class, np.array([0.3, 0.6, 0.1])) == pytest.approx((0.3 * 50 + 0.1 * 100) / 0.4)
-
-
-def test_shares_sum_to_one():
-    np.testing.assert_allclose(evaluate.class_shares(np.array([0.0, 0.1, 0.3]), 3, "prior"), [0, 0.25, 0.75])
-
-
-@pytest.mark.parametrize("prior", [[1.0, 2.0], [-1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1e308, 1e308, 1.0], [np.inf, 1.0, 1.0]])
-def test_what_cannot_be_shares_is_refused(prior):
-    with pytest.raises(BadInput, match=r"prior: must hold (3 numbers, one a class; it has 2|numbers from 0 up, of a finite sum above 0)"):
-        evaluate.class_shares(np.array(prior), 3, "prior")
 
 
 def test_tied_counts_go_by_class():

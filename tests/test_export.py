@@ -22,6 +22,7 @@ CLASSIFIER = predict.Classifier(
     mean=RNG.normal(size=DIM).astype(np.float32),
     scale=np.full(DIM, 0.5, np.float32),
     temperature=np.float32(1.7),
+    counts=np.array([50] * 10 + [7] * 20),
 )
 X = RNG.normal(size=(500, DIM)).astype(np.float32) * 2
 METHOD = {

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mmn_jax import artifacts, export, pipeline, predict, results, sources
+from mmn_jax import artifacts, export, pipeline, predict, results
 from mmn_jax.config import default
 from mmn_jax.data import manifest
 from mmn_jax.types import BadInput
@@ -153,18 +153,6 @@ def test_a_manifest_that_is_none_is_refused(feature_file, tmp_path, content, mes
         (tmp_path / "split.json").write_text(content)
     with pytest.raises(BadInput, match=message):
         pipeline.run_seeds(config, artifacts.writable_directory(tmp_path / "run"), QUIET, "split")
-
-
-def test_the_prior_can_be_uniform_that_of_training_or_a_file(tmp_path):
-    counts = np.array([30, 10])
-    (tmp_path / "prior.txt").write_text("1\n3\n")
-    np.testing.assert_allclose(sources.class_prior("uniform", counts), [0.5, 0.5])
-    np.testing.assert_allclose(sources.class_prior("train", counts), [0.75, 0.25])
-    np.testing.assert_allclose(sources.class_prior(str(tmp_path / "prior.txt"), counts), [0.25, 0.75])
-    for text in ("1\n", "1\n-1\n", "a b", "0 0"):
-        (tmp_path / "prior.txt").write_text(text)
-        with pytest.raises(BadInput, match=r"eval\.prior"):
-            sources.class_prior(str(tmp_path / "prior.txt"), counts)
 
 
 def test_the_saved_classifier_predicts_in_plain_numpy_and_by_the_command(done, feature_file, capsys):

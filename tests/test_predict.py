@@ -25,6 +25,7 @@ MODEL = {
     "mean": RNG.normal(size=5).astype(np.float32),
     "scale": np.full(5, 0.5, np.float32),
     "temperature": np.float32(1.7),
+    "counts": np.array([100, 60, 30, 9, 5, 2, 1]),
 }
 X = RNG.normal(size=(40, 5)).astype(np.float32)
 SCORES = ((X - MODEL["mean"]) * MODEL["scale"]) @ MODEL["W"].T + MODEL["b"]
@@ -72,6 +73,24 @@ def test_a_file_gets_what_the_standard_output_gets(workdir, tmp_path):
 def labels(capsys, workdir, features):
     assert predict.main([f"--model={workdir}", f"--features={features}"]) == 0
     return [row["label"] for row in rows(capsys.readouterr().out)]
+
+
+def test_a_prior_multiplies_the_odds(capsys, workdir, tmp_path):
+    (tmp_path / "prior.txt").write_text("0 1 1 1 1 1 1")
+    for prior, shares in (("uniform", [1] * 7), ("train", MODEL["counts"]), (tmp_path / "prior.txt", [0, *[1] * 6])):
+        assert predict.main([f"--model={workdir}", f"--features={workdir / 'x.npz'}", f"--prior={prior}"]) == 0
+        table = rows(capsys.readouterr().out)
+        expected = softmax(SCORES / MODEL["temperature"], axis=1) * shares
+        expected /= expected.sum(1, keepdims=True)
+        assert [row["label"] for row in table] == [CELLS[c] for c in expected.argmax(1)]
+        np.testing.assert_allclose([float(row["probability"]) for row in table], expected.max(1), rtol=1e-4)
+
+
+def test_a_classifier_without_counts_predicts_under_every_other_prior(workdir, tmp_path, capsys):
+    np.savez(tmp_path / "classifier.npz", **{name: array for name, array in MODEL.items() if name != "counts"})
+    assert labels(capsys, tmp_path, workdir / "x.npz") == [CELLS[c] for c in SCORES.argmax(1)]
+    assert predict.main([f"--model={tmp_path}", f"--features={workdir / 'x.npz'}", "--prior=train"]) == 2
+    assert capsys.readouterr().err == "--prior=train: classifier.npz has no counts; repeat the command that made it\n"
 
 
 SAVERS = {
@@ -193,6 +212,7 @@ BAD_MODELS = {
     "without": ({}, "lacks W"),
     "narrow": ({**MODEL, "mean": MODEL["mean"][:3]}, "don't fit together"),
     "flat": ({**MODEL, "W": MODEL["b"]}, "don't fit together"),
+    "counts of other classes": ({**MODEL, "counts": MODEL["counts"][:3]}, "don't fit together"),
     "one class": ({**MODEL, "W": MODEL["W"][:1], "b": MODEL["b"][:1], "class_names": np.array(["a"])}, "don't fit together"),
 }
 

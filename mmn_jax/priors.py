@@ -1,0 +1,50 @@
+"""How often classes come up where a classifier is used. Calibrated scores are those of equal shares; under others they gain log(π_c C)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mmn_jax.types import BadInput
+
+NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of training counts [C]
+    "uniform": lambda counts: np.ones(len(counts)),
+    "train": lambda counts: counts,
+}
+
+
+def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
+    """[C] a prior of numbers from 0 up, summing to 1.
+
+    Raises:
+      BadInput: it doesn't hold C numbers from 0 up of a finite sum above 0; the line starts with `where`.
+    """
+    with np.errstate(over="ignore"):
+        total = prior.sum()
+    if prior.shape != (classes,):
+        raise BadInput(f"{where}: must hold {classes} numbers, one a class; it has {prior.size}")
+    if not ((prior >= 0).all() and 0 < total < np.inf):
+        raise BadInput(f"{where}: must hold numbers from 0 up, of a finite sum above 0")
+    return prior / total
+
+
+def read_prior(source: str, counts: np.ndarray, flag: str) -> np.ndarray:
+    """[C] shares of the classes: uniform, as in training, whose counts [C] are given, or from a text file.
+
+    Raises:
+      BadInput: the file cannot be read or doesn't hold C numbers from 0 up; the line names the flag.
+    """
+    where, classes = f"{flag}={source}", len(counts)
+    if source in NAMED:
+        return class_shares(NAMED[source](counts), classes, where)
+    try:
+        numbers = np.array(Path(source).read_text().split(), float)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{where}: must be uniform, train, or a text file of {classes} numbers") from error
+    return class_shares(numbers, classes, where)
+
+
+def gain(shares: np.ndarray) -> np.ndarray:
+    """[C] what calibrated scores gain under these shares; -inf for a class that never comes up."""
+    with np.errstate(divide="ignore"):
+        return np.log(shares * len(shares))

@@ -1,0 +1,36 @@
+"""How often classes come up: what is a prior, and what scores gain under one."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from mmn_jax import priors
+from mmn_jax.types import BadInput
+
+
+def test_the_prior_can_be_uniform_that_of_training_or_a_file(tmp_path):
+    counts = np.array([30, 10])
+    (tmp_path / "prior.txt").write_text("1\n3\n")
+    for source, shares in (("uniform", [0.5, 0.5]), ("train", [0.75, 0.25]), (str(tmp_path / "prior.txt"), [0.25, 0.75])):
+        np.testing.assert_allclose(priors.read_prior(source, counts, "--prior"), shares)
+    for text in ("1\n", "1\n-1\n", "a b", "0 0"):
+        (tmp_path / "prior.txt").write_text(text)
+        with pytest.raises(BadInput, match=r"^--prior=.*prior\.txt: must "):
+            priors.read_prior(str(tmp_path / "prior.txt"), counts, "--prior")
+
+
+def test_shares_sum_to_one():
+    np.testing.assert_allclose(priors.class_shares(np.array([0.0, 0.1, 0.3]), 3, "prior"), [0, 0.25, 0.75])
+
+
+@pytest.mark.parametrize("prior", [[1.0, 2.0], [-1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1e308, 1e308, 1.0], [np.inf, 1.0, 1.0]])
+def test_what_cannot_be_shares_is_refused(prior):
+    with pytest.raises(BadInput, match=r"prior: must hold (3 numbers, one a class; it has 2|numbers from 0 up, of a finite sum above 0)"):
+        priors.class_shares(np.array(prior), 3, "prior")
+
+
+def test_what_scores_gain_is_bayes_rule():
+    scores, shares = np.random.default_rng(0).normal(size=(5, 4)), np.array([0.0, 0.2, 0.3, 0.5])
+    expected = softmax(scores, 1) * shares
+    np.testing.assert_allclose(softmax(scores + priors.gain(shares), 1), expected / expected.sum(1, keepdims=True))
+    np.testing.assert_allclose(priors.gain(np.full(4, 0.25)), 0)
