@@ -161,7 +161,7 @@ def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str,
     chosen = {}
     for name, regressor in wanted.items():
         best = (-1.0, theta)
-        for variables in episodes.fit_regressor(stream(run.seed, "regressor", name), regressor, context, episode, HYPER):
+        for variables, _ in episodes.fit_regressor(stream(run.seed, "regressor", name), regressor, context, episode, HYPER):
             moved = transfer_rows(regressor, variables, theta, counts, context, float(episode.unit))
             for strength in STRENGTHS:
                 for tau in TAUS if adjusted else (*TAUS, 0.75, 1.0, 1.25, 1.5):

@@ -28,6 +28,7 @@ from mmn_jax.types import BadInput
 
 Arrays = dict[str, Any]
 Record = dict[str, Any]
+LOCK, CODE = ".lock", ".code.sha256"  # of a workdir: the process that is at work there, the code that began it
 
 
 @contextlib.contextmanager
@@ -207,17 +208,18 @@ def writable_directory(path: str | Path, flag: str = "--workdir") -> Path:
 
 @contextlib.contextmanager
 def occupied(path: str | Path) -> Iterator[Path]:
-    """The workdir, which no other run can be in meanwhile; what interrupted saves left in its seeds' folders is removed. The first
-    of several processes speaks for all of one run.
+    """The workdir, which no other run can be in meanwhile; what interrupted saves left in its seeds' folders is removed. Bad
+    input before there is anything to keep leaves no new folder. The first of several processes speaks for all of one run.
 
     Raises:
       BadInput: another run is at work there, or it cannot be made or written to.
     """
+    new = not Path(path).exists()
     path = writable_directory(path)
     if not first_process():
         yield path
         return
-    with open(path / ".lock", "a+") as lock:
+    with open(path / LOCK, "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
         except OSError as error:
@@ -228,14 +230,19 @@ def occupied(path: str | Path) -> Iterator[Path]:
         lock.flush()
         for leftover in (*path.glob("seed-*/**/*.orbax-checkpoint-tmp*"), *path.glob("*.orbax-checkpoint-tmp*")):
             shutil.rmtree(leftover, ignore_errors=True)
-        yield path
+        try:
+            yield path
+        except BadInput:
+            if new and {each.name for each in path.iterdir()} <= {LOCK, CODE}:
+                shutil.rmtree(path)
+            raise
 
 
 def begun_by_other_code(workdir: Path) -> bool:
     """Whether the workdir was begun by another text of this package, of whose artefacts some may be kept: hashes tell what an artefact
     depends on, but for the code."""
     text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
-    mark, now = workdir / ".code.sha256", hashlib.sha256(text).hexdigest()
+    mark, now = workdir / CODE, hashlib.sha256(text).hexdigest()
     before = mark.read_text() if mark.is_file() else None
     if before is None:
         write_bytes(mark, now.encode())

@@ -26,7 +26,7 @@ from mmn_jax.keys import generator
 from mmn_jax.lessons import JUDGING_EXAMPLES, JUDGING_HEADS, row_unit
 from mmn_jax.methods import subtract_log_prior
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables
-from mmn_jax.stagewise import Hyper, Programs, mean_task_loss, programs, relative_row_loss, train_stage
+from mmn_jax.stagewise import Hyper, Programs, StageReport, mean_task_loss, programs, relative_row_loss, train_stage
 from mmn_jax.tasks import fit_weighted
 from mmn_jax.types import Examples, MixedBank
 from mmn_jax.weighting import Weighting
@@ -164,8 +164,8 @@ def fit_regressor(
     steps: int = 400,
     every: int = 20,
     patience: int = 3,
-) -> list[Variables]:
-    """The regressor trained on mixed-shot episodes under every candidate, from the same start and on the same draws.
+) -> list[tuple[Variables, StageReport]]:
+    """The regressor trained on mixed-shot episodes under every candidate, from the same start and on the same draws, and how that went.
 
     steps, every, patience: of `stagewise.train_stage`.
     """
@@ -173,4 +173,4 @@ def fit_regressor(
     compiled = compile_programs(regressor, batch)
     start = jax.jit(regressor.init, static_argnums=1)(begin, RegressorSpec(data.theta.shape[2], 0))
     train = partial(train_stage, compiled, start, steps=steps, every=every, patience=patience)
-    return [train(hyper, draws, context, lambda _: data)[0] for hyper in candidates]
+    return [train(hyper, draws, context, lambda _: data) for hyper in candidates]

@@ -180,34 +180,31 @@ def _memory(most: float = math.inf):
     return once
 
 
+def _cold_start(task, drawn, l2, scaling):
+    """[C, d+1] what a head is solved from, where no rougher one is at hand: the plain head of unscaled features from that of the next
+    stronger ridge, every other from the plain one at its own ridge, biases moved by class weights and offsets."""
+    zeros = np.zeros((len(task.counts), task.train.x.shape[1] + 1), np.float32)
+    if drawn.offset.ndim == 2:
+        return zeros
+    if scaling is unscaled and (drawn.weight == 1).all() and not drawn.offset.any():
+        stronger = _stronger(l2)
+        return zeros if stronger is None else task.head(plain, stronger, unscaled).theta
+    return _moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts)
+
+
 def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = None) -> Task:
-    """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given.
-
-    Otherwise the plain head of unscaled features starts from that of the next stronger ridge, every other from the plain one at its
-    own ridge, biases moved by class weights and offsets. What a solve starts from depends on the problem, never on what was solved
-    before it.
-    """
-    classes = int(train.y.max()) + 1
-    counts = np.bincount(train.y, minlength=classes)
+    """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given, else from
+    others of its own. What a solve starts from depends on the problem, never on what was solved before it."""
+    counts = np.bincount(train.y)
     once = _memory() if rough is None else rough.once
-    zeros = np.zeros((classes, train.x.shape[1] + 1), np.float32)
-    solved = _memory(max(16, HEADS_BYTES // zeros.nbytes))
-
-    def start(rule, drawn, l2, scaling):
-        if rough is not None:
-            return rough.head(rule, l2, scaling).theta
-        if drawn.offset.ndim == 2:
-            return zeros
-        if scaling is unscaled and (drawn.weight == 1).all() and not drawn.offset.any():
-            stronger = _stronger(l2)
-            return zeros if stronger is None else head(plain, stronger, unscaled).theta
-        return _moved_biases(head(plain, l2, unscaled).theta, drawn, train, counts)
+    solved = _memory(max(16, HEADS_BYTES // (4 * len(counts) * (train.x.shape[1] + 1))))
 
     def head(rule, l2, scaling):
-        drawn = checked(rule(key, train.y, counts), len(train.y), classes)
+        drawn = checked(rule(key, train.y, counts), len(train.y), len(counts))
 
         def solve():
-            theta, info = fit_weighted(train, drawn, l2, start(rule, drawn, l2, scaling), tol, metric(scaling))
+            start = _cold_start(task, drawn, l2, scaling) if rough is None else rough.head(rule, l2, scaling).theta
+            theta, info = fit_weighted(train, drawn, l2, start, tol, metric(scaling))
             return Head(theta, float(info.gradient_norm))
 
         return solved((_fingerprint(drawn), l2, scaling), solve)

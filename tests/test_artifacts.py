@@ -59,6 +59,21 @@ def test_two_runs_are_never_in_one_workdir(tmp_path):
         assert not saving.exists()
 
 
+@pytest.mark.parametrize(("before", "left"), [(None, False), (artifacts.CODE, False), ("seed-0", True)])
+def test_bad_input_leaves_no_new_folder_unless_it_holds_something(tmp_path, before, left):
+    with pytest.raises(BadInput), artifacts.occupied(tmp_path / "run") as workdir:
+        if before:
+            (workdir / before).touch()
+        raise BadInput("a file that is none")
+    assert (tmp_path / "run").exists() == left
+
+
+def test_bad_input_leaves_a_folder_that_was_there(tmp_path):
+    with pytest.raises(BadInput), artifacts.occupied(tmp_path):
+        raise BadInput("a file that is none")
+    assert tmp_path.exists()
+
+
 def test_a_workdir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="--workdir"):

@@ -196,6 +196,7 @@ def test_the_regressor_of_the_docs_trains_and_moves_rows(capsys):
         exec(recipe + episodes, names)
     assert names["moved"].shape == (20, 7) and np.isfinite(names["moved"]).all()
     assert np.abs(names["variables"]["params"]["log_scale"]).max() > 0 and not np.allclose(names["moved"], names["theta"])
+    assert names["report"].best_step > 0
     assert all(0 < float(accuracy) <= 100 for accuracy in capsys.readouterr().out.split())
 
 
