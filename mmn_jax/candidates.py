@@ -76,7 +76,7 @@ def stage_of(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh
         shots = made.every[i].shots
         if shots not in others:
             return _stage(run, part, made, i)
-        run.terminal.say(f"  stage {i} has features of its own")
+        run.terminal.say(f"  chain, stage {i}: has features of its own")
         return _stage(run, others[shots], banks(run, others[shots], mesh, shots), 0)
 
     return stage
@@ -167,7 +167,7 @@ def train(run: Run, ladder: tuple[int, ...], stage: Callable[[int], Stage], mesh
         now = stage(i) if i else last
         classes = now.banks.every[0].classes
         seen = int((~held[classes]).sum())
-        run.terminal.say(f"  stage {i}: trains on {seen} classes, {len(classes) - seen} held out")
+        run.terminal.say(f"  chain, stage {i}: trains on {seen} classes, {len(classes) - seen} held out")
         paths = [run.path(f"chain-{i}", now.banks.names, now.window, used, hyper) for hyper in every]
         its_own = context if now.part is last.part else choice.context(now.part.train)
         shared = functools.cache(partial(_shared, run, choice.regressor, held, mesh, i, now))

@@ -1,8 +1,6 @@
 """The model card of an exported classifier: what it learned from, how good it is, what made it, and how to use its files."""
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,30 +49,23 @@ names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
 VERSUS = ("vs_plain", "vs_best_rival")
 
 
-class Facts(NamedTuple):
-    """table: results.json. split: the first seed's split.json, empty where it isn't there."""
-
-    table: Table
-    split: dict[str, Any]
-
-
-def read_facts(workdir: Path) -> Facts:
-    """What a run tells of its classifier.
+def read_facts(workdir: Path) -> Table:
+    """What a run tells of its classifier, its results.json.
 
     Raises:
       BadInput: it has no results, or they are damaged.
     """
     try:
         table = read(workdir)
-        manifest = workdir / f"seed-{table['seeds'][0]}" / "split.json"
-        return Facts(table, json.loads(manifest.read_text()) if manifest.is_file() else {})
+        return {"splits": [{} for _ in table["seeds"]], **table}  # older ones have none
     except OSError as error:
         raise BadInput(f"--model={workdir}: {error.filename} cannot be read ({error.strerror}); repeat the run that made it") from error
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise BadInput(f"--model={workdir}: results.json or split.json is damaged; repeat the run that made it") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"--model={workdir}: results.json is damaged; repeat the run that made it") from error
 
 
-def _data(classifier, table, split):
+def _data(classifier, table):
+    split = table["splits"][0]
     counts, (classes, dim) = np.sort(table["counts"][0])[::-1], classifier.W.shape
     groups, few, many = table["groups"], table["thresholds"]["few"], table["thresholds"]["many"]
     return [
@@ -112,9 +103,8 @@ def _quality(table):
     )
 
 
-def as_markdown(classifier: Classifier, facts: Facts, files: tuple[str, ...]) -> str:
-    """The card of an export that has these files."""
-    table, split = facts
+def as_markdown(classifier: Classifier, table: Table, files: tuple[str, ...]) -> str:
+    """The card of an export that has these files. table: `read_facts`."""
     versions = ", ".join(f"{name} {version}" for name, version in table["versions"].items())
     uses = "\n\n".join(f"### {name}\n\n{USES[name].format(dim=classifier.W.shape[1])}" for name in files)
     return "\n\n".join(
@@ -123,7 +113,7 @@ def as_markdown(classifier: Classifier, facts: Facts, files: tuple[str, ...]) ->
             "A linear softmax classifier over frozen features, its rows mixed by mmn_jax from heads under priors that the classes with"
             " many examples teach.",
             "## Data",
-            "\n".join(_data(classifier, table, split)),
+            "\n".join(_data(classifier, table)),
             "## How good it is",
             _quality(table),
             "## What made it",

@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
+from mmn_jax import __version__
+
 USAGE = """mmn-jax: classes with a long tail over frozen features
 
   mmn-jax run --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]    from features to the table of results
@@ -12,7 +14,8 @@ USAGE = """mmn-jax: classes with a long tail over frozen features
   mmn-jax export --model=WORKDIR [--out=DIR]                                             files to deploy, and a model card
   mmn-jax report [the flags of run]                                                      the page of a run, after what it needs
 
-mmn-jax COMMAND --help tells more. Exit codes: 0 done, 1 other processes of the run are gone, 2 bad input, 130 interrupted.
+mmn-jax COMMAND --help tells more, mmn-jax --version which version it is. Exit codes: 0 done, 1 an error in the program, or the other
+processes of the run are gone, 2 bad input, 130 interrupted.
 """
 
 
@@ -21,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
         print(USAGE, end="")
+        return 0
+    if command == "--version":
+        print(f"mmn-jax {__version__}")
         return 0
     if command in ("run", "report"):
         stage = ["--stage=report"] if command == "report" else []

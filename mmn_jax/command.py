@@ -21,6 +21,19 @@ class Abandoned(RuntimeError):
     """Work that cannot go on, though its input is good; the message is one line."""
 
 
+def read_no_more() -> None:
+    """Nobody reads the standard output any more: what is left of it goes nowhere, or it would fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_text(text: str) -> None:
+    """Prints it, as far as its reader reads, such as `head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        read_no_more()
+
+
 class Parser(argparse.ArgumentParser):
     """One that raises BadInput where flags are wrong, instead of printing its usage and leaving."""
 

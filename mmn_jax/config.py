@@ -59,6 +59,8 @@ def _count(value):
 
 _ANY = Limit(lambda value: True, "")  # checked where it is used, with the features at hand
 _POSITIVE = Limit(_one(lambda v: v > 0), "must be above 0")
+_ABOVE_0_IF_SET = Limit(lambda v: v is None or _POSITIVE.allows(v), _POSITIVE.says)
+_COUNT_IF_SET = Limit(lambda v: v is None or _count(v), "must be an integer from 1 up, below 2^31")
 _POSITIVES = Limit(_all(lambda v: v > 0), "must list numbers above 0")
 _NOT_NEGATIVES = Limit(_all(lambda v: v >= 0), "must list numbers from 0 up")
 _COUNTS = Limit(lambda v: len(v) > 0 and all(map(_count, v)), "must list integers from 1 up, below 2^31")
@@ -96,11 +98,11 @@ SETTINGS = (
     Entry("data.columns.label", "label", _ANY, "the column with integers from 0, or names"),
     Entry("data.columns.split", "split", _ANY, "the column with train, validation or test, in a file that holds all of them"),
     Entry("data.validation", "set", _choice("set", "train"), "what chooses knobs: a set beside train, or folds of train"),
-    Entry("data.val_per_class", 20, _ANY, "validation examples a class, taken from train if the file has none"),
+    Entry("data.val_per_class", 20, _NOT_NEGATIVE, "validation examples a class, taken from train if the file has none"),
     Entry("data.folds", 3, _at_least(2), "folds of the training set, with data.validation=train"),
     Entry("data.manifest", "", _ANY, "a split.json of another run, whose split this one repeats, in place of data.longtail"),
-    Entry("data.longtail.imbalance", float, _ANY, "n_max / n_min; unset: the file's own counts stand, the embedded default has 100"),
-    Entry("data.longtail.max_per_class", int, _ANY, "n_max; unset: the largest class's count, the embedded default has 200"),
+    Entry("data.longtail.imbalance", float, _ABOVE_0_IF_SET, "n_max / n_min; unset: counts as they are, the embedded default has 100"),
+    Entry("data.longtail.max_per_class", int, _COUNT_IF_SET, "n_max; unset: the largest class's count, the embedded default has 200"),
     Entry("data.longtail.profile", "exp", _choice("exp", "pareto", "step"), "how counts fall; pareto: as in ImageNet-LT"),
     Entry("data.longtail.indices", "", _ANY, "a text file of rows of train_x to train on, one a line, instead of a made tail"),
     Entry("data.synthetic.classes", 397, _at_least(2), "classes of made-up features, by default as SUN-397-LT"),
@@ -241,7 +243,8 @@ def check(config: ConfigDict) -> None:
         except (TypeError, OverflowError):  # text or nothing where a number belongs, or one with hundreds of digits
             allowed = False
         if not allowed:
-            raise BadInput(f"--config.{setting.key}: {setting.limit.says}, it is {value}")
+            shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            raise BadInput(f"--config.{setting.key}: {setting.limit.says}, it is {shown or 'empty'}")
     described(config)
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -70,7 +70,8 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
     if len(classes) < 3:
-        raise BadInput(f"train_y: {len(classes)} classes have {LEAST} examples or more; at least 3 must, to be cut and judged")
+        has = f"{len(classes)} of {(counts > 0).sum()} classes have {LEAST} examples or more"
+        raise BadInput(f"train_y: {has}; at least 3 must, to be cut and judged")
     pool = class_pool(train, classes)
     pair = mmn.methods(settings.heads.l2)["mmn"], rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
@@ -120,7 +121,13 @@ def main(argv: list[str] | None = None) -> int:
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
-        print(describe(diagnose(load_training(arguments.features), arguments.seed, arguments.cuts, track)))
+        train = load_training(arguments.features)
+        print(f"{len(train.y)} examples, {arguments.cuts} cuts; mmn and logit adjustment are tuned on each", flush=True)
+        try:
+            found = diagnose(train, arguments.seed, arguments.cuts, track)
+        except BadInput as error:
+            raise BadInput(f"{arguments.features}: {error}") from error
+        print(describe(found))
 
     return exit_code(work)
 

@@ -80,11 +80,11 @@ def export(workdir: Path, out: Path) -> dict[str, str]:
     Raises:
       BadInput: the workdir has no classifier or no results, or `out` cannot be written to.
     """
-    classifier, facts = load_classifier(str(workdir)), card.read_facts(workdir)
+    classifier, table = load_classifier(str(workdir)), card.read_facts(workdir)
     written = {"classifier.npz": (workdir / "classifier.npz").read_bytes(), "classifier.stablehlo": to_stablehlo(classifier)}
     if importlib.util.find_spec("onnx"):
         written["classifier.onnx"] = to_onnx(classifier)
-    written["MODEL_CARD.md"] = card.as_markdown(classifier, facts, tuple(written)).encode()
+    written["MODEL_CARD.md"] = card.as_markdown(classifier, table, tuple(written)).encode()
     try:
         for name, content in written.items():
             write_bytes(writable_directory(out, "--out") / name, content)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmn_jax.results import Table, best_rival
+from mmn_jax.results import Table, best_rival, ranked
 
 INK, PAPER = "#222222", "#ffffff"
 RIVAL = "#CC79A7"
@@ -97,7 +97,7 @@ def shown_methods(table: Table) -> list[str]:
 
 def leaderboard(table: Table) -> Figure:
     """Accuracy and difference to plain of every method with 95% intervals, the most accurate on top; hollow where it is a tie."""
-    names = sorted(table["methods"], key=lambda name: table["methods"][name]["accuracy"])
+    names = ranked(table["methods"])[::-1]
     figure, (left, right) = panels(0.8 + 0.22 * len(names), 2, sharey=True)
     for place, name in enumerate(names):
         method = table["methods"][name]

@@ -1,6 +1,10 @@
-"""Flags to pipeline, for bin/run.py and `mmn-jax run`: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
+"""From features to the table of results, by bin/run.py or `mmn-jax run`:
+
+--stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]
+"""
 
 import re
+import traceback
 from pathlib import Path
 
 import jax
@@ -8,10 +12,16 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mmn_jax import artifacts, mesh, metrics, pipeline, reference, results
-from mmn_jax.command import Abandoned, exit_code
+from mmn_jax.command import Abandoned, exit_code, show_text
 from mmn_jax.data import glyphs
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
+
+PLAIN_WORDS = {  # what Python says, and what it means
+    r"invalid literal for int\(\) with base 10: .*": "must be an integer",
+    r"could not convert string to float: .*": "must be a number",
+    r"module '\w+' has no attribute 'get_config'": "has no function get_config()",
+}
 
 
 def define() -> flags.FlagValues:
@@ -29,14 +39,29 @@ def define() -> flags.FlagValues:
     return values
 
 
-def _reason(error):
+def _place(error, argv):
+    """The flag with the recipe, and its line where the error comes from there; the flag alone where there is no recipe."""
+    recipes, lines = [word.removeprefix("--config=") for word in argv[1:] if word.endswith(".py")], []
+    while error is not None:
+        lines += [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in recipes]
+        error = error.__context__  # absl tells of a ValueError by another
+    return "--config" + "".join(f"={name}" for name in recipes[-1:]) + "".join(f": line {line}" for line in lines[-1:])
+
+
+def _reason(error, argv):
     """Why a recipe, or a setting of one, was refused, in one line."""
-    text = str(error).strip()
+    text, place = str(error).strip(), _place(error, argv)
     unknown = re.match(r"""['"\\]+(?:Key ")?(\w+)""", text) if isinstance(error, (AttributeError, KeyError)) else None
     if unknown is None:
-        return (text or repr(error)).splitlines()[-1]
-    meant = re.search(r'Did you mean "(\w+)"', text)  # as ml_collections says it
-    return f"no such setting {unknown[1]}{f', did you mean {meant[1]}' if meant else ''}; --help and docs/config.md list them all"
+        text = (text or repr(error)).splitlines()[-1]
+        for said, meant in PLAIN_WORDS.items():
+            text = re.sub(said, meant, text)
+        return text.removeprefix("flag ") if text.startswith("flag --") and ": line " not in place else f"{place}: {text}"
+    name, similar = unknown[1], re.search(r'Did you mean "(\w+)"', text)  # as ml_collections says it
+    keys = [word.partition("=")[0] for word in argv if name in word.partition("=")[0].split(".")]
+    key = keys[0] if keys and ": line " not in place else f"{place}: {name}"
+    hint = f", did you mean {similar[1]}" if similar else ""
+    return f"{key}: no such setting{hint}; --help and docs/config.md list them all"
 
 
 def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, flags.FlagValues, Path]:
@@ -56,8 +81,7 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
     except flags.UnrecognizedFlagError as error:
         raise BadInput(f"--{error.flagname}: no such flag; --help lists them all") from error
     except Exception as error:  # a recipe is Python and may fail in any way
-        reason = _reason(error)
-        raise BadInput(reason.removeprefix("flag ") if reason.startswith("flag --") else f"--config: {reason}") from error
+        raise BadInput(_reason(error, argv)) from error
     if config is None:
         where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
         raise BadInput(f"--config={name}: no such file; {where}")
@@ -84,7 +108,8 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
             table = results.collect(seeds, config)
             results.write(workdir, table, seeds)
             terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
-        terminal.say(f"{compiling():.0f} s went into compiling")
+        if seeds:
+            terminal.say(f"{compiling():.0f} s went into compiling")
         terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
         if values.stage in ("report", "all"):
             from mmn_jax import report  # with matplotlib, slow to import
@@ -102,8 +127,7 @@ def main(argv: list[str], recipes: Path | None = None) -> int:
     """The exit code of a command line as `parse` takes it."""
     mesh.keep_programs()
     if {"-h", "-help", "--help", "--help=true"} & set(argv):
-        print(describe())
-        return 0
+        return exit_code(lambda: show_text(describe()))
 
     def work():
         try:

@@ -43,9 +43,11 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
     where there are no others.
 
     Raises:
-      BadInput: JAX can't find out, or the others can't be reached.
+      BadInput: JAX can't find out, or the others can't be reached; there is no coordinator, but one process is said to be of several.
     """
     if not coordinator:
+        if processes is not None or process is not None:
+            raise BadInput("--coordinator: is missing; with --processes or --process it must be HOST:PORT of process 0, or auto")
         return
     if coordinator != "auto" and not re.fullmatch(r"\S+:\d+", coordinator):
         raise BadInput(f"--coordinator={coordinator}: must be HOST:PORT of process 0, or auto")

@@ -145,6 +145,8 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Le
     number = trials.index(tuning.best(trials))
     record = {**chosen_record(trials[number].setting, logits(number), data.folds, trials), "gradient_norm": whole.record["gradient_norm"]}
     candidate = whole.trained.candidates.index(whole.moves[number].hyper)
+    if np.allclose(whole.theta[number], whole.plain, rtol=1e-5, atol=1e-6):
+        run.terminal.say("  the chain moves no row: metamodelnet is the plain head under the ridge kshot.l2")
     tuned = {"movement": whole.record["movement"][candidate], "ladder": whole.record["ladder"], "split": run.config.meta.split}
     if run.config.meta.regressor:
         tuned["regressor"] = run.config.meta.regressor.__qualname__

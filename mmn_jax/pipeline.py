@@ -65,22 +65,30 @@ def _choose_split(run):
 
 
 def _split_rows(run):
-    """[n] the long-tailed split of this seed and the name of its artefact; its manifest is written beside it."""
+    """[n] the long-tailed split of this seed, the name of its artefact, and its manifest, which is written beside that."""
     rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
     _check_workdir(run, path.with_name("split.json"))
     part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
-    document = json.dumps(manifest.describe(run.features, part, run.seed, rule))
-    artifacts.write_bytes(path.with_name("split.json"), document.encode())
-    return part, path.name
+    document = manifest.describe(run.features, part, run.seed, rule)
+    artifacts.write_bytes(path.with_name("split.json"), json.dumps(document).encode())
+    return part, path.name, document
 
 
 def _check_workdir(run, path):
     """Raises BadInput where the workdir has a split of another data set: its results would be taken for those of this one."""
-    other = manifest.dataset(path)
-    if other not in (None, run.features.name):
-        told = f"it holds a run on {other}, this one is on {run.features.name}"
-        raise BadInput(f"--workdir={run.workdir}: {told}; give another, or the --config.data.path of that one")
+    found, name = manifest.source(path), run.features.name
+    if found in (None, (name, manifest.labels_sha256(run.features))):
+        return
+    other = found[0] if found[0] != name else f"other data called {name}"
+    told = f"it holds a run on {other}, this one is on {name}"
+    raise BadInput(f"--workdir={run.workdir}: {told}; give another, or the --config.data.path of that one")
+
+
+def _tell_short(run, document):
+    wanted, largest = document["rule"].get("max_per_class"), max(document["counts"])
+    if wanted and wanted > largest:
+        run.terminal.say(f"  no class has the {wanted} examples of data.longtail.max_per_class; the largest keeps {largest}")
 
 
 def split(run: Run, studio: joint.Studio | None = None) -> Data:
@@ -89,13 +97,14 @@ def split(run: Run, studio: joint.Studio | None = None) -> Data:
     Raises:
       BadInput: the workdir holds another data set; settings that leave nothing to train on or to choose by.
     """
-    part, name = _split_rows(run)
-    tail = longtail.take(run.features, part)
-    if studio is None:
-        return _normalised(run, tail, name)
-    _check_validation(run, tail)
-    learned = joint.learn(run, studio, tail, artifacts.digest(part.tolist()))
-    return _normalised(run, learned.tail, learned.name)._replace(stage_parts=learned.stage_parts)
+    part, name, document = _split_rows(run)
+    _tell_short(run, document)
+    tail, stage_parts = longtail.take(run.features, part), dict[int, Fold]()
+    if studio is not None:
+        _check_validation(run, tail)
+        name, tail, stage_parts = joint.learn(run, studio, tail, artifacts.digest(part.tolist()))
+    checksums = {key: document[key] for key in ("labels_sha256", "indices_sha256")}
+    return _normalised(run, tail, name)._replace(stage_parts=stage_parts, checksums=checksums)
 
 
 def _check_validation(run, tail):
@@ -150,7 +159,7 @@ def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method
         warn_unless_solved(run, name, record["gradient_norm"], settings.final_tol, "heads.final_tol")
     edges = [f"{name} ({', '.join(model.tuned['at_edge'])})" for name, model in models.items() if model.tuned["at_edge"]]
     if edges:
-        run.terminal.say(f"  chosen at the end of their grids: {', '.join(edges)}")
+        run.terminal.say(f"  chosen at the end of their grids, where a wider one may do better: {', '.join(edges)}")
     return models
 
 

@@ -11,7 +11,6 @@ would run it as a formula.
 
 import argparse
 import csv
-import os
 import sys
 import zipfile
 import zlib
@@ -23,7 +22,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from mmn_jax.command import Parser, exit_code, stop_on_signals
+from mmn_jax.command import Parser, exit_code, read_no_more, stop_on_signals
 from mmn_jax.data.feature_files import read_npz
 from mmn_jax.files import whole
 from mmn_jax.priors import gain, read_prior
@@ -224,7 +223,7 @@ def _to_standard_output(classifier, table):
     try:
         write_csv(classifier, table, sys.stdout)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is left would fail again at exit
+        read_no_more()
         if not isinstance(error, BrokenPipeError):  # which says that the reader has seen enough, as `head` does
             raise BadInput(f"standard output: cannot be written ({error.strerror})") from error
 

@@ -122,6 +122,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "methods": methods,
         "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
         "counts": [one.tolist() for one in counts],
+        "splits": [dict(result.data.checksums) for result in results],
         "config_hash": artifacts.digest(described(config)),
         "versions": _versions(),
     }
@@ -198,6 +199,11 @@ def difference(values: Sequence[float] | None) -> str:
     return f"{text} tie" if low <= 0 <= high else Clear(text)
 
 
+def ranked(methods: dict[str, dict[str, Any]]) -> list[str]:
+    """The methods' names, the most accurate first."""
+    return sorted(methods, key=lambda name: -methods[name]["accuracy"])
+
+
 def rows(table: Table) -> list[list[str]]:
     """The table as text: a header and one row a method, the most accurate first."""
     methods = table["methods"]
@@ -205,7 +211,7 @@ def rows(table: Table) -> list[list[str]]:
     prior = table["prior"] != "uniform"
     header = ["method", "accuracy", *(["at prior"] if prior else []), "vs plain", *(["vs best rival"] if rivals else [])]
     lines = [[*header, *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "scaled", "NLL", "seconds"]]
-    for name in sorted(methods, key=lambda name: -methods[name]["accuracy"]):
+    for name in ranked(methods):
         method = methods[name]
         cells = [name, number(method["accuracy"]), *([number(method["prior_accuracy"])] if prior else [])]
         cells += ["" if name == "plain" else difference(method["vs_plain"]), *([difference(method["vs_best_rival"])] if rivals else [])]

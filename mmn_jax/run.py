@@ -51,7 +51,7 @@ class Data(NamedTuple):
 
     whole: the training set, and beside it the validation set or None. folds: what settings are
     fitted and judged on; just `whole` where it has a validation set. stage_parts: by k, the training set in the features that the
-    chain's stage of k has, where they are others (mmn_jax/joint.py).
+    chain's stage of k has, where they are others (mmn_jax/joint.py). checksums: of the split (mmn_jax/data/manifest.py).
     """
 
     tail: LongTail
@@ -59,6 +59,7 @@ class Data(NamedTuple):
     whole: Fold
     folds: tuple[Fold, ...]
     stage_parts: Mapping[int, Fold] = {}
+    checksums: Mapping[str, str] = {}
 
 
 class Model(NamedTuple):

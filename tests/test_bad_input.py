@@ -79,38 +79,53 @@ COMMAND = {
     ),
     "unknown flag": (["--nope=1"], "--nope: no such flag; --help lists them all", nothing),
     "stray word": (["meta"], "meta: not a flag; settings are given as --config.KEY=VALUE", nothing),
-    "processes that are no number": (
-        ["--processes=two"],
-        "--processes=two: invalid literal for int() with base 10: 'two'",
+    "processes that are no number": (["--processes=two"], "--processes=two: must be an integer", nothing),
+    "one process of several without a coordinator": (
+        ["--process=1"],
+        "--coordinator: is missing; with --processes or --process it must be HOST:PORT of process 0, or auto",
         nothing,
     ),
     "coordinator": (["--coordinator=here"], "--coordinator=here: must be HOST:PORT of process 0, or auto", nothing),
     "missing recipe": (["--config=configs/none.py"], "--config=configs/none.py: no such file; recipes are in ROOT/configs", nothing),
     "recipe that fails": (
         ["--config=DIR/recipe.py"],
-        "--config: ValueError: no luck",
+        "--config=DIR/recipe.py: line 2: ValueError: no luck",
         text("recipe.py", "def get_config():\n    raise ValueError('no luck')"),
     ),
-    "recipe that isn't Python": (["--config=DIR/recipe.py"], "--config: '{' was never closed (recipe.py, line 1)", text("recipe.py", "{")),
-    "unknown setting": (settings("meta.wings=2"), "--config: no such setting ...", nothing),
+    "recipe that isn't Python": (
+        ["--config=DIR/recipe.py"],
+        "--config=DIR/recipe.py: '{' was never closed (recipe.py, line 1)",
+        text("recipe.py", "{"),
+    ),
+    "unknown setting in a recipe": (
+        ["--config=DIR/recipe.py", *settings("meta.wings=2")],
+        "--config=DIR/recipe.py: line 4: wings: no such setting; --help and docs/config.md list them all",
+        text("recipe.py", "from mmn_jax.config import default\ndef get_config():\n    config = default()\n    config.meta.wings = 2"),
+    ),
+    "unknown setting": (
+        settings("meta.widht=2"),
+        "--config.meta.widht: no such setting, did you mean width; --help and docs/config.md list them all",
+        nothing,
+    ),
+    "unknown section": (settings("mata.width=2"), "--config.mata.width: no such setting...", nothing),
     "setting of two lines": (
         settings("data.source=a\nb"),
         "--config.data.source: must be auto, glyphs, npz, synthetic, images or fonts, it is a\\nb",
         nothing,
     ),
-    "setting of the wrong type": (settings("meta.steps=many"), "--config.meta.steps=many: invalid literal...", nothing),
+    "setting of the wrong type": (settings("meta.steps=many"), "--config.meta.steps=many: must be an integer", nothing),
     "a setting is never evaluated": (
         settings("heads.l2=__import__('os').getcwd()"),
         "--config.heads.l2: must list numbers above 0, it is ...",
         nothing,
     ),
-    "text for numbers": (settings("heads.l2=abc"), "--config.heads.l2: must list numbers above 0, it is ...", nothing),
-    "empty grid": (settings("heads.l2=()"), "--config.heads.l2: must list numbers above 0, it is ()", nothing),
-    "ridge of 0": (settings("heads.l2=0.0"), "--config.heads.l2: must list numbers above 0, it is (0.0,)", nothing),
+    "text for numbers": (settings("heads.l2=abc"), "--config.heads.l2: must list numbers above 0, it is abc", nothing),
+    "empty grid": (settings("heads.l2=()"), "--config.heads.l2: must list numbers above 0, it is empty", nothing),
+    "ridge of 0": (settings("heads.l2=0.0"), "--config.heads.l2: must list numbers above 0, it is 0.0", nothing),
     "infinite ridge": (settings("kshot.l2=inf"), "--config.kshot.l2: must be above 0, it is inf", nothing),
     "tolerance": (settings("heads.tol=nan"), "--config.heads.tol: must be above 0, it is nan", nothing),
     "seed": (settings("seed=-1"), "--config.seed: must be from 0 to 2^31 - 1, it is -1", nothing),
-    "a seed twice": (settings("seeds=1,1"), "--config.seeds: must list different integers from 0 to 2^31 - 1, it is (1, 1)", nothing),
+    "a seed twice": (settings("seeds=1,1"), "--config.seeds: must list different integers from 0 to 2^31 - 1, it is 1, 1", nothing),
     "steps": (settings("meta.steps=0"), "--config.meta.steps: must be at least 1, and below 2^31, it is 0", nothing),
     "a number with hundreds of digits": (settings("meta.batch=1" + "0" * 400), "--config.meta.batch: must be at least 1...", nothing),
     "too much held out": (settings("meta.held_out=0.9"), "--config.meta.held_out: must be above 0 and at most 0.5, it is 0.9", nothing),
@@ -130,12 +145,16 @@ COMMAND = {
         save("good.npz"),
     ),
     "thresholds": (settings("eval.few=9", "eval.many=8"), "--config.eval.few: must not be above eval.many (8), it is 9", nothing),
-    "imbalance": (settings("data.longtail.imbalance=-1"), "data.longtail.imbalance: must be a positive number, it is -1.0", nothing),
-    "imbalance of 0": (settings("data.longtail.imbalance=0"), "data.longtail.imbalance: must be a positive number, it is 0.0", nothing),
-    "largest class": (settings("data.longtail.max_per_class=0"), "data.longtail.max_per_class: must be at least 1, it is 0", nothing),
+    "imbalance": (settings("data.longtail.imbalance=-1"), "--config.data.longtail.imbalance: must be above 0, it is -1.0", nothing),
+    "imbalance of 0": (settings("data.longtail.imbalance=0"), "--config.data.longtail.imbalance: must be above 0, it is 0.0", nothing),
+    "largest class": (
+        settings("data.longtail.max_per_class=0"),
+        "--config.data.longtail.max_per_class: must be an integer from 1 up, below 2^31, it is 0",
+        nothing,
+    ),
     "validation of nothing": (
         [*OWN, *settings("data.val_per_class=0")],
-        "data.val_per_class: must be at least 1 where the file has no val_x, it is 0",
+        "--config.data.val_per_class: must be at least 1 where the file has no val_x, it is 0",
         save("good.npz"),
     ),
     "fine-tuning of features": (
@@ -217,7 +236,7 @@ COMMAND = {
     },
     "list that leaves none to validate on": (
         [*OWN, *settings("data.longtail.indices=DIR/rows.txt")],
-        "data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
+        "--config.data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
         lambda folder: (save("good.npz")(folder), text("rows.txt", "\n".join(map(str, range(18))))(folder)),
     ),
     "missing list": (
@@ -256,7 +275,7 @@ COMMAND = {
     ),
     "classes too small to validate on": (
         OWN,
-        "data.val_per_class: no class has 3 examples to spare one for validation; give val_x and val_y in the file",
+        "--config.data.val_per_class: no class has 3 examples to spare one for validation; give val_x and val_y in the file",
         save("good.npz", train_x=np.eye(3, 4), train_y=np.arange(3)),
     ),
     "a single point": (
@@ -335,8 +354,8 @@ FILES = {
         "DIR/x.npy: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy",
         nothing,
     ),
-    "text": ("good.npz", "DIR/good.npz: not an npz file; write it with numpy.savez", text("good.npz", "1,2")),
-    "empty": ("good.npz", "DIR/good.npz: not an npz file; write it with numpy.savez", text("good.npz", "")),
+    "text": ("good.npz", "DIR/good.npz: not an npz file; write it with numpy.savez, or give Parquet or...", text("good.npz", "1,2")),
+    "empty": ("good.npz", "DIR/good.npz: not an npz file; write it with numpy.savez, or give Parquet or...", text("good.npz", "")),
     "a zip that points outside": ("good.npz", "DIR/good.npz: ../outside is not an array; write the file with numpy.savez", a_zip),
     "a pickle": (
         "good.npz",
@@ -349,6 +368,12 @@ FILES = {
         "good.npz",
         "DIR/good.npz: array train_x doesn't fit into memory",
         with_header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000, 4)}\n"),
+    ),
+    "names for labels": (
+        "good.npz",
+        "DIR/good.npz: train_y must be [n] integers, it is <U1 [18]; class_names, train_y = numpy.unique(labels, return_inverse=True) makes"
+        " them of names",
+        save("good.npz", train_y=np.array(list("abc") * 6)),
     ),
     "times for labels": (
         "good.npz",
@@ -486,7 +511,7 @@ FUNCTIONS = {
     ),
     "nothing to cut": (
         lambda: fit()().diagnose(good()["train_x"], good()["train_y"]),
-        "train_y: 0 classes have 8 examples or more; at least 3 must, to be cut and judged",
+        "train_y: 0 of 3 classes have 8 examples or more; at least 3 must, to be cut and judged",
     ),
     "one cut": (
         lambda: fit()().diagnose(good()["train_x"], good()["train_y"], cuts=1),
@@ -581,7 +606,7 @@ TOOLS = {
     "diagnose classes too small": (
         diagnose.main,
         ["--features=DIR/good.npz"],
-        "train_y: 0 classes have 8 examples or more; at least 3 must, to be cut and judged",
+        "DIR/good.npz: train_y: 0 of 3 classes have 8 examples or more; at least 3 must, to be cut and judged",
         save("good.npz"),
     ),
 }

@@ -16,6 +16,12 @@ def test_bad_input_ends_the_process_as_it_ends_main():
     assert done.returncode == 2 and "--stage=fly" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_recipe_without_its_function_is_named(tmp_path):
+    (tmp_path / "recipe.py").write_text("x = 1")
+    done = run(f"--config={tmp_path / 'recipe.py'}")
+    assert done.returncode == 2 and done.stderr == f"--config={tmp_path / 'recipe.py'}: has no function get_config()\n"
+
+
 def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path, capsys):
     feature_file = write_features(tmp_path / "features.npz")
     workdir = tmp_path / "run"
@@ -47,6 +53,18 @@ def test_help_is_printed(capsys):
     assert in_process("--help") == 0
     shown = capsys.readouterr().out
     assert "--stage" in shown and "--config" in shown
+
+
+def test_help_may_be_read_in_part():
+    with subprocess.Popen(command("--help"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def test_a_tail_that_the_data_are_too_small_for_is_told(feature_file, tmp_path, capsys):
+    flags = own(feature_file, tmp_path / "run", "--stage=split", "--config.data.longtail.max_per_class=200")
+    assert in_process(*flags) == 0
+    assert "  no class has the 200 examples of data.longtail.max_per_class; the largest keeps 40\n" in capsys.readouterr().out
 
 
 def test_sigterm_ends_with_130_and_a_word_on_how_to_go_on(feature_file, tmp_path):

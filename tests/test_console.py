@@ -12,11 +12,16 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from mmn_jax import cli, job, pipeline
+from mmn_jax import __version__, cli, job, pipeline
 from mmn_jax.run import make_terminal
 from mmn_jax.types import BadInput
 
 QUIET = make_terminal(False)
+
+
+def test_it_tells_its_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mmn-jax {__version__}\n"
 
 
 def test_the_script_is_declared():

@@ -33,7 +33,7 @@ METHOD = {
 TABLE = {
     "schema": 1, "dataset": "pictures", "seeds": [3, 4], "thresholds": {"few": 20, "many": 100}, "validation": "set",
     "licence": "CC BY 4.0", "groups": {"many": 0, "medium": 10, "few": 20}, "methods": {"mmn": METHOD}, "counts": [[50] * 10 + [7] * 20],
-    "config_hash": "abc", "versions": {"jax": "9"},
+    "config_hash": "abc", "versions": {"jax": "9"}, "splits": [{"indices_sha256": "1234", "labels_sha256": "5678"}, {}],
 }  # fmt: skip
 NAMES = ["MODEL_CARD.md", "classifier.npz", "classifier.onnx", "classifier.stablehlo"]
 
@@ -41,10 +41,9 @@ NAMES = ["MODEL_CARD.md", "classifier.npz", "classifier.onnx", "classifier.stabl
 @pytest.fixture
 def workdir(tmp_path):
     folder = tmp_path / "run"
-    (folder / "seed-3").mkdir(parents=True)
+    folder.mkdir()
     np.savez(folder / "classifier.npz", **CLASSIFIER._asdict())
     (folder / "results.json").write_text(json.dumps(TABLE))
-    (folder / "seed-3" / "split.json").write_text(json.dumps({"indices_sha256": "1234", "labels_sha256": "5678"}))
     return folder
 
 
@@ -98,8 +97,7 @@ def test_the_card_has_the_facts(workdir):
     assert "| all | 60.0 | +9.0 (+8.0 to +10.0) | n/a |" in page and "| few-shot (20) | 55.0 | +12.0 (+9.0 to +15.0) | n/a |" in page
     assert "| many-shot (0) | n/a | n/a | n/a |" in page and "seed 3's, which reached 61.2" in page
     assert "onnxruntime" not in page and "stablehlo" not in page
-    (workdir / "results.json").write_text(json.dumps({**TABLE, "licence": ""}))
-    (workdir / "seed-3" / "split.json").unlink()
+    (workdir / "results.json").write_text(json.dumps({key: value for key, value in TABLE.items() if key not in ("licence", "splits")}))
     page = card.as_markdown(CLASSIFIER, card.read_facts(workdir), ("classifier.npz",))
     assert "Licence of the features: not known" in page and "rows `not known`" in page
 

@@ -96,6 +96,14 @@ def test_the_table_is_sorted_and_a_tie_is_never_bold(done):
         assert [row["method"] for row in csv.DictReader(file)] == list(table["methods"])
 
 
+def test_a_chain_that_moves_nothing_is_told(done):
+    config, workdir, _ = done
+    config, said = config.copy_and_resolve_references(), []
+    config.meta.strength = (0.0,)
+    pipeline.run_seeds(config, workdir, pipeline.Terminal(said.append, lambda items, name: items), "meta")
+    assert "  the chain moves no row: metamodelnet is the plain head under the ridge kshot.l2" in said
+
+
 def test_knobs_can_be_chosen_inside_the_training_set(feature_file, tmp_path):
     config, said = small(feature_file), []
     config.data.validation, config.data.folds = "train", 2
@@ -114,6 +122,11 @@ def test_a_workdir_of_another_data_set_is_refused_and_left_alone(done, feature_f
     told = f"--workdir={workdir}: it holds a run on {table['dataset']}, this one is on other; give another"
     with pytest.raises(BadInput, match=re.escape(told)):
         pipeline.run_seeds(config, workdir, QUIET, "split")
+    arrays = dict(np.load(feature_file))
+    config.data.path = str(artifacts.writable_directory(tmp_path / "elsewhere") / feature_file.name)
+    np.savez(config.data.path, **arrays | {"train_y": arrays["train_y"][::-1]})
+    with pytest.raises(BadInput, match=re.escape(f"it holds a run on other data called {table['dataset']}, this one is on")):
+        pipeline.run_seeds(config, workdir, QUIET, "split")
     assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
 
 
@@ -122,7 +135,7 @@ def test_a_damaged_manifest_in_the_workdir_is_written_anew(feature_file, tmp_pat
     path = artifacts.writable_directory(tmp_path / "seed-0") / "split.json"
     path.write_bytes(damaged)
     pipeline.run_seeds(small(feature_file), tmp_path, QUIET, "split")
-    assert manifest.dataset(path) == "features"
+    assert manifest.source(path)[0] == "features"
 
 
 def test_a_manifest_repeats_a_split_and_refuses_other_labels(done, feature_file, tmp_path):

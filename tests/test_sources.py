@@ -709,7 +709,7 @@ BAD_TAILS = {
     "everything listed": (
         {},
         "\n".join(map(str, range(1200))),
-        "data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
+        "--config.data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
     ),
 }
 

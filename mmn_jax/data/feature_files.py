@@ -28,7 +28,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
-        raise BadInput(f"{path}: not an npz file; write it with numpy.savez")
+        raise BadInput(f"{path}: not an npz file; write it with numpy.savez, or give Parquet or a folder of npy files")
     arrays, name = {}, None
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged one open
@@ -97,7 +97,8 @@ def labelled(arrays: Mapping[str, np.ndarray], part: str, where: str | Path) -> 
             raise BadInput(f"{where}: array {name} is missing; it has {', '.join(arrays) or 'no arrays'}")
     x, y = arrays[x_name], arrays[y_name]
     if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise BadInput(f"{where}: {y_name} must be [n] integers, it is {y.dtype} {list(y.shape)}")
+        hint = "; class_names, train_y = numpy.unique(labels, return_inverse=True) makes them of names" if y.dtype.kind in "USO" else ""
+        raise BadInput(f"{where}: {y_name} must be [n] integers, it is {y.dtype} {list(y.shape)}{hint}")
     if x.ndim == 0 or x.size == 0:
         raise BadInput(f"{where}: {x_name} is empty")
     if len(x) != len(y):
@@ -166,7 +167,7 @@ def check(features: FeatureSet, where: str | Path) -> FeatureSet:
     dim = features.train.x.shape[1]
     for part, examples in given.items():
         if examples.x.shape[1] != dim:
-            raise BadInput(f"{where}: train_x has {dim} dimensions, {part}_x {examples.x.shape[1]}")
+            raise BadInput(f"{where}: train_x has {dim} dimensions, {part}_x {examples.x.shape[1]}; make both by the same steps")
     check_labels({part: examples.y for part, examples in given.items()}, features.class_names, where)
     return features
 

@@ -76,12 +76,12 @@ def _validation_mask(features, key, per_class, free):
     if features.val is not None or per_class is None:
         return held
     if per_class < 1:
-        raise BadInput(f"data.val_per_class: must be at least 1 where the file has no val_x, it is {per_class}")
+        raise BadInput(f"--config.data.val_per_class: must be at least 1 where the file has no val_x, it is {per_class}")
     quota = np.minimum(per_class, np.bincount(y, minlength=len(features.class_names)) // 3)
     held[free] = random_ranks(key, y[free]) < quota[y[free]]
     if not held.any():
         what = "no class has 3 examples to spare one for validation" if len(free) == len(y) else "the listed rows leave none to validate on"
-        raise BadInput(f"data.val_per_class: {what}; give val_x and val_y in the file")
+        raise BadInput(f"--config.data.val_per_class: {what}; give val_x and val_y in the file")
     return held
 
 
@@ -103,9 +103,9 @@ def long_tail_split(
       BadInput: an imbalance or count that is not positive, or nothing left to validate on.
     """
     if imbalance is not None and not (np.isfinite(imbalance) and imbalance > 0):
-        raise BadInput(f"data.longtail.imbalance: must be a positive number, it is {imbalance}")
+        raise BadInput(f"--config.data.longtail.imbalance: must be a positive number, it is {imbalance}")
     if max_per_class is not None and max_per_class < 1:
-        raise BadInput(f"data.longtail.max_per_class: must be at least 1, it is {max_per_class}")
+        raise BadInput(f"--config.data.longtail.max_per_class: must be at least 1, it is {max_per_class}")
     held = _validation_mask(features, stream(seed, "validation"), val_per_class, np.arange(len(features.train.y)))
     train = np.flatnonzero(~held)
     if imbalance is not None or max_per_class is not None:

@@ -24,6 +24,11 @@ def _sha256(values):
     return hashlib.sha256(np.asarray(values, "<i8").tobytes()).hexdigest()
 
 
+def labels_sha256(features: FeatureSet) -> str:
+    """The checksum of the labels of the training examples."""
+    return _sha256(features.train.y)
+
+
 def describe(features: FeatureSet, part: np.ndarray, seed: int, rule: dict[str, Any]) -> Manifest:
     """The manifest of a split made by `long_tail_split`."""
     train, val = np.flatnonzero(part == TRAIN), np.flatnonzero(part == VAL)
@@ -33,17 +38,18 @@ def describe(features: FeatureSet, part: np.ndarray, seed: int, rule: dict[str, 
         "seed": seed,
         "rule": rule,
         "counts": np.bincount(features.train.y[train], minlength=len(features.class_names)).tolist(),
-        "labels_sha256": _sha256(features.train.y),
+        "labels_sha256": labels_sha256(features),
         "indices_sha256": _sha256(np.concatenate([train, val])),
         "train": train.tolist(),
         "val": val.tolist(),
     }
 
 
-def dataset(path: Path) -> str | None:
-    """The data set that a manifest is of; None where there is none, or a damaged one."""
+def source(path: Path) -> tuple[str, str] | None:
+    """The data set that a manifest is of and the checksum of its labels; None where there is no manifest, or a damaged one."""
     try:
-        return str(json.loads(path.read_text())["dataset"])
+        manifest = json.loads(path.read_text())
+        return str(manifest["dataset"]), str(manifest["labels_sha256"])
     except (OSError, *DAMAGED):
         return None
 
@@ -62,7 +68,7 @@ def read(path: str | Path, features: FeatureSet) -> np.ndarray:
         raise BadInput(f"--config.data.manifest={path}: cannot be read ({error.strerror})") from error
     except DAMAGED as error:
         raise BadInput(f"--config.data.manifest={path}: not a split manifest; a run writes one as seed-N/split.json") from error
-    if labels != _sha256(features.train.y):
+    if labels != labels_sha256(features):
         raise BadInput(f"--config.data.manifest={path}: made for other features, the labels of train_y differ")
     if indices != _sha256(np.concatenate([train, val])):
         raise BadInput(f"--config.data.manifest={path}: its indices were changed, their checksum differs")
