@@ -87,22 +87,25 @@ def _rung(learned, bank: Bank, theta, moved):
 
 
 class Likeness(NamedTuple):
-    """Cosine of rows to θ*, one row of values [heads × classes] for each k: before, and after the chain for the classes that it
-    learned from and for those held out (empty where a rung has none)."""
+    """Cosine of rows to θ*, one row of values [heads × classes] for each k, before and after the chain: of the classes that it learned
+    from (seen) and of those held out (empty where a rung has none)."""
 
     shots: list[int]
-    before: list[np.ndarray]
-    seen: list[np.ndarray]
-    held: list[np.ndarray]
+    before_seen: list[np.ndarray]
+    before_held: list[np.ndarray]
+    after_seen: list[np.ndarray]
+    after_held: list[np.ndarray]
 
 
 def likeness(every: list[Shift]) -> Likeness:
     """Of all rungs."""
-    before = [cosine(rung.before, rung.target).ravel() for rung in every]
-    after = [cosine(rung.after, rung.target) for rung in every]
-    seen = [values[:, ~rung.held].ravel() for values, rung in zip(after, every, strict=True)]
-    held = [values[:, rung.held].ravel() for values, rung in zip(after, every, strict=True)]
-    return Likeness([rung.shots for rung in every], before, seen, held)
+    before, after = ([cosine(getattr(rung, when), rung.target) for rung in every] for when in ("before", "after"))
+    parts = (
+        [rows[:, rung.held == held].ravel() for rows, rung in zip(values, every, strict=True)]
+        for values in (before, after)
+        for held in (False, True)
+    )
+    return Likeness([rung.shots for rung in every], *parts)
 
 
 class Paths(NamedTuple):

@@ -54,10 +54,12 @@ def _shots_axis(axes, shots):
 def likeness(values: Likeness) -> Figure:
     """Mean cosine of k-shot rows to θ* before and after the chain, with the middle 80% of rows."""
     figure, axes = panels(3.2)
+    dashed = {"linestyle": "--", "markerfacecolor": "none"}
     kinds = (
-        (values.before, look_of("plain"), "k-shot rows"),
-        (values.seen, look_of("metamodelnet"), "after the chain, classes it learned from"),
-        (values.held, look_of("metamodelnet") | {"linestyle": "--", "markerfacecolor": "none"}, "after the chain, classes held out"),
+        (values.before_seen, look_of("plain"), "k-shot rows, classes that the chain learns from"),
+        (values.before_held, look_of("plain") | dashed, "k-shot rows, classes held out"),
+        (values.after_seen, look_of("metamodelnet"), "after the chain, classes that it learned from"),
+        (values.after_held, look_of("metamodelnet") | dashed, "after the chain, classes held out"),
     )
     for rows, look, label in kinds:
         there = [i for i, row in enumerate(rows) if len(row)]
@@ -97,10 +99,13 @@ def trajectories(paths: Paths, axis: str) -> Figure:
         _letter(axes, letter, stations[-1], stations[-1] - stations[-2])
     axes.plot(*paths.arrows[:, 0].T, color=COLOURS["plain"], marker="o", linestyle="none", zorder=4, label="rare, before")
     axes.plot([], [], color=COLOURS["metamodelnet"], linewidth=1.4, label="and moved")
+    least = 1e-3 * np.ptp(paths.cloud, axis=0).max()
     for (start, end), letter in zip(paths.arrows, ascii_lowercase, strict=False):
+        _letter(axes, letter, start, start - end)
+        if np.linalg.norm(end - start) <= least:  # an arrow without length would be a head that points somewhere
+            continue
         arrow = {"arrowstyle": "->", "color": COLOURS["metamodelnet"], "shrinkA": 0, "shrinkB": 0, "linewidth": 1.4, "mutation_scale": 7}
         axes.annotate("", end, start, arrowprops=arrow, zorder=4)
-        _letter(axes, letter, start, start - end)
     axes.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", xticks=[], yticks=[])
     axes.margins(0.12)
     figure.legend(loc="outside right upper")

@@ -180,10 +180,19 @@ def test_rows_of_the_bank_go_where_the_chain_takes_them(run):
         np.testing.assert_allclose(rung.before, dynamics.weights_of(bank.heads(0, 2)))
         np.testing.assert_array_equal(rung.held, seed.learned.held[bank.classes])
     (first, *_), like = dynamics.rungs(seed.learned), dynamics.likeness([rung._replace(before=rung.target[None])])
-    np.testing.assert_allclose(like.before[0], 1, rtol=1e-5)
+    np.testing.assert_allclose(like.before_seen[0], 1, rtol=1e-5)
+    np.testing.assert_allclose(like.before_held[0], 1, rtol=1e-5)
+    assert len(like.after_held[0]) == first.held.sum() * len(first.after) > 0
     paths = dynamics.paths([first], seed.learned.theta, seed.learned.theta, seed.data.tail.counts, NAMES, lambda points: points[:, :2])
     np.testing.assert_allclose(paths.arrows[:, 0], paths.arrows[:, 1])
     assert paths.stations.shape == (5, 2, 2) and not set(paths.names) & set(paths.rare) and paths.steps == ["1", "θ*"]
+
+
+def test_a_row_that_stays_has_no_arrow():
+    cloud, arrows = np.arange(6.0).reshape(3, 2), np.array([[[0.0, 0.0], [1.0, 1.0]], [[2.0, 2.0], [2.0, 2.0]]])
+    paths = dynamics.Paths(["a"], ["b", "c"], ["1", "θ*"], np.ones((1, 2, 2)), cloud, np.zeros(3, int), arrows)
+    (axes,) = dynamics_figures.trajectories(paths, "x").axes
+    assert sum(text.arrow_patch is not None for text in axes.texts) == 1
 
 
 def test_a_running_mean_of_equal_values_is_that_value():
@@ -197,7 +206,7 @@ def test_figures_of_the_least_there_can_be():
     for make in (
         lambda: dynamics_figures.trajectories(still, "x"),
         lambda: dynamics_figures.trajectories(still._replace(rare=[], arrows=np.zeros((0, 2, 2))), "x"),
-        lambda: dynamics_figures.likeness(dynamics.Likeness([1], [np.ones(3)], [np.ones(2)], [np.ones(0)])),
+        lambda: dynamics_figures.likeness(dynamics.Likeness([1], [np.ones(3)], [np.ones(0)], [np.ones(3)], [np.ones(0)])),
         lambda: dynamics_figures.movement([1], [None]),
         lambda: dynamics_figures.training_curves({0: {"best_step": 0, "looks": [look, look | {"step": 5, "train": np.nan}]}}),
     ):
