@@ -182,7 +182,7 @@ def test_rows_of_the_bank_go_where_the_chain_takes_them(run):
     (first, *_), like = dynamics.rungs(seed.learned), dynamics.likeness([rung._replace(before=rung.target[None])])
     np.testing.assert_allclose(like.before_seen[0], 1, rtol=1e-5)
     np.testing.assert_allclose(like.before_held[0], 1, rtol=1e-5)
-    assert len(like.after_held[0]) == first.held.sum() * len(first.after) > 0
+    assert len(like.after_held[0]) == rung.held.sum() * len(rung.after) > 0
     paths = dynamics.paths([first], seed.learned.theta, seed.learned.theta, seed.data.tail.counts, NAMES, lambda points: points[:, :2])
     np.testing.assert_allclose(paths.arrows[:, 0], paths.arrows[:, 1])
     assert paths.stations.shape == (5, 2, 2) and not set(paths.names) & set(paths.rare) and paths.steps == ["1", "θ*"]
