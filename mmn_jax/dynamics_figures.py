@@ -52,7 +52,7 @@ def _shots_axis(axes, shots):
 
 
 def likeness(values: Likeness) -> Figure:
-    """Mean cosine of k-shot rows to θ* before and after the chain, with the middle 80% of rows."""
+    """Mean cosine of k-shot rows to θ* before and after the chain, with the middle 80% of the rows of classes held out."""
     figure, axes = panels(3.2)
     dashed = {"linestyle": "--", "markerfacecolor": "none"}
     kinds = (
@@ -64,6 +64,8 @@ def likeness(values: Likeness) -> Figure:
     for rows, look, label in kinds:
         there = [i for i, row in enumerate(rows) if len(row)]
         axes.plot(there, [rows[i].mean() for i in there], **look, label=label)
+        if "linestyle" not in look:
+            continue  # four bands are too many to tell apart
         ends = np.array([np.quantile(rows[i], [0.1, 0.9]) for i in there]).reshape(-1, 2)
         axes.fill_between(there, *ends.T, color=look["color"], alpha=0.12, linewidth=0)
     _shots_axis(axes, values.shots)

@@ -80,8 +80,8 @@ def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, 
     )
     tsne = "The same rows in the plane of t-SNE, which keeps neighbours near and says nothing of distances or directions further off."
     likeness = (
-        "Cosine of rows to θ* before and after the chain, with the middle 80% of them: what it learned is worth what it does for the"
-        f" classes that were held out of its training (banks and chain of seed {first.seed})."
+        "Cosine of rows to θ* before and after the chain: what it learned is worth what it does for the classes that were held out of"
+        f" its training, which have the middle 80% of their rows shaded (banks and chain of seed {first.seed})."
     )
     movement = (
         "Mean length of what a block adds, as a share of the row's norm, over the long-tailed rows that pass it: the paper's identity"
