@@ -1,7 +1,4 @@
-"""From features to the table of results, by bin/run.py or `mmn-jax run`:
-
---stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]
-"""
+"""From features to the table of results: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
 
 import re
 import traceback
