@@ -63,7 +63,7 @@ STRENGTHS, TAUS = (0.0, 0.5, 1.0), (-0.25, 0.0, 0.25, 0.5)
 
 
 class Problem(NamedTuple):
-    """A data set, how many of its classes (0: all), imbalance and largest count (None: as they are)."""
+    """A data set, the glyphs or the path of a file, how many of its classes (0: all), imbalance and largest count (None: as they are)."""
 
     source: str
     classes: int
@@ -71,7 +71,7 @@ class Problem(NamedTuple):
     largest: int | None
 
 
-CLINC, CIFAR = "clinc150", "cifar100_mobilenetv2_pca256"
+CLINC, CIFAR = "clinc150.npz", "cifar100_mobilenetv2_pca256.npz"  # in the folder that --features names
 PROBLEMS = {
     "glyphs_200_2": Problem("glyphs", 0, 100.0, 200),
     "clinc_80_1": Problem(CLINC, 0, 80.0, 80),
@@ -109,14 +109,13 @@ def _problem(name):
         return Problem(name, 0, None, None)
     if name not in PROBLEMS:
         raise SystemExit(f"--problems={name}: must be a file .npz or one of {', '.join(PROBLEMS)}")
-    return PROBLEMS[name]
+    problem = PROBLEMS[name]
+    return problem if problem.source == "glyphs" else problem._replace(source=str(Path(FLAGS.features) / problem.source))
 
 
 @functools.cache
-def _source(name):
-    if name == "glyphs":
-        return glyphs.load()
-    return feature_files.load(name if name.endswith(".npz") else Path(FLAGS.features) / f"{name}.npz")
+def _load(source):
+    return glyphs.load() if source == "glyphs" else feature_files.load(source)
 
 
 def _subset(features, classes, seed):
@@ -138,7 +137,7 @@ def start(name: str, seed: int) -> pipeline.Run:
     problem, config = _problem(name), default()
     config.data.path = "" if problem.source == "glyphs" else problem.source
     config.data.longtail.imbalance, config.data.longtail.max_per_class = problem.imbalance, problem.largest
-    features = _source(problem.source)
+    features = _load(problem.source)
     features = _subset(features, problem.classes, seed) if problem.classes else features
     terminal = pipeline.Terminal(lambda line: None, lambda items, name: items)
     workdir = artifacts.writable_directory(Path(FLAGS.workdir) / Path(name).stem)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from commands import ROOT, environment
+from conftest import write_features
 
 
 def run(script, *flags):
@@ -21,6 +22,14 @@ def test_regressors_are_held_against_their_input_and_the_best_rival(tmp_path):
     text = run("regressors.py", f"--workdir={tmp_path}", *flags)
     assert "| logit_adjustment | " in text and "+0.0 (+0.0 to +0.0)" in text  # the best rival against itself
     assert all(f"| {name} | " in text for name in ("plain", "mmn", "scale_and_bias"))
+
+
+@pytest.mark.slow
+def test_regressors_are_tried_on_a_file_of_one_s_own(tmp_path):
+    write_features(tmp_path / "mine.npz")
+    flags = ("--seeds=0", "--regressors=scale_and_bias", "--rivals=logit_adjustment")
+    text = run("regressors.py", f"--workdir={tmp_path / 'run'}", f"--problems={tmp_path / 'mine.npz'}", *flags)
+    assert "mine.npz seed 0: chosen rival logit_adjustment" in text and "| scale_and_bias | " in text
 
 
 @pytest.mark.slow
