@@ -68,21 +68,20 @@ def _split_rows(run):
     """[n] the long-tailed split of this seed, the name of its artefact, and its manifest, which is written beside that."""
     rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
-    _check_workdir(run, path.with_name("split.json"))
+    _check_workdir(run)
     part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
     document = manifest.describe(run.features, part, run.seed, rule)
     artifacts.write_bytes(path.with_name("split.json"), json.dumps(document).encode())
     return part, path.name, document
 
 
-def _check_workdir(run, path):
+def _check_workdir(run):
     """Raises BadInput where the workdir has a split of another data set: its results would be taken for those of this one."""
-    found, name = manifest.source(path), run.features.name
-    if found in (None, (name, manifest.labels_sha256(run.features))):
-        return
-    other = found[0] if found[0] != name else f"other data called {name}"
-    told = f"it holds a run on {other}, this one is on {name}"
-    raise BadInput(f"--workdir={run.workdir}: {told}; give another, or the --config.data.path of that one")
+    name, labels = run.features.name, manifest.labels_sha256(run.features)
+    found = {manifest.source(path) for path in run.workdir.glob("seed-*/split.json")} - {None, (name, labels)}
+    for other, _ in sorted(found):
+        told = f"it holds a run on {other if other != name else f'other data called {name}'}, this one is on {name}"
+        raise BadInput(f"--workdir={run.workdir}: {told}; give another, or the --config.data.path of that one")
 
 
 def _tell_short(run, document):
