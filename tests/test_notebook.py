@@ -4,12 +4,15 @@ import ast
 import os
 from pathlib import Path
 
+import jax
 import nbformat
+import numpy as np
 import pytest
 from commands import STRICT
+from conftest import blobs
 from nbclient import NotebookClient
 
-from mmn_jax import job
+from mmn_jax import TailClassifier, job
 
 PATH = Path(__file__).resolve().parents[1] / "examples" / "colab.ipynb"
 SMALL = [
@@ -53,6 +56,15 @@ def test_the_cells_before_the_runs_do_no_harm_and_the_flags_are_real():
     (own,) = (cell.source for cell in code_cells(read()) if "OWN_RUN = " in cell.source)
     exec("\n".join(line for line in own.splitlines() if line.startswith("OWN_RUN")), names)
     assert job.parse(["run", *names["OWN_RUN"]])[0].data.longtail.max_per_class == 100
+
+
+def test_the_cell_with_a_regressor_trains_it(capsys):
+    X, y = blobs(0, [60, 40, 30, 20, 12, 8, 6, 4, 2], 6, spread=2.0)
+    names = {"jax": jax, "np": np, "TailClassifier": TailClassifier, "X": X, "y": y, "tail": np.arange(len(y))}
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
+        exec(code_cells(read())[-1].source, names)
+    assert names["moved"].shape == (9, 7) and np.isfinite(names["moved"]).all()
+    assert "largest movement of a row" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -18,10 +18,13 @@ CORES = sorted(os.sched_getaffinity(0))
 
 
 def figures(feature_file, workdir, *flags, cores=CORES, **variables):
-    done = subprocess.run(
-        command(*own(feature_file, workdir, *QUICK, *flags)), cwd=ROOT, capture_output=True, text=True, env=environment() | variables,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )  # fmt: skip
+    os.sched_setaffinity(0, cores)  # of this thread, and of what it starts
+    try:
+        done = subprocess.run(
+            command(*own(feature_file, workdir, *QUICK, *flags)), cwd=ROOT, capture_output=True, text=True, env=environment() | variables
+        )
+    finally:
+        os.sched_setaffinity(0, CORES)
     assert done.returncode == 0, done.stderr
     return results_of(workdir)
 
