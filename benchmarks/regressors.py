@@ -140,7 +140,8 @@ def start(name: str, seed: int) -> pipeline.Run:
     features = _load(problem.source)
     features = _subset(features, problem.classes, seed) if problem.classes else features
     terminal = pipeline.Terminal(lambda line: None, lambda items, name: items)
-    workdir = artifacts.writable_directory(Path(FLAGS.workdir) / Path(name).stem)
+    folder = f"{Path(name).stem}-{seed}" if problem.classes else Path(name).stem  # other classes are other data
+    workdir = artifacts.writable_directory(Path(FLAGS.workdir) / folder)
     return pipeline.Run(config, seed, workdir, features, feature_files.fingerprint(features), terminal)
 
 

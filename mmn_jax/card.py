@@ -56,8 +56,10 @@ def read_facts(workdir: Path) -> Table:
       BadInput: it has no results, or they are damaged.
     """
     try:
-        table = read(workdir)
-        return {"splits": [{} for _ in table["seeds"]], **table}  # older ones have none
+        table = {"splits": [{}], **read(workdir)}  # older ones have none
+        if not (table["seeds"] and table["splits"]):
+            raise ValueError("no seed")
+        return table
     except OSError as error:
         raise BadInput(f"--model={workdir}: {error.filename} cannot be read ({error.strerror}); repeat the run that made it") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -123,6 +123,7 @@ def damage(name, text):
         (lambda workdir: (workdir / "results.json").unlink(), "out", "results.json cannot be read"),
         (damage("results.json", "{"), "out", "is damaged"),
         (damage("results.json", "[]"), "out", "is damaged"),
+        (damage("results.json", json.dumps({**TABLE, "seeds": [], "splits": []})), "out", "is damaged"),
         (damage("file", ""), "file/out", "--out="),
         (lambda workdir: (workdir / "out" / "classifier.npz").mkdir(parents=True), "out", "--out="),
     ],
