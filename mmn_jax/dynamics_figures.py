@@ -56,18 +56,17 @@ def likeness(values: Likeness) -> Figure:
     figure, axes = panels(3.2)
     dashed = {"linestyle": "--", "markerfacecolor": "none"}
     kinds = (
-        (values.before_seen, look_of("plain"), "k-shot rows, classes that the chain learns from"),
-        (values.before_held, look_of("plain") | dashed, "k-shot rows, classes held out"),
-        (values.after_seen, look_of("metamodelnet"), "after the chain, classes that it learned from"),
-        (values.after_held, look_of("metamodelnet") | dashed, "after the chain, classes held out"),
+        (values.before_seen, "plain", False, "k-shot rows, classes that the chain learns from"),
+        (values.before_held, "plain", True, "k-shot rows, classes held out"),
+        (values.after_seen, "metamodelnet", False, "after the chain, classes that it learned from"),
+        (values.after_held, "metamodelnet", True, "after the chain, classes held out"),
     )
-    for rows, look, label in kinds:
-        there = [i for i, row in enumerate(rows) if len(row)]
+    for rows, name, held, label in kinds:
+        look, there = look_of(name) | (dashed if held else {}), [i for i, row in enumerate(rows) if len(row)]
         axes.plot(there, [rows[i].mean() for i in there], **look, label=label)
-        if "linestyle" not in look:
-            continue  # four bands are too many to tell apart
-        ends = np.array([np.quantile(rows[i], [0.1, 0.9]) for i in there]).reshape(-1, 2)
-        axes.fill_between(there, *ends.T, color=look["color"], alpha=0.12, linewidth=0)
+        if held:  # four bands are too many to tell apart
+            ends = np.array([np.quantile(rows[i], [0.1, 0.9]) for i in there]).reshape(-1, 2)
+            axes.fill_between(there, *ends.T, color=look["color"], alpha=0.12, linewidth=0)
     _shots_axis(axes, values.shots)
     axes.set_ylabel("cosine to θ*")
     axes.legend(loc="lower right")

@@ -36,27 +36,29 @@ def define() -> flags.FlagValues:
     return values
 
 
-def _place(error, argv):
-    """The flag with the recipe, and its line where the error comes from there; the flag alone where there is no recipe."""
-    recipes, lines = [word.removeprefix("--config=") for word in argv[1:] if word.endswith(".py")], []
+def _line(error, recipe):
+    """The line of the recipe that the error comes from, None where it comes from elsewhere."""
+    line = None
     while error is not None:
-        lines += [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in recipes]
+        line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == recipe), line)
         error = error.__context__  # absl tells of a ValueError by another
-    return "--config" + "".join(f"={name}" for name in recipes[-1:]) + "".join(f": line {line}" for line in lines[-1:])
+    return line
 
 
 def _reason(error, argv):
     """Why a recipe, or a setting of one, was refused, in one line."""
-    text, place = str(error).strip(), _place(error, argv)
+    text, recipe = str(error).strip(), next((word.removeprefix("--config=") for word in argv[:0:-1] if word.endswith(".py")), None)
+    line = _line(error, recipe)
+    place = "--config" + (f"={recipe}" if recipe else "") + (f": line {line}" if line else "")
     unknown = re.match(r"""['"\\]+(?:Key ")?(\w+)""", text) if isinstance(error, (AttributeError, KeyError)) else None
     if unknown is None:
         text = (text or repr(error)).splitlines()[-1]
         for said, meant in PLAIN_WORDS.items():
             text = re.sub(said, meant, text)
-        return text.removeprefix("flag ") if text.startswith("flag --") and ": line " not in place else f"{place}: {text}"
+        return text.removeprefix("flag ") if text.startswith("flag --") and not line else f"{place}: {text}"
     name, similar = unknown[1], re.search(r'Did you mean "(\w+)"', text)  # as ml_collections says it
     keys = [word.partition("=")[0] for word in argv if name in word.partition("=")[0].split(".")]
-    key = keys[0] if keys and ": line " not in place else f"{place}: {name}"
+    key = keys[0] if keys and not line else f"{place}: {name}"
     hint = f", did you mean {similar[1]}" if similar else ""
     return f"{key}: no such setting{hint}; --help and docs/config.md list them all"
 
