@@ -41,7 +41,8 @@ flags.DEFINE_list("classes", ["100", "397"], "C")
 flags.DEFINE_float("ridge", 0.01, "ρ of the summed loss.")
 flags.DEFINE_float("tol", 1e-4, "Gradient norm of the mean loss.")
 flags.DEFINE_float("seconds", 10.0, "That a bank is timed for, at least.")
-flags.DEFINE_integer("memory_mb", 24, "Of the heads solved at once.")
+flags.DEFINE_integer("memory_mb", 0, "Of the heads solved at once; 0: as much as a run takes on this device.")
+flags.DEFINE_integer("cores", 0, "That the rival may use; 0: all.")
 flags.DEFINE_list("rivals", ["sklearn"], "What to time beside it: sklearn, torch (where it is installed).")
 
 
@@ -55,7 +56,7 @@ class Timed(NamedTuple):
 
 def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
     """The bank's heads, compiled beforehand."""
-    plan = kshot.BankPlan(case.k, 1, FLAGS.ridge, FLAGS.tol, FLAGS.tol, FLAGS.memory_mb << 20)
+    plan = kshot.BankPlan(case.k, 1, FLAGS.ridge, FLAGS.tol, FLAGS.tol, FLAGS.memory_mb << 20 or mesh.batch_memory())
     devices = mesh.all_devices()
     pool = kshot.bank_pool(train, counts, case.k, devices)
     size = kshot.chunk_size(pool.shape, plan._replace(subsets=10**6), devices.size)
@@ -133,8 +134,9 @@ def _fit_rival(task):
 
 
 def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, solvers: Sequence[str]) -> float:
-    """Heads per second of the fastest of these solvers, one process on each core."""
-    cores = len(os.sched_getaffinity(0))
+    """Heads per second of the fastest of these solvers, one process on each of the cores that it may use."""
+    places = sorted(os.sched_getaffinity(0))[: FLAGS.cores or None]
+    cores = len(places)
     rng = np.random.default_rng(1)
 
     def subset():
@@ -147,13 +149,32 @@ def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, solver
     each, _, tol = tried[solver]
     many = cores * max(1, int(FLAGS.seconds / each))
     tasks = [(*subset(), FLAGS.ridge, wanted, solver, tol) for _ in range(many)]
-    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+    with multiprocessing.get_context("spawn").Pool(cores, os.sched_setaffinity, (0, places)) as pool:
         pool.map(_fit_rival, tasks[:cores], chunksize=1)  # imports
         began = time.perf_counter()
         found = pool.map(_fit_rival, tasks, chunksize=1)
         spent = time.perf_counter() - began
     retried = sum(one[2] < tol for one in found)  # they paid for the try that fell short; leave that out
     return many / spent * (1 + retried / many)
+
+
+def measure(case: Case, top: float) -> dict[str, float]:
+    """One row of the table; top: FLOP/s of the peak."""
+    train, counts = features(case)
+    timed = ours(case, train, counts)
+    ratios = {
+        name: timed.heads_per_second / rival(case, train, counts, timed.gradient_norm, solvers)
+        for name, solvers in RIVALS.items()
+        if name in FLAGS.rivals
+    }
+    return {
+        **case._asdict(),
+        "heads_per_second": timed.heads_per_second,
+        "ratio": ratios.pop("sklearn", float("nan")),
+        "peak_share": timed.flops / top,
+        "gradient_norm": timed.gradient_norm,
+        **{f"{name}_ratio": ratio for name, ratio in ratios.items()},
+    }
 
 
 def main(_):
@@ -164,26 +185,7 @@ def main(_):
     top, rows = peak(), []
     print(f"{jax.devices()[0].device_kind}: {top / 1e9:.0f} GFLOP/s in a float32 product", flush=True)
     for d, classes, k in itertools.product(*(map(int, values) for values in (FLAGS.dims, FLAGS.classes, FLAGS.shots))):
-        case = Case(k, d, classes)
-        train, counts = features(case)
-        timed = ours(case, train, counts)
-        ratios = {
-            name: timed.heads_per_second / rival(case, train, counts, timed.gradient_norm, solvers)
-            for name, solvers in RIVALS.items()
-            if name in FLAGS.rivals
-        }
-        rows.append(
-            {
-                "k": k,
-                "d": d,
-                "classes": classes,
-                "heads_per_second": timed.heads_per_second,
-                "ratio": ratios.pop("sklearn", float("nan")),
-                "peak_share": timed.flops / top,
-                "gradient_norm": timed.gradient_norm,
-                **{f"{name}_ratio": ratio for name, ratio in ratios.items()},
-            }
-        )
+        rows.append(measure(Case(k, d, classes), top))
         print({key: float(f"{value:.3g}") for key, value in rows[-1].items()}, flush=True)
         if FLAGS.json:
             Path(FLAGS.json).write_text(json.dumps(rows, indent=1))

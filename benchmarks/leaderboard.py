@@ -5,12 +5,12 @@ python benchmarks/leaderboard.py --features=DIR [--workdir=runs/leaderboard] [--
 DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package.
 """
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 from absl import app, flags
+from pages import fill
 
 from mmn_jax import results
 
@@ -51,11 +51,6 @@ def loss_by_folds(held: results.Table, folds: results.Table) -> str:
         first, second = mean(held, name), mean(folds, name)
         lines.append(f"| {name} | {first:.1f} | {second:.1f} | {second - first:+.1f} |")
     return "\n".join(lines)
-
-
-def fill(page: str, name: str, table: str) -> str:
-    """The page with the table between <!-- name --> and <!-- end -->."""
-    return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}\n{table}\n\n{match[2]}", page, flags=re.S)
 
 
 def main(_):

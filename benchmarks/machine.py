@@ -1,22 +1,36 @@
 """What this machine can do at most, measured in the run that is held against it."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import Precision
 
 
-def peak() -> float:
-    """FLOP/s of a large square float32 product on this machine's default device."""
-    size = 4096 if jax.default_backend() == "cpu" else 8192
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), jnp.float32)
-    product = jax.jit(partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
-    jax.block_until_ready(product(a, a))
-    rates = []
-    for _ in range(3):
+def _seconds(function: Callable, argument: jax.Array) -> float:
+    """The least time of one call among a few rounds, compiled beforehand; calls of a round are waited for together."""
+    jax.block_until_ready(function(argument))
+    calls, rounds = (1, 3) if jax.default_backend() == "cpu" else (10, 3)
+    times = []
+    for _ in range(rounds):
         began = time.perf_counter()
-        jax.block_until_ready(product(a, a))
-        rates.append(2 * size**3 / (time.perf_counter() - began))
-    return max(rates)
+        jax.block_until_ready([function(argument) for _ in range(calls)])
+        times.append((time.perf_counter() - began) / calls)
+    return min(times)
+
+
+def peak(dtype: jnp.dtype = jnp.float32, precision: Precision = Precision.HIGHEST) -> float:
+    """FLOP/s of a large square product on this machine's default device."""
+    size = 4096 if jax.default_backend() == "cpu" else 8192
+    a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32), dtype)
+    return 2 * size**3 / _seconds(jax.jit(lambda a: jnp.matmul(a, a, precision=precision)), a)
+
+
+def copy_rate() -> float:
+    """Bytes that this machine's default device reads and writes in a second, where it changes the sign of a large array."""
+    size = 2**25 if jax.default_backend() == "cpu" else 2**29
+    array = jax.random.normal(jax.random.key(0), (size,))
+    return 2 * array.nbytes / _seconds(jax.jit(partial(jnp.multiply, -1.0)), array)

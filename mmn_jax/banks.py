@@ -22,14 +22,12 @@ from mmn_jax import artifacts, kshot
 from mmn_jax.heads import BFGS, HeadInfo, head_flops, padded
 from mmn_jax.keys import stream
 from mmn_jax.kshot import BankPlan, Pool
-from mmn_jax.mesh import device_memory, first_process, together
+from mmn_jax.mesh import batch_memory, device_memory, first_process, out_of_memory, together
 from mmn_jax.run import Run, warn_unless_solved
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Bank
 
 PIECE = 2**27  # bytes of rows that are saved at once
-BATCH_MB = {"cpu": 24}  # what stays in the caches of a core; elsewhere larger batches are faster
-LARGE_BATCH_MB = 4096
 FIRST_PRODUCTS = 100  # Hessian products that θ* of the first rung takes at the paper's scale
 LATER_PRODUCTS = 10  # and those of the others, which start from the one before
 
@@ -58,12 +56,25 @@ class BankJob(NamedTuple):
         _, dim, classes = self.shape
         return 4 * heads * classes * (dim + 1)
 
+    def head_bytes(self) -> int:
+        """A forecast of the working memory of one head."""
+        examples, dim, classes = self.shape
+        return kshot.head_bytes(self.plan.shots * classes, dim, classes, examples)
+
+    def size(self, mesh: Mesh) -> int:
+        """How many heads are solved at once."""
+        return kshot.chunk_size(self.shape, self.plan, mesh.size)
+
+    def with_batches_of(self, heads: int) -> "BankJob":
+        """The same bank, a device solving at most so many heads at once."""
+        return self._replace(plan=self.plan._replace(memory=heads * self.head_bytes()))
+
 
 def _job(run, part, shots, mesh):
     settings, counts = run.config.kshot, np.bincount(part.train.y)
     subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
-    memory = settings.memory_mb or BATCH_MB.get(jax.default_backend(), LARGE_BATCH_MB)
-    plan = BankPlan(shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, memory << 20)
+    memory = settings.memory_mb << 20 or batch_memory()
+    plan = BankPlan(shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, memory)
     path = run.path(f"bank-{shots}", part.name, plan._replace(memory=0))
     classes = kshot.shot_classes(counts, shots)
     shape = (padded(counts[classes].sum()), part.train.x.shape[1], len(classes))
@@ -98,14 +109,13 @@ def _missing(job):
 
 
 class Begun(NamedTuple):
-    """The first batches of a bank: the seconds that they took, and of the last one, which doesn't compile any more."""
+    """The first batches of a bank: the plan that they follow, the seconds that they took, and those of the last one, which doesn't
+    compile any more."""
 
+    plan: BankPlan
     batches: list[tuple[np.ndarray, HeadInfo]]
     seconds: float
     last: float
-
-
-NOTHING = Begun([], 0.0, 0.0)
 
 
 class Forecast(NamedTuple):
@@ -119,31 +129,43 @@ class Forecast(NamedTuple):
     begun: dict[int, Begun]
 
 
-def _begin(job, mesh, size):
+def _begin(job, mesh):
     """The first two batches that are missing; a single one is solved again to be timed."""
-    first, pool, batches, clock = _missing(job), job.pool(), [], [time.perf_counter()]
+    first, size, pool, batches, clock = _missing(job), job.size(mesh), job.pool(), [], [time.perf_counter()]
     second = first + size if first + size < job.plan.subsets else first
     for begin in (first, second):
         batches.append(kshot.fit_heads(job.key, begin, pool, job.plan, mesh))
         clock.append(time.perf_counter())
-    return Begun(batches if second > first else batches[:1], clock[-1] - clock[0], clock[-1] - clock[-2])
+    return Begun(job.plan, batches if second > first else batches[:1], clock[-1] - clock[0], clock[-1] - clock[-2])
 
 
-def forecast(jobs: list[BankJob], mesh: Mesh) -> Forecast:
-    """From the first batches of every bank that is to be made."""
+def _begin_within_memory(job, mesh, say):
+    """`_begin`; where a batch doesn't fit into a device's memory after all, once more with half of it."""
+    size = job.size(mesh)
+    try:
+        return _begin(job, mesh)
+    except jax.errors.JaxRuntimeError as error:
+        if not out_of_memory(error) or size == mesh.size or jax.process_count() > 1:  # other processes would go on with larger ones
+            raise
+    smaller = job.with_batches_of(size // mesh.size // 2)
+    say(f"  k = {job.plan.shots}: {size} heads at once don't fit into memory, going on with {smaller.size(mesh)}")
+    return _begin(smaller, mesh)
+
+
+def forecast(jobs: list[BankJob], mesh: Mesh, say: Callable[[str], None]) -> Forecast:
+    """From the first batches of every bank that is to be made; says where one had to be made smaller."""
     heads, seconds, disk, memory, begun = 0, 0.0, 0, 0, {}
     for job in jobs:
         plan = job.plan
         left = plan.subsets - _missing(job)
         if not left:
             continue
-        size = kshot.chunk_size(job.shape, plan, mesh.size)
         examples, dim, classes = job.shape
-        head = kshot.head_bytes(plan.shots * classes, dim, classes, examples)
         pool = 4 * 4 * examples * dim  # θ* works on copies of it
-        _check_memory(plan, head + pool, head * size // mesh.size + pool)
-        memory = max(memory, head * size // mesh.size + pool)
-        begun[plan.shots] = now = _begin(job, mesh, size)
+        _check_memory(plan, job.head_bytes() + pool, job.head_bytes() * job.size(mesh) // mesh.size + pool)
+        begun[plan.shots] = now = _begin_within_memory(job, mesh, say)
+        size = job._replace(plan=now.plan).size(mesh)
+        memory = max(memory, job.head_bytes() * size // mesh.size + pool)
         _, info = now.batches[-1]
         speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products, BFGS).mean() * size / now.last
         target = head_flops(examples, dim, classes, 1, FIRST_PRODUCTS if job is jobs[0] else LATER_PRODUCTS)
@@ -175,8 +197,9 @@ def check_disk(expected: Forecast, workdir: Path) -> None:
 def _make(run, job, mesh, begun, before):
     """Solves and saves what is missing of a bank, from what has begun on. θ* starts from that of the rung before, which had more
     classes and differs little."""
+    job = job._replace(plan=begun.plan)
     plan, pool, solved = job.plan, functools.cache(job.pool), iter(begun.batches)  # the pool is made where something is missing
-    size, held, began = kshot.chunk_size(job.shape, plan, mesh.size), [], time.perf_counter() - begun.seconds
+    size, held, began = job.size(mesh), [], time.perf_counter() - begun.seconds
     first = _missing(job)
     for begin in run.terminal.track(range(first, plan.subsets, size), f"kshot k={plan.shots}"):
         held.append(next(solved, None) or kshot.fit_heads(job.key, begin, pool(), plan, mesh))
@@ -231,7 +254,7 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
     jobs = [_job(run, part, shots, mesh) for shots in shots_used(run.config, counts) if shots >= least]
     for job in jobs:
         _discard_damaged(job.path)
-    expected = forecast(jobs, mesh)
+    expected = forecast(jobs, mesh, say)
     if expected.heads:
         sizes = f"{expected.disk / 1e6:.0f} MB on disk and {expected.memory / 1e6:.0f} MB of memory"
         say(f"  {expected.heads} heads to solve on {mesh.size} device(s): about {expected.seconds:.0f} s, {sizes}")
@@ -241,7 +264,7 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
     for job in jobs:
         plan = job.plan
         say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(job.classes)} classes with {2 * plan.shots} examples or more")
-        target, record = _make(run, job, mesh, expected.begun.get(plan.shots, NOTHING), made[-1] if made else None)
+        target, record = _make(run, job, mesh, expected.begun.get(plan.shots, Begun(plan, [], 0.0, 0.0)), made[-1] if made else None)
         records = [artifacts.restore_record(path) for *_, path in _pieces(job.path)]
         warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
         warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")

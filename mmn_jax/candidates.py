@@ -21,10 +21,13 @@ from mmn_jax.chain import residual_chain
 from mmn_jax.config import given
 from mmn_jax.keys import stream
 from mmn_jax.lessons import held_out_classes, make_lessons, row_unit
+from mmn_jax.mesh import device_memory
 from mmn_jax.regressor import Context, Regressor, RegressorSpec, Variables, check, make_context
 from mmn_jax.run import Run
 from mmn_jax.tuning import Fold
 from mmn_jax.types import Examples
+
+WINDOW_SHARE = 1 / 8  # of a device's memory, for the heads that training draws from
 
 
 def hypers(settings: ConfigDict) -> list[stagewise.Hyper]:
@@ -62,7 +65,7 @@ def _stage(run, part, made, first):
 
 
 def _window(run, all_banks):
-    memory = run.config.meta.memory_mb << 20
+    memory = run.config.meta.memory_mb << 20 or int(WINDOW_SHARE * device_memory())
     if sum(bank.subsets * bank.target.nbytes for bank in all_banks) <= memory:
         return None
     return max(1, memory // sum(bank.target.nbytes for bank in all_banks))

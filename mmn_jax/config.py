@@ -149,7 +149,7 @@ SETTINGS = (
     Entry("kshot.subsets", (32, 16, 8), _COUNTS, "S at k = 1, 2, and 4 and above; the paper: 1000,500,200"),
     Entry("kshot.l2", 1e-6, _POSITIVE, "ridge of the bank for the mean loss of the whole training set"),
     Entry("kshot.tol", 1e-4, _POSITIVE, "gradient norm of every k-shot head"),
-    Entry("kshot.memory_mb", 0, _NOT_NEGATIVE, "MB of the heads that a device solves at once; 0: 24 on a CPU, 4096 elsewhere"),
+    Entry("kshot.memory_mb", 0, _NOT_NEGATIVE, "MB of the heads that a device solves at once; 0: 24 on a CPU, else a quarter"),
     #
     Entry("meta.split", "recursive", _choice("recursive", "fixed"), "recursive: the paper's; fixed: one block on one k, its ablation"),
     Entry("meta.fixed_shots", 8, _at_least(1), "k of the fixed split, whose head classes have 2k examples"),
@@ -162,7 +162,7 @@ SETTINGS = (
     Entry("meta.strength", (0.5, 0.75, 1.0), _NOT_NEGATIVES, "how much of the movement is applied, candidates; 1 is the paper's"),
     Entry("meta.held_out", 0.2, _SHARE, "share of the classes that decide when a stage stops: 1 / round(1 / share)"),
     Entry("meta.batch", 256, _at_least(1), "examples in the task loss"),
-    Entry("meta.memory_mb", 1024, _at_least(1), "MB of the heads that training draws from; a larger bank is read from the disk"),
+    Entry("meta.memory_mb", 0, _NOT_NEGATIVE, "MB of heads that training draws from, others are read later; 0: an eighth of the device's"),
     Entry("meta.steps", 200, _at_least(1), "steps of a stage, at most"),
     Entry("meta.every", 10, _at_least(1), "steps between looks at the held-out classes"),
     Entry("meta.patience", 3, _at_least(1), "looks without a better one that end a stage"),

@@ -108,7 +108,8 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
             results.write(workdir, table, seeds)
             terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
         if seeds:
-            terminal.say(f"{compiling():.0f} s went into compiling")
+            programs, seconds = compiling()
+            terminal.say(f"{seconds:.0f} s went into compiling {programs} programs")
         terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
         if values.stage in ("report", "all"):
             from mmn_jax import report  # with matplotlib, slow to import
@@ -132,6 +133,9 @@ def main(argv: list[str], recipes: Path | None = None) -> int:
         try:
             show(*parse(argv, recipes))
         except jax.errors.JaxRuntimeError as error:
+            if mesh.out_of_memory(error):
+                told = "a device's memory is full; what is finished is saved. Lower --config.kshot.memory_mb or --config.meta.memory_mb"
+                raise Abandoned(f"{told}, or train on fewer examples: {str(error).splitlines()[0]}") from error
             if jax.process_count() == 1:
                 raise
             told = "the processes cannot go on together; start all of them again, what is finished is saved"

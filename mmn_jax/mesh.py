@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,6 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mmn_jax.types import BadInput
 
 AXIS = "devices"
+CACHED = 24 << 20  # bytes that stay in the caches of a CPU's core
+BATCH_SHARE = 0.25  # of a device's memory: a batch is forecast by its arrays, without what XLA copies
 EACH = PartitionSpec(AXIS)  # the first axis is shared out
 SAME = PartitionSpec()  # every device holds all of it
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of versions 2 and 1; "max": none
@@ -26,16 +28,27 @@ def keep_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def compile_clock() -> Callable[[], float]:
-    """Starts a clock of the seconds that programs are compiled, or read from the kept ones."""
-    spent = []
+class Compiled(NamedTuple):
+    """How many programs were compiled, or read from the kept ones, and the seconds that this took."""
+
+    programs: int
+    seconds: float
+
+
+def compile_clock() -> Callable[[], Compiled]:
+    """Starts to count what is compiled from now on; the function returned gives the count so far."""
+    spent: list[tuple[str, float]] = []
 
     def note(event: str, duration_secs: float, **_: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
-            spent.append(duration_secs)
+            spent.append((event, duration_secs))
+
+    def count():
+        programs = sum(event.endswith("/backend_compile_duration") for event, _ in spent)
+        return Compiled(programs, sum(seconds for _, seconds in spent))
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    return lambda: sum(spent)
+    return count
 
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
@@ -76,6 +89,17 @@ def device_memory() -> int:
     """Bytes of memory of one device; of this machine where devices are its processor."""
     stats = jax.local_devices()[0].memory_stats()
     return stats["bytes_limit"] if stats else host_memory()
+
+
+def batch_memory() -> int:
+    """Bytes that the problems which a device solves at once may take by default: what stays in the caches of a CPU's core, a share of the
+    memory of any other device, where larger batches are faster."""
+    return CACHED if jax.default_backend() == "cpu" else int(BATCH_SHARE * device_memory())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether JAX raised it because a device's memory was full."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def host_memory() -> int:

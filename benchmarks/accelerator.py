@@ -1,0 +1,170 @@
+"""What this library does on this machine's accelerator, in one command:
+
+python benchmarks/accelerator.py --out=DIR [--minutes=8] [--parts=machine,bank] [--page=docs/speed.md]
+
+The parts go from the most important on (`PARTS`), each in a process of its own with a time limit; what comes after the minutes are over is
+left out, with a line. DIR/accelerator.json gets every row as soon as it is known, and the same command goes on after the last part that
+was finished. Without an accelerator the same parts run at small sizes. --page writes the table between the page's markers.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a machine that installs nothing runs the checkout as it is
+
+from pages import fill  # noqa: E402
+
+from mmn_jax.files import whole  # noqa: E402
+
+
+class Part(NamedTuple):
+    """name: in accelerator_parts.py. limit: seconds that it may take. title: of its table. environment: what its process gets beside."""
+
+    name: str
+    limit: float
+    title: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+PARTS = (
+    Part("machine", 90, "The device and its ceilings"),
+    Part("agreement", 120, "Agreement with the CPU of the same machine, tolerances 1e-6 for heads and 1e-4 for banks and members"),
+    Part("main_job", 300, "The README's first command"),
+    Part("bank", 150, "Banks of k-shot heads, against scikit-learn on two cores"),
+    Part("predictions", 60, "Predictions from features on the device, in float32, against float64"),
+    Part("paper_scale", 330, "`configs/sun397_shape.py`, the paper's S and blocks as wide as the features"),
+    Part("large", 400, "Large shapes", (("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95"),)),
+)
+LEAST = 15.0  # seconds left for which a part is begun
+
+Record = dict[str, dict[str, Any]]  # by part: its rows, the seconds that it took, and its state ("done" or why not)
+
+
+def read(path: Path) -> Record:
+    """What is measured already."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write(path: Path, record: Record) -> None:
+    """All of it, or nothing new where the process is killed."""
+    with whole(path) as part:
+        part.write_text(json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def on_accelerator(record: Record) -> bool:
+    """Whether the machine that was measured has one."""
+    return any(row.get("platform", "cpu") != "cpu" for row in record.get("machine", {}).get("rows", []))
+
+
+def run(part: Part, path: Path, record: Record, seconds: float) -> None:
+    """Measures a part, its rows saved one by one."""
+    small = [] if part.name == "machine" or on_accelerator(record) else ["--small"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "accelerator_parts.py"), part.name, *small]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])} | dict(part.environment)
+    limit, began, late = min(part.limit, seconds), time.monotonic(), threading.Event()
+    rows: list[dict[str, Any]] = []
+    record[part.name] = found = {"state": "interrupted", "seconds": 0.0, "rows": rows}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
+
+        def stop():
+            late.set()
+            os.killpg(process.pid, signal.SIGKILL)
+
+        timer = threading.Timer(limit, stop)
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                rows.append(json.loads(line))
+                found["seconds"] = round(time.monotonic() - began, 1)
+                write(path, record)
+                print(f"  {shown(rows[-1])}", flush=True)
+        finally:
+            timer.cancel()
+            if process.poll() is None and not late.is_set() and sys.exc_info()[0]:
+                os.killpg(process.pid, signal.SIGKILL)
+    ended = f"stopped after {limit:.0f} s" if late.is_set() else f"failed with exit code {process.returncode}"
+    found |= {"state": "done" if process.returncode == 0 else ended, "seconds": round(time.monotonic() - began, 1)}
+    write(path, record)
+
+
+def shown(row: dict[str, Any]) -> str:
+    """One row as a line."""
+    return ", ".join(f"{key} {cell(value)}" for key, value in row.items())
+
+
+def cell(value: Any) -> str:
+    """A value as the table has it: three digits that count."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table, a column for every name that any of them has."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, ["---"] * len(names), *([cell(row.get(name)) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_markdown(record: Record) -> str:
+    """The section of the page: a table a part, with the device's name."""
+    if "machine" not in record:
+        return "not measured"
+    facts, *ceilings = record["machine"]["rows"]
+    head = f"{facts['device']}, {facts['cores']} CPU cores, JAX {facts['jax']}, Python {facts['python']}"
+    parts = [head, table(ceilings)]
+    for part in PARTS[1:]:
+        found = record.get(part.name)
+        if found is not None:
+            note = "" if found["state"] == "done" else f" ({found['state']})"
+            parts += [f"{part.title}{note}, {found['seconds']:.0f} s:", *([table(found["rows"])] if found["rows"] else [])]
+    return "\n\n".join(parts)
+
+
+def measure(path: Path, names: list[str], minutes: float) -> Record:
+    """Every part of these names that isn't done, as long as the minutes last."""
+    record, end = read(path), time.monotonic() + 60 * minutes
+    for part in PARTS:
+        left = end - time.monotonic()
+        if record.get(part.name, {}).get("state") == "done":
+            print(f"{part.name}: done before", flush=True)
+        elif part.name in names and left < LEAST:
+            print(f"{part.name}: left out, the minutes are over", flush=True)
+        elif part.name in names:
+            print(f"{part.name}:", flush=True)
+            run(part, path, record, left)
+            print(f"{part.name}: {record[part.name]['state']}, {record[part.name]['seconds']:.0f} s", flush=True)
+    return record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, help="folder of accelerator.json")
+    parser.add_argument("--minutes", type=float, default=8.0, help="that all parts together may take")
+    parser.add_argument("--parts", default=",".join(part.name for part in PARTS), help="those to measure, machine before all others")
+    parser.add_argument("--page", default="", help="a page with <!-- accelerator --> .. <!-- end --> for the table")
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts.split(",")) - {part.name for part in PARTS}
+    if unknown:
+        parser.error(f"--parts: no part {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in PARTS)}")
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    record = measure(out / "accelerator.json", arguments.parts.split(","), arguments.minutes)
+    text = as_markdown(record)
+    print(f"\n{text}")
+    if arguments.page:
+        page = Path(arguments.page)
+        page.write_text(fill(page.read_text(), "accelerator", text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+"""The measurements of accelerator.py, each in a process of its own: python benchmarks/accelerator_parts.py NAME [--small]
+
+A part prints a line of JSON for every row as soon as it is known, so that one that is stopped leaves what it had. --small is for a
+machine without an accelerator: the same code at sizes that take seconds.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bank as bank_benchmark
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from machine import copy_rate, peak
+from made_up import Case
+from scipy.special import softmax
+
+from mmn_jax import candidates, export, kshot, mesh, mmn, pipeline, sources, weighting
+from mmn_jax.banks import banks
+from mmn_jax.classes import Shrinkage
+from mmn_jax.cuts import make_cut
+from mmn_jax.data import feature_files, glyphs, longtail, synthetic
+from mmn_jax.evaluate import mean_class_accuracy, predict_logits
+from mmn_jax.heads import centred
+from mmn_jax.mixture import HeldOut, fit_mixture, mix
+from mmn_jax.predict import Classifier
+from mmn_jax.run import Run, Terminal
+from mmn_jax.tasks import RowPrior, fit_weighted, make_task, normalisation, unscaled
+from mmn_jax.types import BadInput, Examples
+
+ROOT = Path(__file__).resolve().parents[1]
+PRIOR = RowPrior(Shrinkage(0.6, 0.6))
+HEADS = {  # of the agreement: rule, ridge, scaling
+    "plain, ℓ = 1e-2": (weighting.plain, 1e-2, unscaled),
+    "plain, ℓ = 1e-4": (weighting.plain, 1e-4, unscaled),
+    "plain, ℓ = 1e-6": (weighting.plain, 1e-6, unscaled),
+    "logit-adjusted, ℓ = 1e-4": (weighting.logit_adjusted(1.0), 1e-4, unscaled),
+    "row prior, ℓ = 1e-4": (weighting.plain, 1e-4, PRIOR),
+}
+SMALL_RUN = (
+    "--config.data.longtail.imbalance=20", "--config.data.longtail.max_per_class=40", "--config.heads.l2=1e-2,1e-4",
+    "--config.kshot.subsets=4,3", "--config.kshot.top=1", "--config.meta.steps=20", "--config.meta.task_weight=0.1",
+    "--config.meta.width=4", "--config.tuning.budget=2",
+)  # fmt: skip
+IMAGENET_LT = {"classes": 1000, "dim": 768, "largest": 1280, "median": 5, "test_per_class": 50}  # 116,000 examples
+INATURALIST = {"classes": 8142, "dim": 768, "largest": 484, "median": 5, "test_per_class": 3}  # 437,000 examples
+SMALL_SHAPE = {"classes": 30, "dim": 16, "largest": 40, "median": 5, "test_per_class": 3}
+
+
+def emit(**row: Any) -> None:
+    """One row of the part's table."""
+    print(json.dumps(row), flush=True)
+
+
+def _used_memory():
+    """Largest GB in use on the device so far, nothing where it doesn't tell."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return {"peak_gb": stats["peak_bytes_in_use"] / 1e9} if "peak_bytes_in_use" in stats else {}
+
+
+def machine(small: bool) -> None:
+    """The device and its ceilings."""
+    device = jax.devices()[0]
+    facts = {"device": device.device_kind, "platform": device.platform, "devices": jax.device_count(), "cores": os.cpu_count()}
+    emit(**facts, memory_gb=mesh.device_memory() / 1e9, jax=jax.__version__, python=platform.python_version())
+    emit(what="float32 product, HIGHEST", unit="TFLOP/s", rate=peak() / 1e12)
+    emit(what="float32 product, DEFAULT", unit="TFLOP/s", rate=peak(precision=jax.lax.Precision.DEFAULT) / 1e12)
+    emit(what="bfloat16 product", unit="TFLOP/s", rate=peak(jnp.bfloat16, jax.lax.Precision.DEFAULT) / 1e12)
+    emit(what="copy, bytes read and written", unit="TB/s", rate=copy_rate() / 1e12)
+
+
+def _default_data(small):
+    """Normalised training and test examples of the embedded default."""
+    features = glyphs.load()
+    tail = glyphs.TAIL | ({"max_per_class": 20} if small else {})
+    tail = longtail.take(features, longtail.long_tail_split(features, 0, **tail))
+    normalise = normalisation(tail.train.x)
+    return normalise.of(tail.train), normalise.of(tail.test)
+
+
+def _exact_norm(theta, x, y, weight, offset, l2):
+    """The gradient norm of a head's objective over [W b], in float64, features centred as b is free."""
+    theta, x, share = theta.astype(np.float64), x.astype(np.float64), weight.astype(np.float64) / weight.sum()
+    residual = softmax(predict_logits(theta, x) + offset, axis=1) - np.eye(len(theta))[y]
+    residual *= share[:, None]
+    rows = residual.T @ (x - share @ x) + l2 * theta[:, :-1]
+    return float(np.sqrt((rows**2).sum() + (residual.sum(0) ** 2).sum()))
+
+
+def _agree(what, results, x, y, norms):
+    """The row on rows theta [.., C, d+1] by both devices: gradient norms, the largest difference of a probability, accuracies."""
+    both = [predict_logits(theta, x) for theta in results]
+    difference = np.abs(softmax(both[0], axis=-1) - softmax(both[1], axis=-1)).max()
+    names = ("device", "cpu")
+    accuracies = {f"accuracy_{name}": mean_class_accuracy(logits, y) for name, logits in zip(names, both, strict=True)}
+    emit(what=what, probability=float(difference), **accuracies, **{f"norm_{n}": norm for n, norm in zip(names, norms, strict=True)})
+
+
+def agreement(small: bool) -> None:
+    """What the device computes against what the CPU beside it computes, float64 gradient norms of both."""
+    train, test = _default_data(small)
+    devices = (jax.devices()[0], jax.devices("cpu")[0])
+    _heads_agree(train, test, devices)
+    _banks_agree(train, test, devices)
+    _mixtures_agree(train, test, devices)
+
+
+def _heads_agree(train, test, devices):
+    tasks = []
+    for device in devices:
+        with jax.default_device(device):
+            tasks.append(make_task(train, jax.random.key(0), 1e-6))
+    for what, (rule, l2, scaling) in HEADS.items():
+        thetas, norms = [], []
+        for device, task in zip(devices, tasks, strict=True):
+            with jax.default_device(device):
+                theta, metric = task.head(rule, l2, scaling).theta, task.metric(scaling).astype(np.float64)
+            metric = np.diag(metric) if metric.ndim == 1 else metric
+            inside = np.concatenate([np.linalg.solve(metric, theta[:, :-1].T.astype(np.float64)).T, theta[:, -1:]], 1)
+            norms.append(_exact_norm(inside, train.x @ metric, train.y, *rule(task.key, train.y, task.counts), l2))
+            thetas.append(theta)
+        _agree(f"head, {what}", thetas, *test, norms)
+
+
+def _banks_agree(train, test, devices):
+    counts, key = np.bincount(train.y), jax.random.key(0)
+    for k in kshot.shot_ladder(counts, 20, 6):
+        plan = kshot.BankPlan(k, 4, 1e-6 * len(train.y), 1e-4, 1e-4, mesh.batch_memory())
+        thetas, norms = [], []
+        for device in devices:
+            alone = Mesh([device], (mesh.AXIS,))
+            with jax.default_device(device):
+                pool = kshot.bank_pool(train, counts, k, alone)
+                theta, _ = kshot.fit_heads(key, 0, pool, plan, alone)
+                index = np.asarray(kshot.draw_subset(jax.random.fold_in(key, 0), pool.y, pool.begin, k)).ravel()
+            drawn = longtail.class_pool(train, pool.classes).at(index)
+            nothing, ridge = np.zeros(len(pool.classes)), plan.ridge / len(index)
+            norms.append(_exact_norm(theta[0], *drawn, np.ones(len(index)), nothing, ridge))
+            thetas.append(theta[0])
+        _agree(f"bank, k = {k}", thetas, *longtail.class_pool(test, pool.classes), norms)
+
+
+def _mixtures_agree(train, test, devices):
+    """The mixture that each device makes of the same members, solved on the first."""
+    task, members = make_task(train, jax.random.key(0), 1e-4), mmn.default_members((1e-2, 1e-4, 1e-6))
+
+    def rows(part):
+        return centred(np.stack([mmn.fit_member(part, member).arrays["theta"] for member in members]))
+
+    def traits(part):
+        return ((np.log(part.counts) - np.log(task.counts).mean()) / np.log(task.counts).std())[None]
+
+    used, held = make_cut(task.key, train)
+    cut = make_task(used, task.key, 1e-4)
+    heard = HeldOut(np.stack([predict_logits(theta, held.x) for theta in rows(cut)]), traits(cut), held.y)
+    thetas = []
+    for device in devices:
+        with jax.default_device(device):
+            thetas.append(mix(fit_mixture([heard], 1.0), rows(task), traits(task)))
+    _agree(f"mixture of {len(members)} members", thetas, *test, (None, None))
+
+
+def _timed_run(run, flags, environment):
+    """A row for every stage of a run of bin/run.py --stage=meta, and one for the whole of it."""
+    command = [sys.executable, str(ROOT / "bin" / "run.py"), "--stage=meta", *flags]
+    began = now = time.perf_counter()
+    stage, compiled = "imports and data", {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment, cwd=ROOT) as process:
+        for line in process.stdout or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            if entered := re.match(r"seed 0: (\w+)", line):
+                emit(run=run, stage=stage, seconds=time.perf_counter() - now)
+                stage, now = entered[1], time.perf_counter()
+            if told := re.match(r"(\d+) s went into compiling (\d+) programs", line):
+                compiled = {"compile_s": int(told[1]), "programs": int(told[2])}
+    emit(run=run, stage=f"{stage}, mmn and evaluation", seconds=time.perf_counter() - now)
+    if process.returncode:
+        raise SystemExit(f"bin/run.py ended with {process.returncode}")
+    workdir = next(flag.removeprefix("--workdir=") for flag in flags if flag.startswith("--workdir="))
+    methods = json.loads((Path(workdir) / "results.json").read_text())["methods"]
+    accuracies = {name: methods[name]["accuracy"] for name in ("plain", "metamodelnet", "mmn")}
+    emit(run=run, stage="all", seconds=time.perf_counter() - began, **compiled, mmn_s=methods["mmn"]["seconds"], **accuracies)
+
+
+def main_job(small: bool) -> None:
+    """The README's first command with an empty cache of compiled programs, and with what that run left there."""
+    with tempfile.TemporaryDirectory() as folder:
+        for run in ("cold", "warm"):
+            flags = [f"--workdir={folder}/{run}", *(SMALL_RUN if small else ())]
+            _timed_run(run, flags, {"XDG_CACHE_HOME": f"{folder}/cache", "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"})
+
+
+def bank(small: bool) -> None:
+    """Heads a second against scikit-learn on two cores: benchmarks/bank.py --quick, and d = 2048 with 397 classes."""
+    os.environ.pop("OPENBLAS_CORETYPE", None)  # it slows a current numpy
+    cases = [Case(1, 16, 10)] if small else [Case(k, 384, 100) for k in (1, 4, 16)] + [Case(k, 2048, 397) for k in (1, 4)]
+    bank_benchmark.FLAGS(["bank", "--cores=2", f"--seconds={0.1 if small else 3}"])
+    top = peak()
+    for case in cases:
+        emit(**bank_benchmark.measure(case, top), **_used_memory())
+
+
+def _timed_lines() -> Callable[[str], None]:
+    """say(line) of a Terminal: emits a row with the seconds of what the line before announced."""
+    last: list[tuple[str, float]] = []
+
+    def say(line):
+        if last:
+            what, began = last.pop()
+            emit(what=what, seconds=time.perf_counter() - began)
+        last.append((line.strip().partition(":")[0], time.perf_counter()))
+
+    return say
+
+
+def paper_scale(small: bool) -> None:
+    """configs/sun397_shape.py: the banks with the paper's S and the chain as wide as the features."""
+    spec = importlib.util.spec_from_file_location("sun397_shape", ROOT / "configs" / "sun397_shape.py")
+    recipe = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # the file is there
+    spec.loader.exec_module(recipe)  # type: ignore[union-attr]
+    config = recipe.get_config()
+    if small:
+        config.data.synthetic.update(SMALL_SHAPE)
+        config.kshot.update({"subsets": (4, 3, 2), "top": 1})
+        config.meta.update({"width": 16, "steps": 20})
+    say, devices = _timed_lines(), mesh.all_devices()
+    with tempfile.TemporaryDirectory() as folder:
+        full = sources.load_features(config)
+        terminal = Terminal(say, lambda items, name: items)
+        run = Run(config, 0, Path(folder), full, feature_files.fingerprint(full), terminal)
+        whole = pipeline.split(run).whole
+        began = time.perf_counter()
+        made = banks(run, whole, devices)
+        ladder = tuple(one.shots for one in made.every)
+        say("banks")
+        emit(what="all banks", seconds=time.perf_counter() - began, **_used_memory())
+        middle = time.perf_counter()
+        trained = candidates.train(run, ladder, candidates.stage_of(run, whole, made, {}, devices), devices)
+        say("chain")
+        steps = sum(len(record["looks"]) - 1 for record in trained.records[0].values()) * config.meta.every
+        emit(what=f"chain, {steps} steps", seconds=time.perf_counter() - middle, **_used_memory())
+        emit(what="banks and chain", seconds=time.perf_counter() - began)
+
+
+def _random_classifier(classes, dim):
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((classes, dim), np.float32)
+    names = np.array([f"class {c}" for c in range(classes)])
+    return Classifier(weights, np.zeros(classes, np.float32), names, np.zeros(dim), np.full(dim, dim**-0.5), np.ones(()))
+
+
+def _rows_a_second(function, x):
+    jax.block_until_ready(function(x))
+    began = time.perf_counter()
+    jax.block_until_ready([function(x) for _ in range(10)])
+    return 10 * len(x) / (time.perf_counter() - began)
+
+
+def _scorers(classifier: Classifier) -> Iterator[tuple[str, Callable]]:
+    """Each way to score features: a name, and x [n, d] → scores and probabilities [n, C]."""
+    yield "jitted", jax.jit(lambda x: export.scores(classifier, x))
+    yield "StableHLO", jax.export.deserialize(bytearray(export.to_stablehlo(classifier))).call
+    if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
+        import onnxruntime
+
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
+        session = onnxruntime.InferenceSession(export.to_onnx(classifier), providers=providers)
+        yield f"ONNX, {session.get_providers()[0]}", lambda x: session.run(None, {"features": np.asarray(x)})
+
+
+def predictions(small: bool) -> None:
+    """Rows scored a second where they lie on the device, and what the exports loaded there say against float64."""
+    rows, classes, dim = (64, 10, 8) if small else (2**16, 1000, 768)
+    classifier = _random_classifier(classes, dim)
+    x = jax.random.normal(jax.random.key(1), (rows, dim))
+    exact = softmax(np.asarray(x[:64], np.float64) @ classifier.W.T.astype(np.float64) * classifier.scale[0], axis=1)
+    for how, score in _scorers(classifier):
+        difference = np.abs(np.asarray(score(x)[1][:64]) - exact).max()
+        emit(how=how, classes=classes, d=dim, rows_per_second=_rows_a_second(score, x), probability=float(difference))
+
+
+def large(small: bool) -> None:
+    """The table of --stage=meta at the shape of ImageNet-LT; one head and a closed-form `mmn` at that of iNaturalist 2018."""
+    with tempfile.TemporaryDirectory() as folder:
+        shape = SMALL_SHAPE if small else IMAGENET_LT
+        flags = [f"--config.data.synthetic.{name}={value}" for name, value in shape.items()]
+        flags += [f"--workdir={folder}/run", "--config.data.source=synthetic", *(SMALL_RUN[2:] if small else ())]
+        _timed_run("ImageNet-LT's shape", flags, {})
+    full = synthetic.make("iNaturalist", **(SMALL_SHAPE if small else INATURALIST))
+    train = normalisation(full.train.x).of(full.train)
+    what = f"iNaturalist's shape, {len(train.y)} × {train.x.shape[1]}, {len(full.class_names)} classes"
+    task = make_task(train, jax.random.key(0), 1e-4)
+    began = time.perf_counter()
+    members = [one for one in mmn.default_members((1e-2,)) if "l2" not in one]
+    mmn.fit(members, task, {"kappa": 1.0, "alone": None})
+    emit(run=what, stage=f"mmn of {len(members)} closed-form members", seconds=time.perf_counter() - began, **_used_memory())
+    _one_head(what, train, task.counts)
+
+
+def _one_head(what: str, train: Examples, counts: np.ndarray) -> None:
+    drawn = weighting.logit_adjusted(1.0)(jax.random.key(0), train.y, counts)
+    zeros, metric = np.zeros((len(counts), train.x.shape[1] + 1), np.float32), np.ones(train.x.shape[1], np.float32)
+    began = time.perf_counter()
+    try:
+        _, info = fit_weighted(train, drawn, 1e-4, zeros, 1e-4, metric)
+    except BadInput as error:
+        emit(run=what, stage="logit-adjusted head", refused=str(error))
+        return
+    found = {"products": int(info.products), "gradient_norm": float(info.gradient_norm)}
+    emit(run=what, stage="logit-adjusted head", seconds=time.perf_counter() - began, **found, **_used_memory())
+
+
+PARTS = {part.__name__: part for part in (machine, agreement, main_job, bank, paper_scale, predictions, large)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--small", action="store_true")
+    arguments = parser.parse_args()
+    PARTS[arguments.part](arguments.small)
+
+
+if __name__ == "__main__":
+    main()
