@@ -117,7 +117,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def as_markdown(record: Record) -> str:
     """The section of the page: a table a part, with the device's name."""
-    if "machine" not in record:
+    if not record.get("machine", {}).get("rows"):
         return "not measured"
     facts, *ceilings = record["machine"]["rows"]
     head = f"{facts['device']}, {facts['cores']} CPU cores, JAX {facts['jax']}, Python {facts['python']}"
@@ -130,9 +130,21 @@ def as_markdown(record: Record) -> str:
     return "\n\n".join(parts)
 
 
-def measure(path: Path, names: list[str], minutes: float) -> Record:
+def check_device(record: Record, out: Path) -> None:
+    """Refuses to go on with what another device began."""
+    known = record["machine"]["rows"][0]["device"]
+    asked = subprocess.run([sys.executable, "-c", "import jax; print(jax.devices()[0].device_kind)"], capture_output=True, text=True)
+    here = (asked.stdout.splitlines() or ["none that JAX finds"])[-1]
+    if here != known:
+        raise SystemExit(f"--out={out}: accelerator.json is of {known}, this machine has {here}; give another folder")
+
+
+def measure(out: Path, names: list[str], minutes: float) -> Record:
     """Every part of these names that isn't done, as long as the minutes last."""
+    path = out / "accelerator.json"
     record, end = read(path), time.monotonic() + 60 * minutes
+    if minutes > 0 and record.get("machine", {}).get("rows"):
+        check_device(record, out)
     for part in PARTS:
         left = end - time.monotonic()
         if record.get(part.name, {}).get("state") == "done":
@@ -158,7 +170,7 @@ def main() -> None:
         parser.error(f"--parts: no part {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in PARTS)}")
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    record = measure(out / "accelerator.json", arguments.parts.split(","), arguments.minutes)
+    record = measure(out, arguments.parts.split(","), arguments.minutes)
     text = as_markdown(record)
     print(f"\n{text}")
     if arguments.page:

@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import time
 import warnings
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -133,8 +132,8 @@ def _fit_rival(task):
             tol /= 3
 
 
-def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, solvers: Sequence[str]) -> float:
-    """Heads per second of the fastest of these solvers, one process on each of the cores that it may use."""
+def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, name: str) -> float:
+    """Heads per second of the fastest solver of this rival, one process on each of the cores that it may use."""
     places = sorted(os.sched_getaffinity(0))[: FLAGS.cores or None]
     cores = len(places)
     rng = np.random.default_rng(1)
@@ -144,7 +143,7 @@ def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, solver
         return train.x[index], train.y[index]
 
     first = subset()
-    tried = {solver: _fit_rival((*first, FLAGS.ridge, wanted, solver, 1e-3)) for solver in solvers}
+    tried = {solver: _fit_rival((*first, FLAGS.ridge, wanted, solver, 1e-3)) for solver in RIVALS[name]}
     solver = min(tried, key=lambda name: tried[name][0])
     each, _, tol = tried[solver]
     many = cores * max(1, int(FLAGS.seconds / each))
@@ -162,11 +161,7 @@ def measure(case: Case, top: float) -> dict[str, float]:
     """One row of the table; top: FLOP/s of the peak."""
     train, counts = features(case)
     timed = ours(case, train, counts)
-    ratios = {
-        name: timed.heads_per_second / rival(case, train, counts, timed.gradient_norm, solvers)
-        for name, solvers in RIVALS.items()
-        if name in FLAGS.rivals
-    }
+    ratios = {name: timed.heads_per_second / rival(case, train, counts, timed.gradient_norm, name) for name in FLAGS.rivals}
     return {
         **case._asdict(),
         "heads_per_second": timed.heads_per_second,

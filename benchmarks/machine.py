@@ -22,9 +22,9 @@ def _seconds(function: Callable, argument: jax.Array) -> float:
     return min(times)
 
 
-def peak(dtype: jnp.dtype = jnp.float32, precision: Precision = Precision.HIGHEST) -> float:
-    """FLOP/s of a large square product on this machine's default device."""
-    size = 4096 if jax.default_backend() == "cpu" else 8192
+def peak(dtype: jnp.dtype = jnp.float32, precision: Precision = Precision.HIGHEST, size: int = 0) -> float:
+    """FLOP/s of a large square product on this machine's default device; size 0: one that fills it."""
+    size = size or (4096 if jax.default_backend() == "cpu" else 8192)
     a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32), dtype)
     return 2 * size**3 / _seconds(jax.jit(lambda a: jnp.matmul(a, a, precision=precision)), a)
 

@@ -22,12 +22,12 @@ def _scale(frame, point):
     """[r+1] what coordinates are multiplied by, from the first gradient."""
     classes, slopes = point.v.shape[0], point.gradient[:, :-1]
     along = mm(frame.z[:, :-1], slopes.T)
-    spread = (frame.weight @ along**2).sum() / jnp.maximum((slopes**2).sum(), 1e-30)
+    spread = (frame.weight[:, None] * along**2).sum() / jnp.maximum((slopes**2).sum(), 1e-30)
     if frame.variance is None:  # above: the largest are well above this mean
         shape, above = jnp.ones_like(frame.ridge[:-1]), 2.0  # 1 to 8 take as many steps, within a tenth
     else:
         shape, above = frame.variance + DAMPING * frame.variance.mean(), 4.0  # 2 takes up to a fifth more, 8 as many
-        shape /= jnp.maximum((slopes**2 @ shape).sum(), 1e-30) / jnp.maximum((slopes**2).sum(), 1e-30)
+        shape /= jnp.maximum((slopes**2 * shape).sum(), 1e-30) / jnp.maximum((slopes**2).sum(), 1e-30)
     variance = jnp.ones_like(frame.ridge).at[:-1].set(jnp.maximum(above * spread * shape, 1e-12))
     return ((1 - 1 / classes) / classes * variance + frame.ridge) ** -0.5
 

@@ -64,11 +64,11 @@ def _derivatives(numbers, heard, basis, y, weight):
     over a chunk of examples. Scores are linear in the numbers: with p_j = softmax(u_j) and E the mean over classes under p_j, the
     Hessian is Σ_j ω_j (E[t tᵀ] − E[t] E[t]ᵀ), t_hk = basis_kc heard_cjh."""
     with jax.default_matmul_precision("highest"):
-        log_probs = jax.nn.log_softmax(jnp.einsum("cnh,ch->cn", heard, (numbers @ basis).T), axis=0)
+        log_probs = jax.nn.log_softmax((heard * (numbers @ basis).T[:, None]).sum(2), axis=0)
         own = jax.nn.one_hot(y, len(heard), axis=0, dtype=log_probs.dtype)
         probs = jnp.exp(log_probs)
         value = -(own * log_probs * weight).sum()
-        slope = (basis @ jnp.einsum("cnh,cn->ch", heard, (probs - own) * weight)).T
+        slope = (basis @ (heard * ((probs - own) * weight)[..., None]).sum(1)).T
         told = heard * probs[..., None]
         mean = jnp.einsum("cnh,kc->nhk", told, basis)
         gram = jnp.einsum("cnh,cng->chg", told * weight[:, None], heard)

@@ -87,6 +87,29 @@ def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tm
             make(tmp_path, monkeypatch, subsets=subsets)
 
 
+def test_a_batch_that_does_not_fit_after_all_is_solved_at_half_its_size_once(tmp_path, monkeypatch):
+    whole, said, sizes = make(tmp_path / "whole", monkeypatch).every, [], []
+    solve, limit = kshot.fit_heads, 40
+
+    def fit_heads(key, first, pool, plan, devices):
+        size = kshot.chunk_size(pool.shape, plan, devices.size)
+        sizes.append(size)
+        if size > limit:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
+        return solve(key, first, pool, plan, devices)
+
+    monkeypatch.setattr(kshot, "fit_heads", fit_heads)
+    first = max(kshot.chunk_size((padded(COUNTS.sum()), 4, len(COUNTS)), kshot.BankPlan(k, 150, 1.0, 1.0, 1.0, 1 << 20), 1) for k in (1, 2))
+    limit = first // 2
+    halves = make(tmp_path / "halves", monkeypatch, says=said).every
+    assert f"  k = 1: {first} heads at once don't fit into memory, going on with {first // 2}" in said and first // 2 in sizes
+    for one, many in zip(whole, halves, strict=True):
+        np.testing.assert_allclose(many.heads(0, many.subsets), one.heads(0, one.subsets), atol=1e-2)
+    limit = 1
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        make(tmp_path / "none", monkeypatch)
+
+
 def test_a_container_that_has_less_memory_than_the_machine_is_what_counts(tmp_path, monkeypatch):
     whole = mesh.host_memory()
     for name, text in (("none", "max\n"), ("less", "1000000\n")):

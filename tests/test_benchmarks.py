@@ -1,11 +1,15 @@
 """The benchmarks, run for real on the shipped features; nearly all of them slow."""
 
+import importlib.util
+import json
 import subprocess
 import sys
 
 import pytest
 from commands import ROOT, environment
 from conftest import write_features
+
+sys.path.append(str(ROOT / "benchmarks"))  # benchmarks import each other
 
 
 def run(script, *flags):
@@ -14,6 +18,13 @@ def run(script, *flags):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.slow
@@ -38,6 +49,36 @@ def test_banks_and_chains_are_timed_against_the_peak():
     assert row.startswith("| 1 | 16 | 10 | ")
     (row,) = run("chain.py", "--dims=8", "--classes=10", "--precision=float32", "--seconds=0.1").splitlines()[-1:]
     assert row.startswith("| 8 | 10 | float32 | ")
+
+
+def test_an_accelerator_is_measured_part_by_part_and_what_is_done_stays(tmp_path):
+    text = run("accelerator.py", f"--out={tmp_path}", "--parts=machine,predictions")
+    record = json.loads((tmp_path / "accelerator.json").read_text())
+    assert {part["state"] for part in record.values()} == {"done"} and "| copy, bytes read and written | " in text
+    facts, *ceilings = record["machine"]["rows"]
+    assert facts["platform"] == "cpu" and all(row["rate"] > 0 for row in ceilings)
+    assert all(row["probability"] < 1e-6 and row["rows_per_second"] > 0 for row in record["predictions"]["rows"])
+    accelerator = load("accelerator")
+    accelerator.run(accelerator.Part("main_job", 1.0, ""), tmp_path / "accelerator.json", record, 60.0)
+    assert accelerator.read(tmp_path / "accelerator.json")["main_job"]["state"] == "stopped after 1 s"
+    again = run("accelerator.py", f"--out={tmp_path}", "--parts=machine,bank", "--minutes=0.1")
+    assert "machine: done before\nbank: left out, the minutes are over\npredictions: done before" in again
+    facts["device"] = "another"
+    (tmp_path / "accelerator.json").write_text(json.dumps(record))
+    refused = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "accelerator.py", f"--out={tmp_path}"], capture_output=True, text=True, env=environment()
+    )
+    assert refused.returncode == 1 and refused.stderr.strip().endswith("is of another, this machine has cpu; give another folder")
+
+
+@pytest.mark.slow
+def test_every_part_of_the_accelerator_s_command_ends(tmp_path):
+    run("accelerator.py", f"--out={tmp_path}", "--minutes=15")
+    record = json.loads((tmp_path / "accelerator.json").read_text())
+    assert {part["state"] for part in record.values()} == {"done"} and len(record) == 7
+    assert all(row["probability"] == 0 and row["norm_cpu"] < 1e-6 for row in record["agreement"]["rows"] if row["what"].startswith("head"))
+    wholes = [row for row in record["main_job"]["rows"] if row["stage"] == "all"]
+    assert len(wholes) == 2 and wholes[0]["mmn"] == wholes[1]["mmn"] and all(row["programs"] > 20 for row in wholes)
 
 
 @pytest.mark.slow

@@ -120,8 +120,10 @@ def check_command(words):
     """By what its program would say of its flags."""
     program, *rest = words
     program = program.rpartition("/")[2]
-    if program in ("python", "python3"):
-        if rest[0] == "-m":
+    if re.fullmatch(r"python(3(\.\d+)?)?", program):
+        if rest[:2] == ["-m", "pip"]:
+            _installs(rest[2:])
+        elif rest[0] == "-m":
             _module(rest[1], rest[2:])
         elif rest[0] == "bin/run.py":
             job.parse([word.replace("=mine.py", "=configs/glyphs.py") for word in rest])  # a reader's own recipe
@@ -153,9 +155,11 @@ def test_every_module_says_what_it_is_for():
         assert path.read_text().lstrip().startswith('"""'), path
 
 
+sys.path.append(str(ROOT / "benchmarks"))  # benchmarks import each other
+
+
 @functools.cache
 def leaderboard():
-    sys.path.append(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("leaderboard", ROOT / "benchmarks" / "leaderboard.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -184,6 +188,15 @@ def test_the_loss_by_folds_is_over_the_seeds_that_both_runs_have():
 
     lines = leaderboard().loss_by_folds(table([0, 1, 2], [50.0, 60.0, 90.0]), table([1, 0], [58.0, 48.0])).splitlines()
     assert lines[-1] == "| plain | 55.0 | 53.0 | -2.0 |" and "[1, 0]" in lines[0]
+
+
+def test_the_table_of_the_accelerator_is_the_one_that_was_measured():
+    spec = importlib.util.spec_from_file_location("accelerator", ROOT / "benchmarks" / "accelerator.py")
+    accelerator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(accelerator)
+    page, record = (ROOT / "docs" / "speed.md").read_text(), accelerator.read(ROOT / "docs" / "accelerator.json")
+    assert page == accelerator.fill(page, "accelerator", accelerator.as_markdown(record))
+    assert accelerator.as_markdown({}) == "not measured"
 
 
 EXTEND = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extend_the_regressor.md").read_text(), flags=re.S)
