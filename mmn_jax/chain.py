@@ -14,6 +14,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from mmn_jax.regressor import Regressor, Variables, entry_rung
 
@@ -60,7 +61,7 @@ class Block(nn.Module):
 
     width: int
     rungs: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, rows, rung, active, train):
@@ -77,7 +78,7 @@ class Chain(nn.Module):
     ladder: tuple[int, ...]
     width: int
     first: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, theta, shots, train):
@@ -92,7 +93,7 @@ class Chain(nn.Module):
 
 
 @functools.cache  # so that programs compiled for it are shared
-def residual_chain(ladder: tuple[int, ...], width: int, dtype: jnp.dtype = jnp.float32) -> Regressor:
+def residual_chain(ladder: tuple[int, ...], width: int, dtype: DTypeLike = jnp.float32) -> Regressor:
     """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d). Products are computed in
     `dtype`, bfloat16 for mixed precision; parameters, statistics and rows stay in float32."""
 

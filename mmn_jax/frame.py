@@ -84,14 +84,26 @@ def _eigenbasis(x, weight):
     return basis
 
 
+def solve_by_cholesky(a: jax.Array, b: jax.Array) -> jax.Array:
+    """L⁻¹ b, where a = L Lᵀ [n, n], b [n, m].
+
+    Under vmap a CPU solves one after the other: a batch there waits for threads of XLA's pool while it holds one of them, so that as
+    many programs at once as the pool has threads (of several devices, or of several threads of Python) would wait for ever.
+    """
+
+    def solve(a, b):
+        return lax.linalg.triangular_solve(jnp.linalg.cholesky(a), b, left_side=True, lower=True)
+
+    return lax.platform_dependent(a, b, cpu=jax.custom_batching.sequential_vmap(solve), default=solve)
+
+
 def _spanning_basis(x, weight):
     """[d, n] basis of the span of centred x [n, d], n < d, by the Cholesky factor of their Gram matrix. Directions in which x has
     hardly more than 1e-6 of its mean square get columns shorter than 1, which is a stronger ridge where there is nothing to tell."""
     gram = mm(x, x.T)
     level = jnp.trace(gram) / len(x)
     unseen = jnp.outer(weight, weight) / (weight**2).sum()  # x is centred: xᵀ weight = 0
-    factor = jnp.linalg.cholesky(gram + level * (unseen + 1e-6 * jnp.eye(len(x), dtype=x.dtype)))
-    return lax.linalg.triangular_solve(factor, x, left_side=True, lower=True).T
+    return solve_by_cholesky(gram + level * (unseen + 1e-6 * jnp.eye(len(x), dtype=x.dtype)), x).T
 
 
 def _frame(problem, find_basis):

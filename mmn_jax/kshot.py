@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mmn_jax.blas import one_thread
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.frame import HIGHEST, HeadProblem, spanframe
 from mmn_jax.heads import HeadInfo, fit_batch, fit_one, padded
@@ -161,7 +162,8 @@ def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh
     """As many heads from `first` on as the plan's memory holds at once, on the host. key: the stream of this k."""
     size = chunk_size(pool.shape, plan, mesh.size)
     index = np.minimum(np.arange(first, first + size), plan.subsets - 1)  # the last are filled up, then cut
-    solved = gathered(fit_chunk(key, index, pool, plan, mesh))
+    with one_thread(plan.shots * len(pool.begin)):
+        solved = gathered(fit_chunk(key, index, pool, plan, mesh))
     return jax.tree.map(lambda field: field[: plan.subsets - first], solved)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mmn_jax.frame import HIGHEST, Frame, HeadProblem, Point, line_search, mm, point_at
+from mmn_jax.frame import HIGHEST, Frame, HeadProblem, Point, line_search, mm, point_at, solve_by_cholesky
 
 LINE_LIMIT = 30  # looks along one step
 BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it their diagonals have to do
@@ -56,8 +56,7 @@ def _by_block(frame, probs):
     rows = frame.z[index] * jnp.sqrt(heavy)[..., None]  # [C, m, r+1]
     rest = jnp.maximum(diagonal - (rows**2).sum(1), frame.ridge) + floor
     block = jnp.einsum("cmi,cmj->cij", rows, rows, precision=HIGHEST) + jax.vmap(jnp.diag)(rest)
-    identity = jnp.broadcast_to(jnp.eye(diagonal.shape[1], dtype=block.dtype), block.shape)
-    factors = lax.linalg.triangular_solve(jnp.linalg.cholesky(block), identity, left_side=True, lower=True)
+    factors = jax.vmap(solve_by_cholesky, (0, None))(block, jnp.eye(diagonal.shape[1], dtype=block.dtype))
     return _Preconditioner(1.0 / (diagonal + floor), factors, jnp.array(True))
 
 

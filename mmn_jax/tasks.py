@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmn_jax.blas import one_thread
 from mmn_jax.classes import ClassModel, ClassStatistics, Shrinkage, class_statistics, model_of, row_prior_metric
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
 from mmn_jax.mesh import device_memory
@@ -109,9 +110,9 @@ def fit_weighted(
     x = train.x[used] * metric if metric.ndim == 1 else train.x[used] @ metric
     problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
     start = np.concatenate([_unscaled(theta[:, :-1], metric), theta[:, -1:]], 1)
-    fitted, info = fit_one(pad_examples(problem), jnp.asarray(start), tol)
-    fitted = np.asarray(fitted)
-    return np.concatenate([_rescaled(fitted[:, :-1], metric), fitted[:, -1:]], 1), jax.device_get(info)
+    with one_thread(x.shape[1]):
+        fitted, info = jax.device_get(fit_one(pad_examples(problem), jnp.asarray(start), tol))
+    return np.concatenate([_rescaled(fitted[:, :-1], metric), fitted[:, -1:]], 1), info
 
 
 def _check_memory(examples, classes, width):

@@ -1,9 +1,14 @@
 """One device or eight: the same rows, the same training."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from conftest import blobs
+import pytest
+from commands import environment
+from conftest import ROOT, blobs
 
 from mmn_jax import kshot, stagewise
 from mmn_jax.chain import residual_chain
@@ -42,3 +47,42 @@ def test_eight_devices_learn_what_one_learns():
             trained.append([look.loss for look in report.looks])
     np.testing.assert_allclose(*trained, rtol=1e-2)
     assert trained[0][-1] < trained[0][0]
+
+
+REAL_SIZES = """
+import sys, threading
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+import numpy as np
+from mmn_jax import kshot
+from mmn_jax.data import synthetic
+from mmn_jax.mesh import AXIS, all_devices
+from mmn_jax.tasks import normalisation
+
+train = synthetic.make("wide", 40, 384, 12, 12, 1).train
+train = train.at(np.isin(train.y, np.flatnonzero(np.bincount(train.y) >= 8)))
+train = normalisation(train.x).of(train)
+counts = np.bincount(train.y)
+one, every = jax.sharding.Mesh(jax.devices()[:1], (AXIS,)), all_devices()
+
+def solve(k, mesh):
+    pool = kshot.bank_pool(train, counts, k, mesh)
+    return kshot.fit_heads(jax.random.key(0), 0, pool, kshot.BankPlan(k, 16, 0.01, 1e-4, 1e-4, 1 << 30), mesh)[0]
+
+for k in (1, 4):
+    alone = solve(k, one)
+    np.testing.assert_allclose(solve(k, every), alone, atol=1e-2 * np.abs(alone).max())
+threads = [threading.Thread(target=solve, args=(1, one)) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(counts), "classes done")
+"""
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_heads_of_fewer_examples_than_dimensions_end_on_devices_and_threads_that_share_a_processor(devices):
+    command = [sys.executable, "-c", REAL_SIZES, str(devices)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=180)
+    assert done.returncode == 0 and done.stdout == "24 classes done\n", done.stdout + done.stderr

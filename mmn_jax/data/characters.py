@@ -99,7 +99,7 @@ def choose_points(
     order = permutation(stream(choice.seed, "classes"), len(letters))
     classes = np.sort(letters[order[: choice.classes]])
     trained = np.unique(renderings.point[part == 0], return_counts=True)
-    often = trained[0][trained[1] >= max(trained[1].max() // 2, 1)]  # a character of few fonts says little
+    often = trained[0][trained[1] >= np.maximum(trained[1].max() // 2, 1)]  # a character of few fonts says little
     others = np.setdiff1d(np.intersect1d(kept, often), classes)
     order = permutation(stream(choice.seed, "base"), len(others))
     return classes, np.sort(others[order[: choice.base]])

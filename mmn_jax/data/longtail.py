@@ -113,7 +113,7 @@ def long_tail_split(
         ratio = 1.0 if imbalance is None else max(imbalance, 1 / imbalance)
         order = permutation(stream(seed, "class order"), classes)
         wanted = np.empty(classes, int)
-        wanted[order] = profile(classes, max_per_class or np.bincount(y).max(), ratio)
+        wanted[order] = profile(classes, max_per_class or int(np.bincount(y).max()), ratio)
         train = train[random_ranks(stream(seed, "tail"), y) < wanted[y]]
     part = np.where(held, VAL, UNUSED).astype(np.int8)
     part[train] = TRAIN
