@@ -21,37 +21,12 @@ def _controller():
     return ThreadpoolController()
 
 
-class _Limit:
-    """The limit on the process's BLAS, and how many blocks are inside it."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside, self.set = threading.Lock(), 0, contextlib.ExitStack()
-
-    def enter(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.set.enter_context(_controller().limit(limits=1, user_api="blas"))
-            self.inside += 1
-
-    def leave(self) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                self.set.close()
-
-
-_limit = _Limit()  # BLAS has one number of threads for the whole process
-
-
 @contextlib.contextmanager
 def one_thread(side: int = 0) -> Iterator[None]:
-    """Inside, the process's BLAS uses one thread, unless matrices have `side` rows and that is many. Blocks may lie in each other and run
-    in several threads at once: the number from before comes back when the last of them has ended."""
-    if side > SMALL:
+    """Inside, the process's BLAS uses one thread, unless matrices have `side` rows and that is many. Does nothing outside of the main
+    thread: the number belongs to the process, and OpenBLAS can't be given more threads again from another one."""
+    if side > SMALL or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _limit.enter()
-    try:
+    with _controller().limit(limits=1, user_api="blas"):
         yield
-    finally:
-        _limit.leave()

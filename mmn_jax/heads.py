@@ -106,7 +106,7 @@ def solve_bytes(examples: int, dim: int, classes: int) -> int:
     """A forecast of the working memory of one large solve: its frame, what Newton's method makes of the logits, its per-class blocks."""
     side = min(examples, dim)
     width, frame = side + 1, examples * side + 3 * side * side
-    blocks = classes * width * (2 * width + min(examples, BLOCK_EXAMPLES)) if classes * width * width <= BLOCK_LIMIT else 0
+    blocks = classes * width * (3 * width + min(examples, BLOCK_EXAMPLES)) if classes * width * width <= BLOCK_LIMIT else 0
     return 4 * (4 * examples * classes + blocks + frame)
 
 

@@ -1,9 +1,9 @@
-"""One BLAS thread inside the block, as many as before after it, also where blocks overlap in several threads."""
+"""One BLAS thread inside the block of small matrices, as many as before after it; other threads leave the number alone."""
 
 import threading
 
-import numpy as np  # noqa: F401  # brings a BLAS
-from threadpoolctl import threadpool_info
+import scipy.linalg  # noqa: F401  # brings a BLAS
+from threadpoolctl import ThreadpoolController, threadpool_info
 
 from mmn_jax.blas import SMALL, one_thread
 
@@ -12,25 +12,20 @@ def threads():
     return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
 
 
-def test_blocks_in_each_other_and_in_several_threads_leave_the_number_as_it_was():
-    with one_thread():
-        pass
-    before, entered, leave = threads(), threading.Event(), threading.Event()
+def test_small_matrices_get_one_thread_in_the_main_thread():
+    with ThreadpoolController().limit(limits=2, user_api="blas"):
+        seen = []
 
-    def other():
-        with one_thread():
-            entered.set()
-            leave.wait()
+        def other():
+            with one_thread():
+                seen.append(threads())
 
-    with one_thread():
-        with one_thread(SMALL):
+        with one_thread(SMALL), one_thread():
             assert threads() == {1}
+        assert threads() == {2}
+        with one_thread(SMALL + 1):
+            assert threads() == {2}
         thread = threading.Thread(target=other)
         thread.start()
-        entered.wait()
-    assert threads() == {1}
-    leave.set()
-    thread.join()
-    assert threads() == before
-    with one_thread(SMALL + 1):
-        assert threads() == before
+        thread.join()
+        assert seen == [{2}] and threads() == {2}
