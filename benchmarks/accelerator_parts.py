@@ -30,6 +30,7 @@ from scipy.special import softmax
 from mmn_jax import candidates, export, kshot, mesh, mmn, pipeline, sources, weighting
 from mmn_jax.banks import banks
 from mmn_jax.classes import Shrinkage
+from mmn_jax.coordinates import coordinates
 from mmn_jax.cuts import make_cut
 from mmn_jax.data import feature_files, glyphs, longtail, synthetic
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
@@ -320,10 +321,10 @@ def large(small: bool) -> None:
 
 def _one_head(what: str, train: Examples, counts: np.ndarray) -> None:
     drawn = weighting.logit_adjusted(1.0)(jax.random.key(0), train.y, counts)
-    zeros, metric = np.zeros((len(counts), train.x.shape[1] + 1), np.float32), np.ones(train.x.shape[1], np.float32)
+    zeros, place = np.zeros((len(counts), train.x.shape[1] + 1), np.float32), coordinates(np.ones(train.x.shape[1], np.float32))
     began = time.perf_counter()
     try:
-        _, info = fit_weighted(train, drawn, 1e-4, zeros, 1e-4, metric)
+        _, info = fit_weighted(train, drawn, 1e-4, zeros, 1e-4, place)
     except BadInput as error:
         emit(run=what, stage="logit-adjusted head", refused=str(error))
         return

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
+from mmn_jax.blas import one_thread
 from mmn_jax.types import Examples
 
 TRUST = 5.0  # examples at which a class's mean counts half as much in μ and B as one that is known exactly
@@ -25,8 +26,8 @@ CHUNK = 4096  # examples whose residuals are in memory at once
 class ClassModel(NamedTuple):
     """A and B diagonalised at once: basisᵀ A basis = I, basisᵀ B basis = diag(spread).
 
-    basis: [d, d], x basis are whitened features; inverse: [d, d], w inverseᵀ their weights. spread: [d], between-class variance in
-    units of the within-class one, largest first. centre: [d] μ.
+    basis: [d, r], x basis are whitened features; inverse: [r, d], w inverseᵀ their weights. spread: [r], between-class variance in
+    units of the within-class one, largest first. centre: [d] μ. r is d, or fewer dimensions in which all features lie.
     """
 
     basis: np.ndarray
@@ -49,9 +50,9 @@ def class_means(x: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
     return means / np.bincount(y, minlength=classes)[:, None]
 
 
-def _shrunk(covariance, share):
-    dim = len(covariance)
-    return (1 - share) * covariance + share * np.trace(covariance) / dim * np.eye(dim)
+def _shrunk(covariance, share, dim):
+    """Towards the multiple of the identity whose trace in all `dim` dimensions is the same."""
+    return (1 - share) * covariance + share * np.trace(covariance) / dim * np.eye(len(covariance))
 
 
 def _positive(covariance):
@@ -61,18 +62,23 @@ def _positive(covariance):
 
 
 class ClassStatistics(NamedTuple):
-    """What a ClassModel is made of. counts: [C] examples, means: [C, d], within: [d, d] pooled covariance around the means."""
+    """What a ClassModel is made of. counts: [C] examples, means: [C, d], within: [d, d] pooled covariance around the means; where a
+    `span` [d, r] is given, which holds all features, [r, r] in its coordinates."""
 
     counts: np.ndarray
     means: np.ndarray
     within: np.ndarray
+    span: np.ndarray | None = None
 
 
-def class_statistics(train: Examples) -> ClassStatistics:
-    """Of normalised examples; every class has at least one."""
+def class_statistics(train: Examples, span: np.ndarray | None = None) -> ClassStatistics:
+    """Of normalised examples; every class has at least one. With their `coordinates.span_basis` nothing takes more dimensions than there
+    are examples, and the Bayesian rows and row priors are the same; the model then knows nothing of what lies outside of the span."""
     counts = np.bincount(train.y)
     means = class_means(train.x, train.y, len(counts))
-    return ClassStatistics(counts, means, _within(train, means))
+    if span is None:
+        return ClassStatistics(counts, means, _within(train, means))
+    return ClassStatistics(counts, means, _within(Examples(train.x @ span, train.y), means @ span), span)
 
 
 def _within(train, means):
@@ -102,19 +108,24 @@ def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
       statistics: of normalised examples.
       shrinkage: of A and B. within must be above 0 where d is above n − C, between where d is above C.
     """
-    counts, means, within = statistics
+    counts, means, within, span = statistics
+    dim = means.shape[1]
+    means = means if span is None else means @ span
     weight = counts / (counts + TRUST)
     centre = weight @ means / weight.sum()
     scatter = ((means - centre).T * weight) @ (means - centre) / weight.sum()
     if not np.trace(within) > 1e-6 * np.trace(scatter):  # the examples of each class are all alike
-        within = np.eye(len(within)) * (1e-3 * np.trace(scatter) / len(within) or 1.0)
-    within = _shrunk(within, shrinkage.within)
+        within = np.eye(len(within)) * (1e-3 * np.trace(scatter) / dim or 1.0)
+    within = _shrunk(within, shrinkage.within, dim)
     between = _positive(scatter - within * (weight / counts).sum() / weight.sum())
     if not np.trace(between) > 1e-6 * np.trace(scatter):  # noise explains all of it: keep the scatter's scale
         between = scatter if scatter.any() else within
-    spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between), within)
-    basis = basis[:, ::-1]
-    return ClassModel(basis, basis.T @ within, np.maximum(spread[::-1], 0.0), centre)
+    with one_thread(len(within)):
+        spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between, dim), within)
+    basis, spread = basis[:, ::-1], np.maximum(spread[::-1], 0.0)
+    if span is None:
+        return ClassModel(basis, basis.T @ within, spread, centre)
+    return ClassModel(span @ basis, basis.T @ within @ span.T, spread, span @ centre)
 
 
 def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -125,7 +136,11 @@ def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> n
     return means.__array_namespace__().concat([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], axis=1)
 
 
-def row_prior_metric(model: ClassModel) -> np.ndarray:
-    """[d, d] M = (A⁻¹BA⁻¹)^½ up to scale: a ridge on the rows of a head of features x M is the row prior."""
-    values, vectors = np.linalg.eigh((model.basis * model.spread) @ model.basis.T)
-    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+def row_prior_metric(model: ClassModel, span: np.ndarray | None = None) -> np.ndarray:
+    """[d, d] M = (A⁻¹BA⁻¹)^½ up to scale: a ridge on the rows of a head of features x M is the row prior. [d, r] for the model of
+    features in a span [d, r]."""
+    basis = model.basis if span is None else span.T @ model.basis
+    with one_thread(len(basis)):
+        values, vectors = np.linalg.eigh((basis * model.spread) @ basis.T)
+    metric = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return metric if span is None else span @ metric

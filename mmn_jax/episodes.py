@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.classes import class_means
+from mmn_jax.coordinates import coordinates
 from mmn_jax.cuts import LEAST, draw_shots
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.heads import centred
@@ -49,12 +50,12 @@ def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
     pool = class_pool(train, classes)
-    metric = np.ones(pool.x.shape[1], np.float32) if metric is None else metric
+    place = coordinates(np.ones(pool.x.shape[1], np.float32) if metric is None else metric)
     own = np.bincount(pool.y)
     no_offset = np.zeros(len(own), np.float32)
 
     def fit(used, theta):
-        return fit_weighted(pool, Weighting(used.astype(np.float32), no_offset), plan.l2, theta, plan.tol, metric)[0]
+        return fit_weighted(pool, Weighting(used.astype(np.float32), no_offset), plan.l2, theta, plan.tol, place)[0]
 
     def rows(theta, shots):
         theta = subtract_log_prior(theta, float(plan.adjusted), shots)

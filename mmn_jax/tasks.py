@@ -1,6 +1,6 @@
 """What a method learns from: a training set, normalised, and the heads fitted to it, each once.
 
-x̂ = (x − mean) · scale,     a head under a ridge in the metric M:  fit_head(x̂ M) Mᵀ
+x̂ = (x − mean) · scale,     W = V Mᵀ,  V = fit_head(x̂ M)     (`coordinates.py`)
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import numpy as np
 
 from mmn_jax.blas import one_thread
 from mmn_jax.classes import ClassModel, ClassStatistics, Shrinkage, class_statistics, model_of, row_prior_metric
+from mmn_jax.coordinates import Coordinates, coordinates, is_wide, span_basis, span_coordinates
 from mmn_jax.heads import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
 from mmn_jax.mesh import device_memory
 from mmn_jax.types import BadInput, Examples
@@ -80,43 +81,32 @@ class RowPrior(NamedTuple):
     shrinkage: Shrinkage
 
     def __call__(self, task: "Task") -> np.ndarray:
-        metric, x = row_prior_metric(task.model(self.shrinkage)), task.train.x
+        metric, x = row_prior_metric(task.model(self.shrinkage), task.statistics().span), task.train.x
         square = (((x - x.mean(0)) @ metric) ** 2).sum(1).mean()
         return (metric / np.sqrt(square if square > 0 else 1.0)).astype(np.float32)  # 0: a cut of a tiny set that left one point
 
 
-def _rescaled(w, metric):
-    return w * metric if metric.ndim == 1 else w @ metric.T
-
-
-def _unscaled(w, metric):
-    return w / metric if metric.ndim == 1 else np.linalg.solve(metric, w.T).T
-
-
 def fit_weighted(
-    train: Examples, weighting: Weighting, l2: float, theta: np.ndarray, tol: float, metric: np.ndarray
+    train: Examples, weighting: Weighting, l2: float, theta: np.ndarray, tol: float, place: Coordinates
 ) -> tuple[np.ndarray, HeadInfo]:
-    """One head of normalised examples; those of weight 0 are left out. theta [C, d+1] is where the solver starts.
-
-    A metric M is a scaling of the features under the ridge, [d] where it is diagonal: the head is
-    fitted on x M and folded back, W Mᵀ, so that every head lives in the same coordinates.
+    """One head of normalised examples, its ridge in the metric of `place`; those of weight 0 are left out. theta [C, d+1] is where the
+    solver starts.
 
     Raises:
       BadInput: it takes more memory than there is.
     """
     used = weighting.weight > 0
-    _check_memory(int(used.sum()), *theta.shape)
+    x = place.features(train.x[used]) if place.x is None else place.x[used]
+    _check_memory(len(x), x.shape[1], len(theta))
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
-    x = train.x[used] * metric if metric.ndim == 1 else train.x[used] @ metric
     problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
-    start = np.concatenate([_unscaled(theta[:, :-1], metric), theta[:, -1:]], 1)
     with one_thread(x.shape[1]):
-        fitted, info = jax.device_get(fit_one(pad_examples(problem), jnp.asarray(start), tol))
-    return np.concatenate([_rescaled(fitted[:, :-1], metric), fitted[:, -1:]], 1), info
+        fitted, info = jax.device_get(fit_one(pad_examples(problem), jnp.asarray(place.into(theta)), tol))
+    return place.out(fitted), info
 
 
-def _check_memory(examples, classes, width):
-    needed = solve_bytes(examples, width - 1, classes)
+def _check_memory(examples, dim, classes):
+    needed = solve_bytes(examples, dim, classes)
     if needed > device_memory():
         have = f"a head of {examples} examples and {classes} classes takes {needed / 1e9:.1f} GB of memory"
         raise BadInput(f"train_x: {have}, there are {device_memory() / 1e9:.1f}; leave some examples of every class out")
@@ -200,18 +190,21 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     once = _memory() if rough is None else rough.once
     solved = _memory(max(16, HEADS_BYTES // (4 * len(counts) * (train.x.shape[1] + 1))))
 
+    def place(scaling):
+        return span_coordinates(metric(scaling), train.x, statistics().span) if is_wide(train.x) else coordinates(metric(scaling))
+
     def head(rule, l2, scaling):
         drawn = checked(rule(key, train.y, counts), len(train.y), len(counts))
 
         def solve():
             start = _cold_start(task, drawn, l2, scaling) if rough is None else rough.head(rule, l2, scaling).theta
-            theta, info = fit_weighted(train, drawn, l2, start, tol, metric(scaling))
+            theta, info = fit_weighted(train, drawn, l2, start, tol, once(("place", scaling), lambda: place(scaling)))
             return Head(theta, float(info.gradient_norm))
 
         return solved((_fingerprint(drawn), l2, scaling), solve)
 
     def statistics():
-        return once("statistics", lambda: class_statistics(train))
+        return once("statistics", lambda: class_statistics(train, span_basis(train.x) if is_wide(train.x) else None))
 
     def model(shrinkage):
         return once(shrinkage, lambda: model_of(statistics(), shrinkage))

@@ -6,6 +6,7 @@ import pytest
 from conftest import blobs
 
 from mmn_jax import tasks, weighting
+from mmn_jax.coordinates import coordinates
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.tasks import fit_weighted, make_task, normalisation, standardised, unscaled
 from mmn_jax.types import BadInput, Examples
@@ -34,16 +35,16 @@ def test_standardising_is_folded_back_into_the_rows():
     stretched = X * np.array([1, 10, 0.1, 1, 0], np.float32)
     metric = standardised(make_task(Examples(stretched, Y), jax.random.key(0), 1e-3))
     assert np.isfinite(metric).all()
-    folded, _ = fit_weighted(Examples(stretched, Y), UNIFORM, 1e-3, ZEROS, 1e-6, metric)
-    direct, _ = fit_weighted(Examples(stretched * metric, Y), UNIFORM, 1e-3, ZEROS, 1e-6, ONES)
+    folded, _ = fit_weighted(Examples(stretched, Y), UNIFORM, 1e-3, ZEROS, 1e-6, coordinates(metric))
+    direct, _ = fit_weighted(Examples(stretched * metric, Y), UNIFORM, 1e-3, ZEROS, 1e-6, coordinates(ONES))
     np.testing.assert_allclose(predict_logits(folded, stretched), predict_logits(direct, stretched * metric), atol=1e-3)
 
 
 def test_examples_of_weight_zero_are_left_out():
     weight = (np.arange(len(Y)) % 2 == 0).astype(np.float32)
-    masked, _ = fit_weighted(TRAIN, Weighting(weight, UNIFORM.offset), 1e-2, ZEROS, 1e-6, ONES)
+    masked, _ = fit_weighted(TRAIN, Weighting(weight, UNIFORM.offset), 1e-2, ZEROS, 1e-6, coordinates(ONES))
     kept = weight > 0
-    cut, _ = fit_weighted(Examples(X[kept], Y[kept]), Weighting(weight[kept], UNIFORM.offset), 1e-2, ZEROS, 1e-6, ONES)
+    cut, _ = fit_weighted(Examples(X[kept], Y[kept]), Weighting(weight[kept], UNIFORM.offset), 1e-2, ZEROS, 1e-6, coordinates(ONES))
     np.testing.assert_allclose(masked, cut, atol=1e-4)
 
 
@@ -61,7 +62,7 @@ def test_a_head_started_elsewhere_is_the_same_optimum():
     fine = make_task(TRAIN, jax.random.key(0), 1e-6, task)
     for rule in (weighting.plain, weighting.cost_sensitive):
         head = fine.head(rule, 1e-3, unscaled)
-        direct, _ = fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, ZEROS, 1e-6, ONES)
+        direct, _ = fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, ZEROS, 1e-6, coordinates(ONES))
         assert head.gradient_norm <= 1e-6
         np.testing.assert_allclose(head.theta, direct, atol=2e-3)
 
