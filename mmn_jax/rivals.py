@@ -11,7 +11,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mmn_jax import weighting
+from mmn_jax.blas import one_thread
 from mmn_jax.classes import class_means
+from mmn_jax.coordinates import is_wide, span_basis
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import (
@@ -165,14 +167,28 @@ def lda(task: Task, setting: Setting) -> Fitted:
     metric, classes = _metric(task, setting), len(task.counts)
     if len(task.train.y) <= classes or np.trace(task.statistics().within) < 1e-9:  # of features at unit mean square norm
         return ncm(task, setting | {"cosine": False})
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=setting["shrinkage"], priors=task.counts / task.counts.sum())
-    with warnings.catch_warnings():  # a class with one example adds nothing to the pooled covariance, which is right
+    x = (task.train.x * metric).astype(float)
+    span = span_basis(x) if is_wide(x) else None
+    x, (shrinkage, scale) = (x, (setting["shrinkage"], 1.0)) if span is None else (x @ span, _in_fewer(setting["shrinkage"], *span.shape))
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=task.counts / task.counts.sum())
+    with (
+        warnings.catch_warnings(),
+        one_thread(x.shape[1]),
+    ):  # a class with one example adds nothing, which is right
         warnings.filterwarnings("ignore", "Only one sample available")
-        model.fit((task.train.x * metric).astype(float), task.train.y)
-    w, b = model.coef_, model.intercept_
+        model.fit(x, task.train.y)
+    prior = log_prior(task.counts) if classes > 2 else np.diff(log_prior(task.counts))
+    w, b = scale * model.coef_, scale * (model.intercept_ - prior) + prior
     if classes == 2:  # scikit-learn gives the difference alone
         w, b = np.concatenate([-w / 2, w / 2]), np.concatenate([-b / 2, b / 2])
-    return _folded(w, b - setting["tau"] * log_prior(task.counts), metric)
+    return _folded(w if span is None else w @ span.T, b - setting["tau"] * log_prior(task.counts), metric)
+
+
+def _in_fewer(shrinkage, dim, rank):
+    """The shrinkage s′ in `rank` dimensions, which hold all features, that does what s does in all `dim`, and what to multiply rows by:
+    (1 − s′) A + s′ tr(A)/rank I = c ((1 − s) A + s tr(A)/dim I)."""
+    ratio = shrinkage / (1 - shrinkage) * rank / dim
+    return ratio / (1 + ratio), 1 / ((1 + ratio) * (1 - shrinkage))
 
 
 def knn(task: Task, setting: Setting) -> Fitted:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import tasks
+from mmn_jax import rivals, tasks
 from mmn_jax.catalogue import every_method
 from mmn_jax.coordinates import PAD, coordinates, is_wide, span_basis, span_coordinates
 from mmn_jax.tasks import make_task
@@ -48,7 +48,8 @@ def test_a_method_scores_new_examples_the_same_whether_it_works_in_the_span_or_n
     for setting in settings:
         scores = []
         for wide in (is_wide, lambda x: False):
-            monkeypatch.setattr(tasks, "is_wide", wide)
+            for module in (tasks, rivals):
+                monkeypatch.setattr(module, "is_wide", wide)
             task = make_task(TRAIN, jax.random.key(0), 1e-6)
             with jax.numpy_dtype_promotion("standard"):
                 found = method.logits(method.fit(task, setting).arrays, REST)
