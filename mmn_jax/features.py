@@ -180,4 +180,4 @@ def make(config: ConfigDict, workdir: Path, terminal: Terminal) -> FeatureSet:
         _extract(source, extractor, folder, config.features, terminal)
     card = json.loads((folder / "card.json").read_text())
     terminal.say(f"  {sum(card['counts'].values())} images of {source.name}, {card['images_per_second']:.0f} a second: {folder}")
-    return feature_files.load(folder)._replace(name=source.name)
+    return feature_files.load(folder, say=terminal.say)._replace(name=source.name)

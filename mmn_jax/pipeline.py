@@ -214,7 +214,7 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
         full, fingerprint = studio.labels, studio.fingerprint
     else:
         studio, made = None, config.data.source in ("images", "fonts")
-        full = features.make(config, workdir, terminal) if made else sources.load_features(config)
+        full = features.make(config, workdir, terminal) if made else sources.load_features(config, terminal.say)
         if last == "features":
             if not made:
                 terminal.say(f"{full.name} has features already; --stage=features makes them of images")
