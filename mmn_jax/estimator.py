@@ -9,6 +9,8 @@ functions that the command line uses. With an integer random_state the classifie
 """
 
 import numbers
+import warnings
+from functools import partial
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -20,6 +22,8 @@ from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 from mmn_jax import config, diagnose
 from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
+from mmn_jax.data.labels import is_text, normal
+from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Method, start, tune
@@ -52,8 +56,25 @@ def _grid(l2):
     return tuple(grid.tolist())
 
 
+def _spelled(y):
+    """Labels [n]; text in the form in which names are compared."""
+    y = np.asarray(y)
+    if not is_text(y):
+        return y
+    return np.array([normal(name) for name in y.tolist()], object if y.dtype.kind == "O" else str)
+
+
 def _codes(classes, y, name):
-    """[n] int32 position of each label in the sorted classes."""
+    """[n] int32 position of each label in the sorted classes.
+
+    Raises:
+      BadInput: one that is none of them, or text where they are numbers.
+    """
+    y = _spelled(y)
+    if is_text(y) != is_text(classes):
+        kinds = ("text", "numbers") if is_text(y) else ("numbers", "text")
+        told = f"{name}: its labels are {kinds[0]}, such as {y.tolist()[0]!r}, those of y are {kinds[1]}, such as {classes.tolist()[0]!r}"
+        raise BadInput(f"{told}; give both in one type")
     unknown = ~np.isin(y, classes)
     if unknown.any():
         raise BadInput(f"{name}: label {y[unknown].tolist()[0]!r} is not in y")
@@ -63,6 +84,7 @@ def _codes(classes, y, name):
 def _with_label(classes, label):
     """[C+1] the classes and the label, which is none of them, behind."""
     kinds = [np.asarray(one).dtype.kind for one in (classes.tolist()[0], np.asarray(label).tolist())]
+    label = normal(label) if isinstance(label, str) else label
     if np.ndim(label) or kinds[0] != kinds[1]:
         raise BadInput(f"add_class: {label!r} must be one label of the type of the others, such as {classes.tolist()[0]!r}")
     if label in classes:
@@ -105,7 +127,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       random_state: of the folds and of what a method draws.
 
     Attributes:
-      classes_: [C] sorted labels. n_features_in_: d. counts_: [C] training examples.
+      classes_: [C] sorted labels; text in Unicode's composed form (NFC). n_features_in_: d. counts_: [C] training examples.
       normalise_: x̂ = (x − mean) · scale. arrays_, logits_: logits_(arrays_, x̂) scores normalised features; arrays_["theta"]
         [C, d+1] are the rows [W b] of every method but knn. temperature_: what scores are divided by to be calibrated.
       record_: the chosen setting, all settings tried and their accuracy, the gradient norm that was reached.
@@ -138,6 +160,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         method = self._method()
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
+        y = _spelled(y)
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
@@ -146,6 +169,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.normalise_ = normalisation(X)
         train = Examples(self.normalise_(X), codes.astype(np.int32))
         val = self._validation(X_val, y_val)
+        others = {} if val is None else {"X_val": val}
+        tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
         whole = Fold("all", train, val)
         folds = training_folds("all", train, seed, self.folds) if val is None else (whole,)
         tuned = self._tune(method, whole, folds, seed)
@@ -206,6 +231,10 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         best = self._scores(X).argmax(1)  # first, as it refuses what isn't fitted
         return self.classes_[best]
 
+    def score(self, X, y, sample_weight=None):
+        """The share of X [n, d] that is given its label y [n], weighted by sample_weight [n] where that is given."""
+        return super().score(X, _spelled(y), sample_weight)
+
     def predict_proba(self, X):
         """[n, C] probabilities of the classes of X [n, d], in the order of `classes_`."""
         return softmax(self._scores(X), axis=1)
@@ -239,4 +268,5 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none, and goes
         by the default l2 and budget, whatever this classifier's."""
         X, y = check_X_y(X, y, dtype=np.float32)
-        return diagnose.diagnose(Examples(X, np.unique(y, return_inverse=True)[1].astype(np.int32)), _seed(self.random_state), cuts)
+        codes = np.unique(_spelled(y), return_inverse=True)[1].astype(np.int32)
+        return diagnose.diagnose(Examples(X, codes), _seed(self.random_state), cuts)

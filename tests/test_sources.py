@@ -450,7 +450,7 @@ BAD_IMAGES = {
     "an empty class": (folder(lambda root: fill(root, {"a": 2, "b": 0}), test_share=0.5), "{}/b: no images in this class folder"),
     "another file": (
         folder(extra("a/notes.txt"), test_share=0.5),
-        "{}/a/notes.txt: not an image (.jpg, .jpeg, .png, .webp, .bmp); a class folder holds nothing else",
+        "{}/a/notes.txt: not an image (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif); a class folder holds nothing else",
     ),
     "a class that train has not": (folder(foreign_class), "{}/test/z: no such class in train"),
     "a broken JPEG": (lambda root: folder(write_broken)(root).train.load(0), "{}/train/a/0.jpg: broken, or not an image"),

@@ -15,7 +15,7 @@ import numpy as np
 from mmn_jax.data.labels import coded, is_text, meet, normal, told_apart
 from mmn_jax.data.parquet import Columns, is_parquet, read_parquet
 from mmn_jax.data.parts import by_part, is_data, part_of, unused, visible
-from mmn_jax.data.repeats import tell_repeats, tell_two_labels
+from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.types import BadInput, Examples, FeatureSet, Say, warn
 
 NAMES = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "class_names")
@@ -93,10 +93,15 @@ def read_npy_folder(path: str | Path, say: Say = warn) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _npz(path, say):
+def read_npz_parts(path: str | Path, known: tuple[str, ...], say: Say) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, their parts in the usual spelling; says which aren't among the known ones.
+
+    Raises:
+      BadInput: what `read_npz` refuses, or two arrays that are the same one, such as val_x and valid_x.
+    """
     arrays = read_npz(path)
     spelled = _spelled(arrays, path)
-    others = [name for name in arrays if canonical(name) not in NAMES]
+    others = [name for name in arrays if canonical(name) not in known]
     if others and len(others) < len(arrays):  # else something is missing, which is said
         say(f"{path}: not used: {unused(others)}")
     return {name: arrays[here] for name, here in spelled.items()}
@@ -117,7 +122,7 @@ def read_arrays(path: str | Path, columns: Columns = Columns(), say: Say = warn)
         return read_parquet(path, columns, say)
     if path.suffix == ".npy":
         raise BadInput(f"{path}: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy")
-    return read_npy_folder(path, say) if path.is_dir() else _npz(path, say)
+    return read_npy_folder(path, say) if path.is_dir() else read_npz_parts(path, NAMES, say)
 
 
 def numbered(
@@ -244,7 +249,8 @@ def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say
     has_val = "val_x" in arrays or "val_y" in arrays
     val = _examples(arrays, "val", where) if has_val else None
     features = check(FeatureSet(name, train, val, test, class_names(arrays, train.y, where, say)), where)
-    tell_repeats(features, where, say)
+    others = {"test_x": test} | ({} if val is None else {"val_x": val})
+    tell_repeats(train, others, lambda label: features.class_names[label], lambda line: say(f"{where}: {line}"))
     return features
 
 
@@ -284,7 +290,7 @@ def load_training(path: str | Path, say: Say = warn) -> Examples:
       BadInput: naming the file, the array and what is wrong with it.
     """
     train = _examples(numbered(read_arrays(path, say=say), path, ("train",)), "train", path)
-    tell_two_labels(train, None, path, say)
+    tell_repeats(train, {}, str, lambda line: say(f"{path}: {line}"))
     return train
 
 

@@ -51,7 +51,7 @@ def by_part(found: Iterable[tuple[str, str]], where: str | Path) -> dict[str, st
     called: dict[str, str] = {}
     for part, name in found:
         if called.setdefault(part, name) != name:
-            raise BadInput(f"{where}: {called[part]} and {name} are both there, and either could be the {part} part; keep one of them")
+            raise BadInput(f"{where}: {called[part]} and {name} are both there, and either could be {part}; keep one of them")
     return called
 
 
