@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 from mmn_jax import config, diagnose
 from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
-from mmn_jax.data.labels import is_text, normal
+from mmn_jax.data.labels import codes_among, normal, spelled
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
@@ -54,31 +54,6 @@ def _grid(l2):
     if grid.size == 0 or grid.ndim > 1 or not (np.isfinite(grid) & (grid > 0)).all():
         raise BadInput(f"l2: must be a number above 0 or a list of them, it is {l2!r}")
     return tuple(grid.tolist())
-
-
-def _spelled(y):
-    """Labels [n]; text in the form in which names are compared."""
-    y = np.asarray(y)
-    if not is_text(y):
-        return y
-    return np.array([normal(name) for name in y.tolist()], object if y.dtype.kind == "O" else str)
-
-
-def _codes(classes, y, name):
-    """[n] int32 position of each label in the sorted classes.
-
-    Raises:
-      BadInput: one that is none of them, or text where they are numbers.
-    """
-    y = _spelled(y)
-    if is_text(y) != is_text(classes):
-        kinds = ("text", "numbers") if is_text(y) else ("numbers", "text")
-        told = f"{name}: its labels are {kinds[0]}, such as {y.tolist()[0]!r}, those of y are {kinds[1]}, such as {classes.tolist()[0]!r}"
-        raise BadInput(f"{told}; give both in one type")
-    unknown = ~np.isin(y, classes)
-    if unknown.any():
-        raise BadInput(f"{name}: label {y[unknown].tolist()[0]!r} is not in y")
-    return np.searchsorted(classes, y).astype(np.int32)
 
 
 def _with_label(classes, label):
@@ -160,7 +135,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         method = self._method()
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
-        y = _spelled(y)
+        y = spelled(y)
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
@@ -198,7 +173,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if X_val is None or y_val is None:
             raise BadInput("X_val and y_val: give both or neither")
         X_val, y_val = validate_data(self, X_val, y_val, reset=False, dtype=np.float32)
-        return Examples(self.normalise_(X_val), _codes(self.classes_, y_val, "y_val"))
+        return Examples(self.normalise_(X_val), codes_among(self.classes_, y_val, "y_val"))
 
     def _tune(self, method, whole, folds, seed):
         tasks = tasks_of((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
@@ -233,7 +208,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     def score(self, X, y, sample_weight=None):
         """The share of X [n, d] that is given its label y [n], weighted by sample_weight [n] where that is given."""
-        return super().score(X, _spelled(y), sample_weight)
+        return super().score(X, spelled(y), sample_weight)
 
     def predict_proba(self, X):
         """[n, C] probabilities of the classes of X [n, d], in the order of `classes_`."""
@@ -268,5 +243,5 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none, and goes
         by the default l2 and budget, whatever this classifier's."""
         X, y = check_X_y(X, y, dtype=np.float32)
-        codes = np.unique(_spelled(y), return_inverse=True)[1].astype(np.int32)
+        codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)
         return diagnose.diagnose(Examples(X, codes), _seed(self.random_state), cuts)

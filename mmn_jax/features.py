@@ -21,6 +21,7 @@ from mmn_jax import artifacts, backbones
 from mmn_jax.backbones import SCHEMA
 from mmn_jax.config import given
 from mmn_jax.data import augment, characters, extract, feature_files, folders, lists, render, tfds
+from mmn_jax.data.array_files import NAMES
 from mmn_jax.data.arrays import Pictures, image_file
 from mmn_jax.data.images import PARTS, SHOWN
 from mmn_jax.mesh import agreed, together
@@ -137,7 +138,7 @@ def choose_extractor(config: ConfigDict, workdir: Path, terminal: Terminal, wher
 
 
 def _card(source, description, folder, settings, counts, rate):
-    files = {path.name: _sha256(path) for name in feature_files.NAMES if (path := folder / f"{name}.npy").is_file()}
+    files = {path.name: _sha256(path) for name in NAMES if (path := folder / f"{name}.npy").is_file()}
     size = f"shorter side to {settings.size}, bicubic, middle cut out" if settings.size else "images as they are"
     return {
         "schema": SCHEMA, "name": source.name, "source_version": source.version, "backbone": description,

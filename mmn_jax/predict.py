@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmn_jax.command import Parser, exit_code, read_no_more, stop_on_signals
-from mmn_jax.data.feature_files import read_npz
+from mmn_jax.data.array_files import canonical, read_npz
 from mmn_jax.data.labels import normal, told_apart
 from mmn_jax.files import whole
 from mmn_jax.priors import gain, read_prior
@@ -128,7 +128,8 @@ def _open(stack, path):
         if not zipfile.is_zipfile(path):
             return stack.enter_context(open(path, "rb")), f"--features={path}"
         archive = stack.enter_context(zipfile.ZipFile(path))
-        members = [name for name in ("x.npy", "test_x.npy") if name in archive.namelist()]
+        names = {canonical(name.removesuffix(".npy")): name for name in archive.namelist() if name.endswith(".npy")}
+        members = [names[name] for name in ("x", "test_x") if name in names]
         if members:
             return stack.enter_context(archive.open(members[0])), f"--features={path}: {members[0].removesuffix('.npy')}"
     except (OSError, RuntimeError) as error:  # RuntimeError: encrypted, or compressed in an unknown way

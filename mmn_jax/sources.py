@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmn_jax.data import feature_files, glyphs, synthetic
-from mmn_jax.data.parquet import Columns
+from mmn_jax.data.parquet_files import Columns
 from mmn_jax.types import BadInput, FeatureSet, Say, warn
 
 

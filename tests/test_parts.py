@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_sources import arrays, class_label, fill, red, said, table, write_lists
 
-from mmn_jax.data import feature_files, folders, lists, parquet, parts
+from mmn_jax.data import feature_files, folders, lists, parquet_files, parts
 from mmn_jax.data.arrays import image_file
 
 PARTS = ("train", "val", "test")
@@ -135,7 +135,7 @@ def check_parquet(path):
 @pytest.mark.parametrize("names", SPELLED)
 @pytest.mark.parametrize("rows", [1, 5, 1024])
 def test_parquet_of_any_spelling_in_batches_of_any_size(tmp_path, monkeypatch, names, rows):
-    monkeypatch.setattr(parquet, "BATCH_ROWS", rows)
+    monkeypatch.setattr(parquet_files, "BATCH_ROWS", rows)
     pq.write_table(with_split(names), tmp_path / "one.parquet", row_group_size=4)
     assert check_parquet(tmp_path / "one.parquet") == []
     for part, name in zip(PARTS, names, strict=True):
@@ -157,7 +157,7 @@ def test_rows_of_all_parts_may_be_mixed_in_a_batch(tmp_path, monkeypatch):
     whole = with_split(("train", "dev", "test"))
     pq.write_table(whole.take(np.argsort(np.arange(19) % 3, kind="stable")), tmp_path / "a.parquet")
     for rows in (2, 7, 1024):
-        monkeypatch.setattr(parquet, "BATCH_ROWS", rows)
+        monkeypatch.setattr(parquet_files, "BATCH_ROWS", rows)
         found = feature_files.load(tmp_path / "a.parquet")
         for part in PARTS:
             wanted = np.argsort(arrays()[f"{part}_x"][:, 0])
@@ -167,7 +167,7 @@ def test_rows_of_all_parts_may_be_mixed_in_a_batch(tmp_path, monkeypatch):
 
 
 def test_rows_are_counted_over_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 4)
+    monkeypatch.setattr(parquet_files, "BATCH_ROWS", 4)
     x, y = [[1.0, 2.0]] * 12, [0, 1] * 6
     for bad, message in (
         (None, "column features of train has no value in row 9"),

@@ -21,7 +21,7 @@ from mmn_jax import features, pipeline, sources
 from mmn_jax.config import default
 from mmn_jax.data import folders, images, lists, longtail
 from mmn_jax.data.feature_files import from_arrays, load, load_training
-from mmn_jax.data.parquet import Columns
+from mmn_jax.data.parquet_files import Columns
 from mmn_jax.data.tfds import tfds_source
 from mmn_jax.types import BadInput, Examples, FeatureSet
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.feature_files import NAMES, check_labels, class_names, labelled, numbered, read_npz_parts
+from mmn_jax.data.array_files import NAMES, read_npz_parts
+from mmn_jax.data.feature_files import check_labels, class_names, labelled, numbered
 from mmn_jax.data.images import Images, ImageSet
 from mmn_jax.types import BadInput, Examples, Say, warn
 

@@ -157,6 +157,31 @@ def meet(parts: Mapping[str, Sequence[Coded]], given: Names | None = None) -> tu
     return order, {part: each[0] if len(each) == 1 else np.concatenate(each) for part, each in made.items()}
 
 
+def spelled(y: np.ndarray) -> np.ndarray:
+    """Labels [n]; text in the form in which names are compared."""
+    y = np.asarray(y)
+    if not is_text(y):
+        return y
+    return np.array([normal(name) for name in y.tolist()], object if y.dtype.kind == "O" else str)
+
+
+def codes_among(classes: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
+    """[n] int32 position of each label in the sorted classes.
+
+    Raises:
+      BadInput: one that is none of them, or text where they are numbers.
+    """
+    y = spelled(y)
+    if is_text(y) != is_text(classes):
+        kinds = ("text", "numbers") if is_text(y) else ("numbers", "text")
+        told = f"{name}: its labels are {kinds[0]}, such as {y.tolist()[0]!r}, those of y are {kinds[1]}, such as {classes.tolist()[0]!r}"
+        raise BadInput(f"{told}; give both in one type")
+    unknown = ~np.isin(y, classes)
+    if unknown.any():
+        raise BadInput(f"{name}: label {y[unknown].tolist()[0]!r} is not in y")
+    return np.searchsorted(classes, y).astype(np.int32)
+
+
 def told_apart(names: Names, where: str, say: Say) -> Names:
     """The names, in which those that several classes share carry the number of the class; says so in one line."""
     counts = Counter(names)
