@@ -27,7 +27,7 @@ from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Method, start, tune
-from mmn_jax.priors import NAMED, class_shares, gain
+from mmn_jax.priors import NAMED, by_class, class_shares, gain
 from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, tasks_of, training_folds
 from mmn_jax.types import BadInput, Examples
@@ -97,8 +97,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       budget: settings that are tried at most; each is fitted to every fold.
       folds: parts of the training set that choose.
       prior: how often each class comes up where the classifier is used: "uniform", "train" (as in the training set), or [C]
-        numbers from 0 up in the order of `classes_`. It is added to the calibrated scores, which are taken for those of a uniform
-        prior. It is looked at when scores are asked for: set_params(prior=..) needs no new fit.
+        numbers from 0 up in the order of `classes_`, or a dict or pandas Series of them by label. It is added to the calibrated
+        scores, which are taken for those of a uniform prior. It is looked at when scores are asked for: set_params(prior=..)
+        needs no new fit.
       random_state: of the folds and of what a method draws.
 
     Attributes:
@@ -187,7 +188,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
                 raise BadInput(f"prior: must be uniform, train or {len(self.classes_)} numbers, it is {self.prior!r}")
             shares = NAMED[self.prior](self.counts_)
         else:
-            shares = _numbers(self.prior, "prior")
+            shares = _numbers(by_class(self.prior, self.classes_.tolist(), "prior"), "prior")
         return gain(class_shares(shares, len(self.classes_), "prior"))
 
     def _scores(self, X):

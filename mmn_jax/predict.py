@@ -196,7 +196,8 @@ def write_csv(classifier: Classifier, table: FeatureTable, out: IO[str]) -> None
     Raises:
       BadInput: a row that float32 cannot score; what `chunks` refuses.
     """
-    names = np.array([_cell(str(name)) for name in classifier.class_names.tolist()], object)
+    cells = told_apart(tuple(_cell(str(name)) for name in classifier.class_names.tolist()), "classes", warn)
+    names = np.array(cells, object)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["index", "label", "probability", "runner_up"])
     rows = max(1, CHUNK_FLOATS // max(classifier.W.shape))

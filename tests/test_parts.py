@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_sources import arrays, class_label, fill, red, said, table, write_lists
 
-from mmn_jax.data import feature_files, folders, lists, parquet_files, parts
+from mmn_jax.data import feature_files, folders, lists, parquet, parquet_files, parts
 from mmn_jax.data.arrays import image_file
 
 PARTS = ("train", "val", "test")
@@ -176,6 +176,29 @@ def test_rows_are_counted_over_batches(tmp_path, monkeypatch):
     ):
         pq.write_table(pa.table({"features": [*x[:9], bad, *x[10:]], "label": y}), tmp_path / "train.parquet")
         assert said(lambda: feature_files.load(tmp_path)) == f"{tmp_path}: {message}"
+
+
+@pytest.mark.parametrize("group", [1000, 20_000])
+def test_memory_holds_batches_and_not_the_file(tmp_path, monkeypatch, group):
+    x = np.random.default_rng(0).normal(size=(20_000, 256)).astype(np.float32)
+    pq.write_table(pa.table({"features": list(x), "label": np.arange(20_000) % 3}), tmp_path / "train.parquet", row_group_size=group)
+    held, add, before = [], parquet._PartRows.add, pa.total_allocated_bytes()
+    monkeypatch.setattr(parquet._PartRows, "add", lambda *given: add(*given) or held.append(pa.total_allocated_bytes() - before))
+    monkeypatch.setattr(parquet_files, "BUFFER", 2**18)
+    monkeypatch.setattr(parquet_files, "BATCH_ROWS", 128)
+    np.testing.assert_array_equal(parquet.read_parquet(tmp_path)["train_x"], x)
+    assert len(held) >= 150 and max(held) < x.nbytes / 4
+
+
+def test_memory_that_arrow_lacks_is_one_line(tmp_path, monkeypatch):
+    pq.write_table(with_split(SPELLED[0]), tmp_path / "a.parquet")
+
+    def full(*_, **__):
+        raise pa.ArrowMemoryError("malloc of size 99 failed")
+
+    monkeypatch.setattr(parquet_files, "batches", full)
+    told = f"{tmp_path / 'a.parquet'}: doesn't fit into memory; write it with smaller row groups, or fewer rows"
+    assert said(lambda: feature_files.load(tmp_path / "a.parquet")) == told
 
 
 def test_features_beyond_memory_are_one_line(tmp_path, monkeypatch):

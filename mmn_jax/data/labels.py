@@ -182,14 +182,23 @@ def codes_among(classes: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
     return np.searchsorted(classes, y).astype(np.int32)
 
 
+def _with_number(name, i):
+    return f"{name} (class {i})"
+
+
 def told_apart(names: Names, where: str, say: Say) -> Names:
     """The names, in which those that several classes share carry the number of the class; says so in one line."""
     counts = Counter(names)
     shared = [name for name, count in counts.items() if count > 1]
     if not shared:
         return names
-    apart = tuple(f"{name} (class {i})" if counts[name] > 1 else name for i, name in enumerate(names))
+    apart = tuple(_with_number(name, i) if counts[name] > 1 else name for i, name in enumerate(names))
     classes = [i for i, name in enumerate(names) if name == shared[0]]
     more = f", and {len(shared) - 1} more names" if len(shared) > 1 else ""
     say(f"{where}: classes {some([str(i) for i in classes])} have one name, {shared[0]!r}{more}; they are called {apart[classes[0]]!r}, ..")
     return told_apart(apart, where, lambda line: None)
+
+
+def numbered_names(names: Names) -> Names:
+    """Those of the names that carry the number of their class, as `told_apart` gives it."""
+    return tuple(name for i, name in enumerate(names) if name.endswith(_with_number("", i)))

@@ -13,7 +13,7 @@ from mmn_jax.data.parts import by_part, is_data, part_of, parts_in, unused, visi
 from mmn_jax.types import BadInput, Say
 
 BATCH_ROWS = 1024  # read at once
-BUFFER = 2**22  # bytes of a column that are read ahead
+BUFFER = 2**22  # bytes of a column that are read ahead; Arrow would keep all that it has read
 
 
 class Columns(NamedTuple):
@@ -61,7 +61,7 @@ def opened(path) -> Iterator[Any]:
     except ImportError as error:
         raise BadInput(f"{path}: Parquet files are read by pyarrow, which is not installed; pip install 'mmn_jax[parquet]'") from error
     try:
-        with pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER) as file:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
             yield file
     except BadInput:
         raise
