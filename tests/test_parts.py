@@ -40,8 +40,9 @@ def test_image_folders_of_any_spelling(tmp_path, names):
 def test_a_class_called_train_is_a_class(tmp_path):
     fill(tmp_path, {"bus": 4, "car": 4, "test": 4, "train": 4})
     found, lines = said_by(folders.image_folder, tmp_path, test_share=0.25)
-    assert found.class_names == ("bus", "car", "test", "train") and len(found.train.y) == 12 and lines == []
+    assert found.class_names == ("bus", "car", "test", "train") and len(found.train.y) == 12
     assert (red(found.train) == found.train.y).all()
+    assert lines == [f"{tmp_path}: test and train hold images and no class folders, and are taken for classes beside the others"]
 
 
 def test_a_class_called_train_in_a_part_is_a_class(tmp_path):
@@ -81,6 +82,12 @@ def test_folders_that_are_ambiguous_are_refused(tmp_path, case):
     for name in names:
         fill(tmp_path / name, {"ant": 2, "bee": 2})
     assert said(lambda: folders.image_folder(tmp_path)) == message.format(tmp_path)
+
+
+def test_parts_without_classes_are_refused(tmp_path):
+    fill(tmp_path, {"test": 2, "train": 2})
+    message = f"{tmp_path}: test and train hold no class folders; images lie in {tmp_path}/train/CLASS/IMAGE.jpg"
+    assert said(lambda: folders.image_folder(tmp_path, test_share=0.5)) == message
 
 
 def test_a_test_folder_without_classes_is_refused(tmp_path):

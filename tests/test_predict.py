@@ -102,7 +102,7 @@ def test_classes_of_one_name_are_told_apart(capsys, tmp_path):
     cells = ["crane (class 0)", "'=1 (class 1)", "crane (class 2)", "'=1 (class 3)", "caf\u00e9 (class 4)", "caf\u00e9 (class 5)", "tea"]
     assert [row["label"] for row in rows(out)] == [cells[c] for c in SCORES.argmax(1)]
     assert err.splitlines() == [
-        f"--model={tmp_path}: classes 0, 2 have one name, 'crane', and 1 more names; they are called 'crane (class 0)', ..",
+        f"--model={tmp_path}: classes 0, 2 have one name, 'crane' (and those of 1 more name); they are called 'crane (class 0)', ..",
         'classes: classes 1, 3 have one name, "\'=1"; they are called "\'=1 (class 1)", ..',
     ]
 

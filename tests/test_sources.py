@@ -528,6 +528,9 @@ def prepared(tmp_path_factory):
     hidden = {"train": [0, 1, 2], "test": [-1, -1]}
     base, version = tfds.core.GeneratorBasedBuilder, tfds.core.Version("1.0.0")
     write_tfds(base, "small", root, labels, VERSION=version, _info=info)
+    spelled = {"Training": [0, 1, 2] * 2, "dev": [0, 1, 2], "testing": [2, 1], "extra": [0]}
+    write_tfds(base, "spelled", root, spelled, VERSION=version, _info=info)
+    write_tfds(base, "twice", root, spelled | {"valid": [0]}, VERSION=version, _info=info)
     write_tfds(base, "hidden", root, hidden, VERSION=version, _info=info)
     write_tfds(base, "texts", root, labels, VERSION=version, _info=no_image)
     return root
@@ -543,6 +546,14 @@ def test_a_tfds_data_set_is_read_without_tensorflow(prepared):
     own = tfds_source("small", prepared, {"train": "train[:6]", "test": "validation"})
     assert len(own.train.y) == 6 and own.val is None and len(own.test.y) == 3
     assert "tensorflow" not in sys.modules
+
+
+def test_splits_of_a_tfds_data_set_may_be_spelled_in_any_way(prepared):
+    lines = []
+    found = tfds_source("spelled", prepared, say=lines.append)
+    assert [len(part.y) for part in found[1:4]] == [6, 3, 2] and lines == [f"{prepared}: data set spelled: splits not used: extra"]
+    message = f"{prepared}: data set twice: dev and valid are both there, and either could be val; keep one of them"
+    assert said(lambda: tfds_source("twice", prepared)) == message
 
 
 def test_the_config_names_its_splits(prepared):

@@ -66,6 +66,7 @@ def _part_folders(root, say):
     folders = {path: part_of(path.name) for path in visible(root) if path.is_dir()}
     parts = {path: part for path, part in folders.items() if part and _holds_folders(path)}
     if not parts:
+        _tell_classes(folders, root, say)
         return {}
     if "train" not in parts.values():
         raise BadInput(f"{root}: has {next(iter(parts)).name}, but no train folder with class folders; images lie in {root}/train/CLASS")
@@ -74,6 +75,15 @@ def _part_folders(root, say):
     if others:
         say(f"{root}: not used beside its parts: {unused(others)}")
     return {part: path for path, part in folders.items() if part}
+
+
+def _tell_classes(folders, root, say):
+    """Says which folders that are called like parts are taken for classes; refuses where all of them are."""
+    called = [path.name for path, part in folders.items() if part]
+    if called and len(called) == len(folders):
+        raise BadInput(f"{root}: {' and '.join(called)} hold no class folders; images lie in {root}/train/CLASS/IMAGE.jpg")
+    if called:
+        say(f"{root}: {' and '.join(called)} hold images and no class folders, and are taken for classes beside the others")
 
 
 def image_folder(root: str | Path, test_share: float | None = None, seed: int = 0, say: Say = warn) -> ImageSet:

@@ -194,7 +194,8 @@ def told_apart(names: Names, where: str, say: Say) -> Names:
         return names
     apart = tuple(_with_number(name, i) if counts[name] > 1 else name for i, name in enumerate(names))
     classes = [i for i, name in enumerate(names) if name == shared[0]]
-    more = f", and {len(shared) - 1} more names" if len(shared) > 1 else ""
+    others = len(shared) - 1
+    more = f" (and those of {others} more name{'s' if others > 1 else ''})" if others else ""
     say(f"{where}: classes {some([str(i) for i in classes])} have one name, {shared[0]!r}{more}; they are called {apart[classes[0]]!r}, ..")
     return told_apart(apart, where, lambda line: None)
 
