@@ -132,3 +132,8 @@ def test_pixels_without_a_white_are_refused(mode, told):
 @pytest.mark.parametrize("content", [b"", b"text", saved(GREY, "PNG")[:50], saved(GREY, "TIFF")[:30], saved(GREY, "GIF")[:20]])
 def test_damaged_images_are_one_line(content):
     assert said(lambda: decode(content, "a.png")) == "a.png: broken, or not an image"
+
+
+def test_more_pixels_than_are_decoded_are_one_line(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    assert said(lambda: decode(saved(GREY, "PNG"), "a.png")) == "a.png: has more pixels than Pillow decodes; make it smaller"

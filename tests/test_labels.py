@@ -72,6 +72,17 @@ def test_labels_that_are_names_go_by_class_names_where_they_are_given():
     assert classes(found) == [ANIMALS, ANIMALS] and found.class_names == tuple(ANIMALS)
 
 
+def test_numbers_as_names_in_another_order_are_ambiguous():
+    x, numbers = np.eye(3), np.array([0, 1, 2])
+    message = (
+        "arrays: train_y has integers, which are places in class_names (2, 1, 0), test_y the same as text;"
+        " what belongs together can't be told, write all labels in one type"
+    )
+    assert said(lambda: from_arrays(x, numbers, x + 5, numbers.astype(str), class_names=("2", "1", "0"))) == message
+    found = from_arrays(x, numbers.astype(str), x + 5, numbers.astype(str), class_names=("2", "1", "0"))
+    assert found.train.y.tolist() == found.test.y.tolist() == [2, 1, 0]
+
+
 def test_names_that_differ_by_unicode_alone_are_the_same(tmp_path):
     assert SHORT != LONG
     write(tmp_path, "train.parquet", [LONG, "tea", SHORT])

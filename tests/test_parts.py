@@ -42,7 +42,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
     found, lines = said_by(folders.image_folder, tmp_path, test_share=0.25)
     assert found.class_names == ("bus", "car", "test", "train") and len(found.train.y) == 12
     assert (red(found.train) == found.train.y).all()
-    assert lines == [f"{tmp_path}: test and train hold images and no class folders, and are taken for classes beside the others"]
+    assert lines == [f"{tmp_path}: taken for classes beside the others, as images lie in them and no class folders: test, train"]
 
 
 def test_a_class_called_train_in_a_part_is_a_class(tmp_path):

@@ -83,7 +83,7 @@ def _tell_classes(folders, root, say):
     if called and len(called) == len(folders):
         raise BadInput(f"{root}: {' and '.join(called)} hold no class folders; images lie in {root}/train/CLASS/IMAGE.jpg")
     if called:
-        say(f"{root}: {' and '.join(called)} hold images and no class folders, and are taken for classes beside the others")
+        say(f"{root}: taken for classes beside the others, as images lie in them and no class folders: {', '.join(called)}")
 
 
 def image_folder(root: str | Path, test_share: float | None = None, seed: int = 0, say: Say = warn) -> ImageSet:

@@ -108,6 +108,8 @@ def decode(source: str | Path | bytes, where: str) -> np.ndarray:
         raise
     except FileNotFoundError as error:
         raise BadInput(f"{where}: no such file") from error
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"{where}: has more pixels than Pillow decodes; make it smaller") from error
     except Exception as error:  # a damaged file fails in as many ways as Pillow has of reading one
         raise BadInput(f"{where}: broken, or not an image") from error
 

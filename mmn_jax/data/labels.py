@@ -140,6 +140,15 @@ def _places(unit, order, train, given):
     return _mapped(unit, place)
 
 
+def _refuse_two_meanings(units, given):
+    """Numbers are places in class_names as integers, but names as text: the two don't go together where these differ."""
+    plain = next((unit for unit in units if unit.names is None), None)
+    text = next((unit for unit in units if unit.names is not None), None)
+    if plain and text and _numbers(given, False) and not _numbers(given, True):
+        what = f"{plain.where} has integers, which are places in class_names ({some(given)}), {_short(text.where)} the same as text"
+        raise BadInput(f"{what}; what belongs together can't be told, write all labels in one type")
+
+
 def meet(parts: Mapping[str, Sequence[Coded]], given: Names | None = None) -> tuple[Names | None, dict[str, np.ndarray]]:
     """The names of the classes, None where labels are plain integers, and the labels [n] of every part as places among them.
 
@@ -153,6 +162,8 @@ def meet(parts: Mapping[str, Sequence[Coded]], given: Names | None = None) -> tu
     reference = next((unit for unit in train if unit.names is not None), train[0] if train else None)
     if reference is None:  # refused later, as there is nothing to train on
         return None, {part: np.concatenate([unit.codes for unit in units]) for part, units in parts.items()}
+    if given:
+        _refuse_two_meanings([unit for units in parts.values() for unit in units], given)
     made = {part: [_places(unit, order, reference, bool(given)) for unit in units] for part, units in parts.items()}
     return order, {part: each[0] if len(each) == 1 else np.concatenate(each) for part, each in made.items()}
 
