@@ -22,7 +22,7 @@ from mmn_jax.mesh import agreed, first_process
 from mmn_jax.run import Terminal
 from mmn_jax.types import BadInput, Examples
 
-SCHEMA = 1  # part of every hash here
+SCHEMA = 2  # part of every hash here
 
 
 class Kept(NamedTuple):

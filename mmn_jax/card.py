@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmn_jax.data.labels import numbered_names
 from mmn_jax.predict import Classifier
 from mmn_jax.results import GROUPS, Table, difference, markdown, number, read
-from mmn_jax.types import BadInput
+from mmn_jax.types import BadInput, one_line
 
 USES = {
     "classifier.npz": """In plain numpy, `x` being features [n, {dim}]:
@@ -69,6 +70,8 @@ def read_facts(workdir: Path) -> Table:
 def _data(classifier, table):
     split = table["splits"][0]
     counts, (classes, dim) = np.sort(table["counts"][0])[::-1], classifier.W.shape
+    shared = numbered_names(tuple(map(str, classifier.class_names.tolist())))
+    apart = [f"- Classes that share a name carry their number: {one_line(', '.join(shared))}"] if shared else []
     groups, few, many = table["groups"], table["thresholds"]["few"], table["thresholds"]["many"]
     return [
         f"- Data set: {table['dataset']}, {dim}-dimensional features, {classes} classes",
@@ -78,6 +81,7 @@ def _data(classifier, table):
         f" `{split.get('labels_sha256', 'not known')}`",
         f"- Knobs were chosen on {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'};"
         " test examples were read once, after that",
+        *apart,
         f"- Licence of the features: {table.get('licence') or 'not known to the run; ask where they come from'}",
     ]
 

@@ -9,6 +9,8 @@ functions that the command line uses. With an integer random_state the classifie
 """
 
 import numbers
+import warnings
+from functools import partial
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -20,10 +22,12 @@ from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 from mmn_jax import config, diagnose
 from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
+from mmn_jax.data.labels import codes_among, normal, spelled
+from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Method, start, tune
-from mmn_jax.priors import NAMED, class_shares, gain
+from mmn_jax.priors import NAMED, by_class, class_shares, gain
 from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, tasks_of, training_folds
 from mmn_jax.types import BadInput, Examples
@@ -52,17 +56,10 @@ def _grid(l2):
     return tuple(grid.tolist())
 
 
-def _codes(classes, y, name):
-    """[n] int32 position of each label in the sorted classes."""
-    unknown = ~np.isin(y, classes)
-    if unknown.any():
-        raise BadInput(f"{name}: label {y[unknown].tolist()[0]!r} is not in y")
-    return np.searchsorted(classes, y).astype(np.int32)
-
-
 def _with_label(classes, label):
     """[C+1] the classes and the label, which is none of them, behind."""
     kinds = [np.asarray(one).dtype.kind for one in (classes.tolist()[0], np.asarray(label).tolist())]
+    label = normal(label) if isinstance(label, str) else label
     if np.ndim(label) or kinds[0] != kinds[1]:
         raise BadInput(f"add_class: {label!r} must be one label of the type of the others, such as {classes.tolist()[0]!r}")
     if label in classes:
@@ -100,12 +97,13 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       budget: settings that are tried at most; each is fitted to every fold.
       folds: parts of the training set that choose.
       prior: how often each class comes up where the classifier is used: "uniform", "train" (as in the training set), or [C]
-        numbers from 0 up in the order of `classes_`. It is added to the calibrated scores, which are taken for those of a uniform
-        prior. It is looked at when scores are asked for: set_params(prior=..) needs no new fit.
+        numbers from 0 up in the order of `classes_`, or a dict or pandas Series of them by label. It is added to the calibrated
+        scores, which are taken for those of a uniform prior. It is looked at when scores are asked for: set_params(prior=..)
+        needs no new fit.
       random_state: of the folds and of what a method draws.
 
     Attributes:
-      classes_: [C] sorted labels. n_features_in_: d. counts_: [C] training examples.
+      classes_: [C] sorted labels; text in Unicode's composed form (NFC). n_features_in_: d. counts_: [C] training examples.
       normalise_: x̂ = (x − mean) · scale. arrays_, logits_: logits_(arrays_, x̂) scores normalised features; arrays_["theta"]
         [C, d+1] are the rows [W b] of every method but knn. temperature_: what scores are divided by to be calibrated.
       record_: the chosen setting, all settings tried and their accuracy, the gradient norm that was reached.
@@ -138,6 +136,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         method = self._method()
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
+        y = spelled(y)
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
@@ -146,6 +145,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.normalise_ = normalisation(X)
         train = Examples(self.normalise_(X), codes.astype(np.int32))
         val = self._validation(X_val, y_val)
+        others = {} if val is None else {"X_val": val}
+        tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
         whole = Fold("all", train, val)
         folds = training_folds("all", train, seed, self.folds) if val is None else (whole,)
         tuned = self._tune(method, whole, folds, seed)
@@ -173,7 +174,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if X_val is None or y_val is None:
             raise BadInput("X_val and y_val: give both or neither")
         X_val, y_val = validate_data(self, X_val, y_val, reset=False, dtype=np.float32)
-        return Examples(self.normalise_(X_val), _codes(self.classes_, y_val, "y_val"))
+        return Examples(self.normalise_(X_val), codes_among(self.classes_, y_val, "y_val"))
 
     def _tune(self, method, whole, folds, seed):
         tasks = tasks_of((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
@@ -187,7 +188,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
                 raise BadInput(f"prior: must be uniform, train or {len(self.classes_)} numbers, it is {self.prior!r}")
             shares = NAMED[self.prior](self.counts_)
         else:
-            shares = _numbers(self.prior, "prior")
+            shares = _numbers(by_class(self.prior, self.classes_.tolist(), "prior"), "prior")
         return gain(class_shares(shares, len(self.classes_), "prior"))
 
     def _scores(self, X):
@@ -205,6 +206,10 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         """[n] labels of X [n, d]."""
         best = self._scores(X).argmax(1)  # first, as it refuses what isn't fitted
         return self.classes_[best]
+
+    def score(self, X, y, sample_weight=None):
+        """The share of X [n, d] that is given its label y [n], weighted by sample_weight [n] where that is given."""
+        return super().score(X, spelled(y), sample_weight)
 
     def predict_proba(self, X):
         """[n, C] probabilities of the classes of X [n, d], in the order of `classes_`."""
@@ -239,4 +244,5 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none, and goes
         by the default l2 and budget, whatever this classifier's."""
         X, y = check_X_y(X, y, dtype=np.float32)
-        return diagnose.diagnose(Examples(X, np.unique(y, return_inverse=True)[1].astype(np.int32)), _seed(self.random_state), cuts)
+        codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)
+        return diagnose.diagnose(Examples(X, codes), _seed(self.random_state), cuts)

@@ -9,6 +9,7 @@ use each. StableHLO and ONNX take features [n, d] float32 and give scores [n, C]
 
 import argparse
 import importlib.util
+import io
 import json
 import sys
 from pathlib import Path
@@ -42,6 +43,13 @@ def to_stablehlo(classifier: Classifier) -> bytes:
     features = jax.ShapeDtypeStruct((rows, classifier.W.shape[1]), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: scores(classifier, x)), platforms=PLATFORMS)(features)
     return bytes(exported.serialize())
+
+
+def to_npz(classifier: Classifier) -> bytes:
+    """The classifier as a run writes it, with the class names that the other files have."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: array for name, array in classifier._asdict().items() if array is not None})
+    return buffer.getvalue()
 
 
 def to_onnx(classifier: Classifier) -> bytes:
@@ -81,7 +89,7 @@ def export(workdir: Path, out: Path) -> dict[str, str]:
       BadInput: the workdir has no classifier or no results, or `out` cannot be written to.
     """
     classifier, table = load_classifier(str(workdir)), card.read_facts(workdir)
-    written = {"classifier.npz": (workdir / "classifier.npz").read_bytes(), "classifier.stablehlo": to_stablehlo(classifier)}
+    written = {"classifier.npz": to_npz(classifier), "classifier.stablehlo": to_stablehlo(classifier)}
     if importlib.util.find_spec("onnx"):
         written["classifier.onnx"] = to_onnx(classifier)
     written["MODEL_CARD.md"] = card.as_markdown(classifier, table, tuple(written)).encode()

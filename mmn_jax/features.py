@@ -21,8 +21,9 @@ from mmn_jax import artifacts, backbones
 from mmn_jax.backbones import SCHEMA
 from mmn_jax.config import given
 from mmn_jax.data import augment, characters, extract, feature_files, folders, lists, render, tfds
+from mmn_jax.data.array_files import NAMES
 from mmn_jax.data.arrays import Pictures, image_file
-from mmn_jax.data.images import PARTS
+from mmn_jax.data.images import PARTS, SHOWN
 from mmn_jax.mesh import agreed, together
 from mmn_jax.run import Terminal
 from mmn_jax.types import BadInput, FeatureSet
@@ -56,18 +57,18 @@ def _fonts(config, terminal):
     return Source(name, version, lambda: characters.make(name, fonts, choice, folder, terminal.track))
 
 
-def _of_files(config):
-    """Images as files or records, listed at once."""
+def _of_files(config, say):
+    """Images as files or records, listed at once; say: of what is doubtful."""
     data = config.data
     if data.tfds:
         splits = {part: split for part, split in data.splits.items() if split}
-        return tfds.tfds_source(data.tfds, data.path, splits or None)
+        return tfds.tfds_source(data.tfds, data.path, splits or None, say)
     if any(data.lists.values()):
         for part in ("train", "test"):
             if not data.lists[part]:
                 raise BadInput(f"--config.data.lists.{part}: give the list of images to {part} on")
-        return lists.list_files(data.path, data.lists.train, data.lists.val or None, data.lists.test)
-    return folders.image_folder(data.path, data.test_share)
+        return lists.list_files(data.path, data.lists.train, data.lists.val or None, data.lists.test, say=say)
+    return folders.image_folder(data.path, data.test_share, say=say)
 
 
 def choose_source(config: ConfigDict, terminal: Terminal) -> Source:
@@ -84,8 +85,8 @@ def choose_source(config: ConfigDict, terminal: Terminal) -> Source:
     if path.suffix == ".npz" and not path.is_dir():
         if not path.is_file():
             raise BadInput(f"{path}: no such file")
-        return Source(path.stem, _sha256(path), lambda: image_file(path))
-    found = _of_files(config)
+        return Source(path.stem, _sha256(path), lambda: image_file(path, terminal.say))
+    found = _of_files(config, terminal.say)
     parts = [(part.version, part.y.tolist()) for part in (found.train, found.val, found.test) if part is not None]
     return Source(found.name, artifacts.digest(parts, found.class_names), lambda: Pictures(found, None))
 
@@ -137,11 +138,11 @@ def choose_extractor(config: ConfigDict, workdir: Path, terminal: Terminal, wher
 
 
 def _card(source, description, folder, settings, counts, rate):
-    files = {path.name: _sha256(path) for name in feature_files.NAMES if (path := folder / f"{name}.npy").is_file()}
+    files = {path.name: _sha256(path) for name in NAMES if (path := folder / f"{name}.npy").is_file()}
     size = f"shorter side to {settings.size}, bicubic, middle cut out" if settings.size else "images as they are"
     return {
         "schema": SCHEMA, "name": source.name, "source_version": source.version, "backbone": description,
-        "preprocessing": f"RGB, uint8, {size}", "dtype": "float16", "counts": counts, "sha256": files,
+        "preprocessing": f"{SHOWN}, {size}", "dtype": "float16", "counts": counts, "sha256": files,
         "images_per_second": rate,
         "versions": {name: metadata.version(name) for name in ("jax", "flax", "numpy")},
     }  # fmt: skip
@@ -180,4 +181,4 @@ def make(config: ConfigDict, workdir: Path, terminal: Terminal) -> FeatureSet:
         _extract(source, extractor, folder, config.features, terminal)
     card = json.loads((folder / "card.json").read_text())
     terminal.say(f"  {sum(card['counts'].values())} images of {source.name}, {card['images_per_second']:.0f} a second: {folder}")
-    return feature_files.load(folder)._replace(name=source.name)
+    return feature_files.load(folder, say=terminal.say)._replace(name=source.name)

@@ -21,6 +21,7 @@ from mmn_jax import artifacts, backbones, features
 from mmn_jax.banks import shots_used
 from mmn_jax.data import arrays, extract, feature_files, network_training, networks
 from mmn_jax.data.images import PARTS, ImageSet
+from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.keys import stream
 from mmn_jax.mesh import host_memory
 from mmn_jax.run import Run, Terminal
@@ -117,6 +118,8 @@ def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
     _check_memory(studio, places, settings)
     train, val, test = (_load(studio, each, settings) for each in places[:3])
     seen = LongTail(train, val, test, counts)
+    others = {"the validation images": val, "the test images": test}
+    tell_repeats(train, others, lambda label: run.features.class_names[label], run.terminal.say, "the training images")
     if studio.start is not None:
         backbones.check_sides(studio.start, seen.train.x.shape[1:3], studio.images.name)
     ladder = shots_used(run.config, counts) if settings.finetune == "recursive" else ()

@@ -214,13 +214,14 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
         full, fingerprint = studio.labels, studio.fingerprint
     else:
         studio, made = None, config.data.source in ("images", "fonts")
-        full = features.make(config, workdir, terminal) if made else sources.load_features(config)
+        full = features.make(config, workdir, terminal) if made else sources.load_features(config, terminal.say)
         if last == "features":
             if not made:
                 terminal.say(f"{full.name} has features already; --stage=features makes them of images")
             return []
         fingerprint = feature_files.fingerprint(full)
-    read_prior(config.eval.prior, np.bincount(full.train.y), "--config.eval.prior")  # a bad one is refused before hours of work, not after
+    counts = np.bincount(full.train.y)
+    read_prior(config.eval.prior, counts, "--config.eval.prior", full.class_names)  # a bad one is refused before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
     results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, studio) for s in seeds]
     return [result for result in results if result is not None]

@@ -23,10 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from mmn_jax.command import Parser, exit_code, read_no_more, stop_on_signals
-from mmn_jax.data.feature_files import read_npz
+from mmn_jax.data.array_files import canonical, read_npz
+from mmn_jax.data.labels import normal, told_apart
 from mmn_jax.files import whole
 from mmn_jax.priors import gain, read_prior
-from mmn_jax.types import BadInput
+from mmn_jax.types import BadInput, warn
 
 CHUNK_FLOATS = 2**22  # of the features or the scores of a chunk, whichever are more
 
@@ -77,7 +78,8 @@ def load_classifier(workdir: str) -> Classifier:
     shapes = [(classes, dim), (classes,), (classes,), (dim,), (dim,), (), (classes,)]
     if classes < 2 or any(array is not None and array.shape != shape for array, shape in zip(found, shapes, strict=True)):
         raise BadInput(f"--model={workdir}: the arrays of classifier.npz don't fit together; repeat the command that made it")
-    return found
+    names = told_apart(tuple(map(normal, found.class_names.tolist())), f"--model={workdir}", warn)
+    return found._replace(class_names=np.array(names))
 
 
 def under_prior(classifier: Classifier, source: str) -> Classifier:
@@ -89,7 +91,7 @@ def under_prior(classifier: Classifier, source: str) -> Classifier:
     if source == "train" and classifier.counts is None:
         raise BadInput("--prior=train: classifier.npz has no counts; repeat the command that made it")
     counts = np.ones(len(classifier.b)) if classifier.counts is None else classifier.counts
-    gained = classifier.temperature * gain(read_prior(source, counts, "--prior"))
+    gained = classifier.temperature * gain(read_prior(source, counts, "--prior", classifier.class_names.tolist()))
     return classifier._replace(b=classifier.b + gained.astype(np.float32))
 
 
@@ -126,7 +128,8 @@ def _open(stack, path):
         if not zipfile.is_zipfile(path):
             return stack.enter_context(open(path, "rb")), f"--features={path}"
         archive = stack.enter_context(zipfile.ZipFile(path))
-        members = [name for name in ("x.npy", "test_x.npy") if name in archive.namelist()]
+        names = {canonical(name.removesuffix(".npy")): name for name in archive.namelist() if name.endswith(".npy")}
+        members = [names[name] for name in ("x", "test_x") if name in names]
         if members:
             return stack.enter_context(archive.open(members[0])), f"--features={path}: {members[0].removesuffix('.npy')}"
     except (OSError, RuntimeError) as error:  # RuntimeError: encrypted, or compressed in an unknown way
@@ -193,7 +196,8 @@ def write_csv(classifier: Classifier, table: FeatureTable, out: IO[str]) -> None
     Raises:
       BadInput: a row that float32 cannot score; what `chunks` refuses.
     """
-    names = np.array([_cell(str(name)) for name in classifier.class_names.tolist()], object)
+    cells = told_apart(tuple(_cell(str(name)) for name in classifier.class_names.tolist()), "classes", warn)
+    names = np.array(cells, object)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["index", "label", "probability", "runner_up"])
     rows = max(1, CHUNK_FLOATS // max(classifier.W.shape))

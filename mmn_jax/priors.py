@@ -1,10 +1,13 @@
 """How often classes come up where a classifier is used. Calibrated scores are those of equal shares; under others they gain log(π_c C)."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mmn_jax.data.labels import normal
 from mmn_jax.types import BadInput
 
 NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of training counts [C]
@@ -28,8 +31,43 @@ def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
     return prior / total
 
 
-def read_prior(source: str, counts: np.ndarray, flag: str) -> np.ndarray:
-    """[C] shares of the classes: uniform, as in training, whose counts [C] are given, or from a text file.
+def by_class(prior: Any, classes: Sequence[Any], where: str) -> Any:
+    """The values of a prior in the order of the classes, where it has keys that are their labels, as a dict or a pandas Series has; any
+    other prior as it is.
+
+    Raises:
+      BadInput: its keys are others.
+    """
+    if not hasattr(prior, "keys"):
+        return prior
+    keys = list(prior.keys())
+    if not isinstance(prior, Mapping) and keys == list(range(len(classes))):
+        return np.asarray(prior)  # a Series without labels of its own
+    if len(keys) != len(classes) or set(keys) != set(classes):
+        raise BadInput(f"{where}: its keys must be the {len(classes)} labels, such as {classes[0]!r}")
+    return [prior[label] for label in classes]
+
+
+def _by_name(text, names, where):
+    """[C] the numbers of a text with a line `name number` for each class, in any order; None where it is none.
+
+    Raises:
+      BadInput: a name that no class has, or that comes twice.
+    """
+    lines = [line.rsplit(maxsplit=1) for line in text.splitlines() if line.strip()]
+    if len(lines) != len(names) or not all(len(line) == 2 for line in lines):
+        return None
+    found = [normal(name.strip()) for name, _ in lines]
+    strange = [name for name in found if name not in names] + [name for name, count in Counter(found).items() if count > 1]
+    if strange:
+        raise BadInput(f"{where}: names {strange[0]!r}, but must name each class once, such as {names[0]!r}; or hold numbers alone")
+    share = {name: float(number) for name, (_, number) in zip(found, lines, strict=True)}
+    return np.array([share[name] for name in names])
+
+
+def read_prior(source: str, counts: np.ndarray, flag: str, class_names: Sequence[str]) -> np.ndarray:
+    """[C] shares of the classes: uniform, as in training, whose counts [C] are given, or from a text file: a number for each class, in
+    their order, or a line `name number` for each, in any.
 
     Raises:
       BadInput: the file cannot be read or doesn't hold C numbers from 0 up; the line names the flag.
@@ -38,7 +76,11 @@ def read_prior(source: str, counts: np.ndarray, flag: str) -> np.ndarray:
     if source in NAMED:
         return class_shares(NAMED[source](counts), classes, where)
     try:
-        numbers = np.array(Path(source).read_text().split(), float)
+        text = Path(source).read_text(encoding="utf-8-sig")
+        numbers = _by_name(text, tuple(map(normal, class_names)), where)
+        numbers = np.array(text.split(), float) if numbers is None else numbers
+    except BadInput:
+        raise
     except (OSError, ValueError) as error:
         raise BadInput(f"{where}: must be uniform, train, or a text file of {classes} numbers") from error
     return class_shares(numbers, classes, where)

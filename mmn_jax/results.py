@@ -93,7 +93,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     counts = [result.data.tail.counts for result in results]
     groups = [{**shot_groups(one, config.eval.few, config.eval.many), **terciles(one)} for one in counts]
     masks = np.stack([np.stack([np.ones(len(one), bool), *group.values()]) for one, group in zip(counts, groups, strict=True)])
-    priors = [read_prior(config.eval.prior, one, "--config.eval.prior") for one in counts]
+    priors = [read_prior(config.eval.prior, one, "--config.eval.prior", results[0].class_names) for one in counts]
     names = list(results[0].models)
     methods, per_class, means, right = {}, {}, {}, []
     for name in names:

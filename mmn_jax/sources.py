@@ -5,16 +5,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmn_jax.data import feature_files, glyphs, synthetic
-from mmn_jax.data.parquet import Columns
-from mmn_jax.types import BadInput, FeatureSet
+from mmn_jax.data.parquet_files import Columns
+from mmn_jax.types import BadInput, FeatureSet, Say, warn
 
 
 def _embedded(config):
     return config.data.source == "glyphs" or (config.data.source == "auto" and not config.data.path)
 
 
-def load_features(config: ConfigDict) -> FeatureSet:
-    """The features that config.data names, which are not of images (`features.make`).
+def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
+    """The features that config.data names, which are not of images (`features.make`). say: of what is doubtful.
 
     Raises:
       BadInput: its settings contradict each other, or its file is bad.
@@ -27,7 +27,7 @@ def load_features(config: ConfigDict) -> FeatureSet:
         return synthetic.make("synthetic", **config.data.synthetic)
     if not config.data.path:
         raise BadInput("--config.data.path: give the file or folder with your features")
-    return feature_files.load(config.data.path, Columns(**config.data.columns))
+    return feature_files.load(config.data.path, Columns(**config.data.columns), say)
 
 
 def licence(config: ConfigDict) -> str:

@@ -369,15 +369,15 @@ FILES = {
         "DIR/good.npz: array train_x doesn't fit into memory",
         with_header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000, 4)}\n"),
     ),
-    "names for labels": (
+    "names for labels in one part": (
         "good.npz",
-        "DIR/good.npz: train_y must be [n] integers, it is <U1 [18]; class_names, train_y = numpy.unique(labels, return_inverse=True) makes"
-        " them of names",
+        "DIR/good.npz: test_y has integers without names, train_y names (a, b, c);"
+        " what belongs together can't be told, write names in both",
         save("good.npz", train_y=np.array(list("abc") * 6)),
     ),
     "times for labels": (
         "good.npz",
-        "DIR/good.npz: train_y must be [n] integers, it is timedelta64[s] [18]",
+        "DIR/good.npz: train_y must be [n] integers or names, it is timedelta64[s] [18]",
         save("good.npz", train_y=np.arange(18).astype("m8[s]")),
     ),
     "times for features": (
@@ -387,7 +387,7 @@ FILES = {
     ),
     "truth for labels": (
         "good.npz",
-        "DIR/good.npz: train_y must be [n] integers, it is bool [18]",
+        "DIR/good.npz: train_y must be [n] integers or names, it is bool [18]",
         save("good.npz", train_y=np.arange(18) > 8),
     ),
     "complex features": (

@@ -82,7 +82,7 @@ def test_a_run_ends_in_a_table_and_a_classifier(tmp_path, monkeypatch, counts, t
     settings.heads.l2, settings.tuning.budget, settings.eval.draws = (1e-2, 1e-9), 1, 50
     settings.kshot.subsets, settings.kshot.top = (3,), 0
     settings.meta.steps, settings.meta.task_weight, settings.meta.width = 5, (0.1,), 4
-    monkeypatch.setattr(pipeline.sources, "load_features", lambda config: features(counts, test))
+    monkeypatch.setattr(pipeline.sources, "load_features", lambda config, say: features(counts, test))
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
         seeds = pipeline.run_seeds(settings, tmp_path, pipeline.Terminal(said.append, lambda items, name: items), "meta")
     table = results.collect(seeds, settings)

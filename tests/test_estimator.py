@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pandas
@@ -158,6 +159,7 @@ def test_with_one_example_a_class_it_starts_and_stays():
         ("mmn", [[0.0], [1.0], [0.0]], [0, 0, 1]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:2 of 3 rows of X come under more than one label")
 def test_alike_and_tiny_data_have_an_answer(method, x, y):
     model = quick(method).fit(x, y)
     assert np.isfinite(model.add_class([[*x[0]]], 7).predict_proba(x)).all()
@@ -217,3 +219,32 @@ def test_a_method_of_ones_own_is_tuned_like_the_named_ones():
     mine = Method("rival", head_axes((1e-2, 1e-3)), solved(lambda: weighting.plain))
     own, named = (TailClassifier(method, l2=(1e-2, 1e-3), random_state=0) for method in (mine, "plain"))
     np.testing.assert_array_equal(clone(own).fit(x, y).arrays_["theta"], named.fit(x, y).arrays_["theta"])
+
+
+def test_labels_of_a_validation_set_go_by_what_they_are():
+    numbers = POOL[1][USED]
+    half = len(TEST_Y) // 2
+    with pytest.raises(BadInput) as caught:
+        quick().fit(X, numbers, X_val=TEST_X, y_val=POOL[1][~USED].astype(str))
+    told = "y_val: its labels are text, such as '0', those of y are numbers, such as 0; give both in one type"
+    assert str(caught.value) == told
+    with pytest.raises(BadInput, match="y_val: its labels are numbers, such as 0, those of y are text, such as '0'; give both in one type"):
+        quick().fit(X, numbers.astype(str), X_val=TEST_X, y_val=POOL[1][~USED])
+    composed, split = (np.array([unicodedata.normalize(form, f"é{c}") for c in range(10)]) for form in ("NFC", "NFD"))
+    mixed = np.where(np.arange(len(X)) % 2, composed[numbers], split[numbers])
+    model = quick().fit(X, mixed, X_val=TEST_X[:half], y_val=split[POOL[1][~USED][:half]])
+    same = quick().fit(X, composed[numbers], X_val=TEST_X[:half], y_val=composed[POOL[1][~USED][:half]])
+    assert model.classes_.tolist() == sorted(composed)
+    np.testing.assert_array_equal(model.predict(TEST_X), same.predict(TEST_X))
+    assert model.score(TEST_X, split[POOL[1][~USED]]) == same.score(TEST_X, composed[POOL[1][~USED]]) > 0.5
+
+
+def test_examples_that_come_twice_are_said():
+    y = Y.copy()
+    y[1] = NAMES[1]
+    x = X.copy()
+    x[1] = x[0]
+    with pytest.warns(UserWarning, match=r"2 of \d+ rows of X come under more than one label .*row 0 \('kind 0'\) and row 1 \('kind 1'\)"):
+        quick("ncm").fit(x, y)
+    with pytest.warns(UserWarning, match=r"3 of 3 rows of X_val stand in X, too, with the same features; accuracy on them says little"):
+        quick("ncm").fit(X, Y, X_val=X[-3:], y_val=Y[-3:])

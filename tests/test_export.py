@@ -102,6 +102,19 @@ def test_the_card_has_the_facts(workdir):
     assert "Licence of the features: not known" in page and "rows `not known`" in page
 
 
+def test_classes_of_one_name_are_told_apart_in_every_file(workdir):
+    names = CLASSIFIER.class_names.astype("<U20")
+    names[[3, 7]] = "crane"
+    np.savez(workdir / "classifier.npz", **CLASSIFIER._replace(class_names=names)._asdict())
+    assert export.main([f"--model={workdir}"]) == 0
+    out = workdir / "export"
+    page = (out / "MODEL_CARD.md").read_text()
+    assert "- Classes that share a name carry their number: crane (class 3), crane (class 7)\n" in page
+    used = run_blocks(page, out, X)
+    names[[3, 7]] = ["crane (class 3)", "crane (class 7)"]
+    assert list(used["classifier.npz"]["model"]["class_names"]) == used["classifier.onnx"]["names"] == names.tolist()
+
+
 def test_without_onnx_it_says_so_and_leaves_no_older_file(workdir, monkeypatch, capsys):
     (workdir / "export").mkdir()
     (workdir / "export" / "classifier.onnx").write_text("of another classifier")

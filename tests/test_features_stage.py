@@ -231,6 +231,7 @@ def test_the_recipe_of_the_docs_brings_a_function_of_its_own(tmp_path):
     (folder,) = (tmp_path / "run").glob("features-*")
     card = json.loads((folder / "card.json").read_text())
     assert card["backbone"]["network"] == "thumbnails" and card["backbone"]["file"] == "mine.py" and "bicubic" in card["preprocessing"]
+    assert "turned as EXIF says, transparency over white, 16 bits brought to 8" in card["preprocessing"]
     split = json.loads((tmp_path / "run" / "seed-0" / "split.json").read_text())
     assert split["dataset"] == "photographs" and max(split["counts"]) == 5 * min(split["counts"])
 

@@ -117,6 +117,23 @@ def test_seeds_of_one_split_have_backbones_of_their_own(tmp_path, monkeypatch):
     assert len(set(names)) == 2
 
 
+def test_images_that_come_twice_are_said(tmp_path, monkeypatch):
+    path, lines = write_images(tmp_path / "images.npz", base=False), []
+    given = dict(np.load(path))
+    given["test_x"][:2], given["train_x"][1], given["train_y"][1] = given["train_x"][:2], given["train_x"][0], 1
+    np.savez(path, **given)
+    config = config_of(path, "fixed")
+    config.data.longtail.imbalance = config.data.longtail.max_per_class = None  # all examples
+    monkeypatch.setattr(backbones, "trained", lambda folder, train, told: 1 / 0)
+    run, studio = open_run(config, tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.split(run._replace(terminal=QUIET._replace(say=lines.append)), studio)
+    assert [line for line in lines if "the training images" in line] == [
+        "2 of 800 rows of the training images come under more than one label with the same features, such as row 0 (0) and row 1 (1)",
+        "1 of 300 rows of the test images stand in the training images, too, with the same features; accuracy on them says little",
+    ]
+
+
 def test_without_base_images_the_network_starts_from_nothing(tmp_path):
     config = config_of(write_images(tmp_path / "images.npz", base=False), "fixed", network="residual", augment="photo", widths=(4,))
     with jax.numpy_dtype_promotion("standard"):

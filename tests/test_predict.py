@@ -93,6 +93,20 @@ def test_a_classifier_without_counts_predicts_under_every_other_prior(workdir, t
     assert capsys.readouterr().err == "--prior=train: classifier.npz has no counts; repeat the command that made it\n"
 
 
+def test_classes_of_one_name_are_told_apart(capsys, tmp_path):
+    names = np.array(["crane", "=1", "crane", "'=1", "cafe\u0301", "caf\u00e9", "tea"])
+    np.savez(tmp_path / "classifier.npz", **{**MODEL, "class_names": names})
+    np.savez(tmp_path / "x.npz", x=X)
+    assert predict.main([f"--model={tmp_path}", f"--features={tmp_path / 'x.npz'}"]) == 0
+    out, err = capsys.readouterr()
+    cells = ["crane (class 0)", "'=1 (class 1)", "crane (class 2)", "'=1 (class 3)", "caf\u00e9 (class 4)", "caf\u00e9 (class 5)", "tea"]
+    assert [row["label"] for row in rows(out)] == [cells[c] for c in SCORES.argmax(1)]
+    assert err.splitlines() == [
+        f"--model={tmp_path}: classes 0, 2 have one name, 'crane' (and those of 1 more name); they are called 'crane (class 0)', ..",
+        'classes: classes 1, 3 have one name, "\'=1"; they are called "\'=1 (class 1)", ..',
+    ]
+
+
 SAVERS = {
     "x.npz": lambda path, x: np.savez(path, x=x, test_x=-x),
     "compressed.npz": lambda path, x: np.savez_compressed(path, x=x),

@@ -1,6 +1,7 @@
 """How often classes come up: what is a prior, and what scores gain under one."""
 
 import numpy as np
+import pandas
 import pytest
 from scipy.special import softmax
 
@@ -12,11 +13,11 @@ def test_the_prior_can_be_uniform_that_of_training_or_a_file(tmp_path):
     counts = np.array([30, 10])
     (tmp_path / "prior.txt").write_text("1\n3\n")
     for source, shares in (("uniform", [0.5, 0.5]), ("train", [0.75, 0.25]), (str(tmp_path / "prior.txt"), [0.25, 0.75])):
-        np.testing.assert_allclose(priors.read_prior(source, counts, "--prior"), shares)
+        np.testing.assert_allclose(priors.read_prior(source, counts, "--prior", ("a", "b c")), shares)
     for text in ("1\n", "1\n-1\n", "a b", "0 0"):
         (tmp_path / "prior.txt").write_text(text)
         with pytest.raises(BadInput, match=r"^--prior=.*prior\.txt: must "):
-            priors.read_prior(str(tmp_path / "prior.txt"), counts, "--prior")
+            priors.read_prior(str(tmp_path / "prior.txt"), counts, "--prior", ("a", "b c"))
 
 
 def test_shares_sum_to_one():
@@ -34,3 +35,25 @@ def test_what_scores_gain_is_bayes_rule():
     expected = softmax(scores, 1) * shares
     np.testing.assert_allclose(softmax(scores + priors.gain(shares), 1), expected / expected.sum(1, keepdims=True))
     np.testing.assert_allclose(priors.gain(np.full(4, 0.25)), 0)
+
+
+def test_a_file_may_name_the_classes(tmp_path):
+    path, counts = tmp_path / "prior.txt", np.array([30, 10])
+    path.write_text("\ufeffb c 3\n\na\t1\n", encoding="utf-8")
+    np.testing.assert_allclose(priors.read_prior(str(path), counts, "--prior", ("a", "b c")), [0.25, 0.75])
+    path.write_text("2 3\n10 1\n")
+    np.testing.assert_allclose(priors.read_prior(str(path), counts, "--prior", ("10", "2")), [0.25, 0.75])
+    for text in ("a 1\nd 2", "a 1\na 2"):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=r"prior\.txt: names '[da]', but must name each class once, such as 'a'; or hold numbers alone"):
+            priors.read_prior(str(path), counts, "--prior", ("a", "b c"))
+
+
+def test_a_prior_with_keys_goes_by_the_labels():
+    classes = ["ant", "bee"]
+    assert priors.by_class({"bee": 3, "ant": 1}, classes, "prior") == [1, 3]
+    assert priors.by_class(pandas.Series({"bee": 3, "ant": 1}), classes, "prior") == [1, 3]
+    assert priors.by_class(pandas.Series([1, 3]), classes, "prior").tolist() == [1, 3] == priors.by_class([1, 3], classes, "prior")
+    for keys in ("ab", ["ant"], ["ant", "cat"]):
+        with pytest.raises(BadInput, match="prior: its keys must be the 2 labels, such as 'ant'"):
+            priors.by_class(dict.fromkeys(keys, 1), classes, "prior")

@@ -21,7 +21,7 @@ from mmn_jax import features, pipeline, sources
 from mmn_jax.config import default
 from mmn_jax.data import folders, images, lists, longtail
 from mmn_jax.data.feature_files import from_arrays, load, load_training
-from mmn_jax.data.parquet import Columns
+from mmn_jax.data.parquet_files import Columns
 from mmn_jax.data.tfds import tfds_source
 from mmn_jax.types import BadInput, Examples, FeatureSet
 
@@ -61,10 +61,14 @@ def write_npy(root):
     return root
 
 
+def class_label(*names):
+    """What Hugging Face keeps in a file's metadata of a column of class labels."""
+    return {"huggingface": json.dumps({"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}})}
+
+
 def write_shards(root):
     """As a Hugging Face data set is exported."""
-    names = ["a", "b", "c"]
-    metadata = {"huggingface": json.dumps({"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}})}
+    metadata = class_label("a", "b", "c")
     whole = table("train", metadata=metadata)
     pq.write_table(whole.slice(0, 5), root / "train-00000-of-00002.parquet")
     pq.write_table(whole.slice(5), root / "train-00001-of-00002.parquet")
@@ -136,7 +140,8 @@ def spoil(column, values, part="train"):
         write_shards(root)
         for file in root.glob(f"{part}-*"):
             file.unlink()
-        pq.write_table(table(part).drop_columns([column]).append_column(column, values), root / f"{part}.parquet")
+        spoiled = table(part).drop_columns([column]).append_column(column, values)
+        pq.write_table(spoiled.replace_schema_metadata(class_label("a", "b", "c")), root / f"{part}.parquet")
         return root
 
     return write
@@ -176,12 +181,6 @@ def strange_split(root):
     return root / "a.parquet"
 
 
-def unlike_shards(root):
-    write_shards(root)
-    pq.write_table(table("train", np.array(["a"] * 12)), root / "train-00002-of-00002.parquet")
-    return root
-
-
 BAD_FEATURES = {
     "nothing there": (lambda root: root / "none.parquet", "{}: no such file"),
     "an empty folder": (
@@ -219,7 +218,6 @@ BAD_FEATURES = {
         lambda root: pq.write_table(table("train"), root / "train.parquet") or root,
         "{}: array test_x is missing; it has train_x, train_y",
     ),
-    "shards that differ": (unlike_shards, "{}: train is in several files, whose columns are of different types"),
     "numbers for lists": (
         spoil("features", pa.array(np.zeros(12))),
         "{}: column features of train must hold lists of numbers, it holds double",
@@ -247,9 +245,12 @@ BAD_FEATURES = {
     ),
     "a name that train has not": (
         spoil("label", pa.array(["a", "b", "c", "d"]), "test"),
-        "{}: column label of test has the name 'd', which train has not",
+        "{}: column label of test (test.parquet) has the name 'd', which train has not",
     ),
-    "a negative label": (spoil("label", pa.array([-1, 0, 1, 2], pa.int64()), "test"), "{}: test_y has the negative label -1 in row 0"),
+    "a negative label": (
+        spoil("label", pa.array([-1, 0, 1, 2], pa.int64()), "test"),
+        "{}: column label of test (test.parquet) has the negative label -1 in row 0",
+    ),
     "NaN": (
         spoil("features", pa.array(in_lists(lambda rows: rows[3].__setitem__(0, float("nan"))))),
         "{}: train_x has a value that is NaN, infinite or beyond float32 in row 3",
@@ -449,7 +450,7 @@ BAD_IMAGES = {
     "an empty class": (folder(lambda root: fill(root, {"a": 2, "b": 0}), test_share=0.5), "{}/b: no images in this class folder"),
     "another file": (
         folder(extra("a/notes.txt"), test_share=0.5),
-        "{}/a/notes.txt: not an image (.jpg, .jpeg, .png, .webp, .bmp); a class folder holds nothing else",
+        "{}/a/notes.txt: not an image (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif); a class folder holds nothing else",
     ),
     "a class that train has not": (folder(foreign_class), "{}/test/z: no such class in train"),
     "a broken JPEG": (lambda root: folder(write_broken)(root).train.load(0), "{}/train/a/0.jpg: broken, or not an image"),
@@ -527,6 +528,9 @@ def prepared(tmp_path_factory):
     hidden = {"train": [0, 1, 2], "test": [-1, -1]}
     base, version = tfds.core.GeneratorBasedBuilder, tfds.core.Version("1.0.0")
     write_tfds(base, "small", root, labels, VERSION=version, _info=info)
+    spelled = {"Training": [0, 1, 2] * 2, "dev": [0, 1, 2], "testing": [2, 1], "extra": [0]}
+    write_tfds(base, "spelled", root, spelled, VERSION=version, _info=info)
+    write_tfds(base, "twice", root, spelled | {"valid": [0]}, VERSION=version, _info=info)
     write_tfds(base, "hidden", root, hidden, VERSION=version, _info=info)
     write_tfds(base, "texts", root, labels, VERSION=version, _info=no_image)
     return root
@@ -542,6 +546,14 @@ def test_a_tfds_data_set_is_read_without_tensorflow(prepared):
     own = tfds_source("small", prepared, {"train": "train[:6]", "test": "validation"})
     assert len(own.train.y) == 6 and own.val is None and len(own.test.y) == 3
     assert "tensorflow" not in sys.modules
+
+
+def test_splits_of_a_tfds_data_set_may_be_spelled_in_any_way(prepared):
+    lines = []
+    found = tfds_source("spelled", prepared, say=lines.append)
+    assert [len(part.y) for part in found[1:4]] == [6, 3, 2] and lines == [f"{prepared}: data set spelled: splits not used: extra"]
+    message = f"{prepared}: data set twice: dev and valid are both there, and either could be val; keep one of them"
+    assert said(lambda: tfds_source("twice", prepared)) == message
 
 
 def test_the_config_names_its_splits(prepared):

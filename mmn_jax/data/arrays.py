@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.feature_files import check_labels, class_names, labelled, read_npz
+from mmn_jax.data.array_files import NAMES, read_npz_parts
+from mmn_jax.data.feature_files import check_labels, class_names, labelled, numbered
 from mmn_jax.data.images import Images, ImageSet
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.types import BadInput, Examples, Say, warn
 
 
 class Pictures(NamedTuple):
@@ -57,17 +58,17 @@ def from_parts(name: str, parts: Mapping[str, Examples | None], class_names: tup
     return ImageSet(name, made["train"], made.get("val"), made["test"], class_names)
 
 
-def image_file(path: str | Path) -> Pictures:
+def image_file(path: str | Path, say: Say = warn) -> Pictures:
     """Images of an npz file with train_x, train_y, test_x, test_y, optionally val_x, val_y and class_names; base_x and base_y, where
     it has them, are images of other classes to train a backbone on. x are uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3].
 
     Raises:
       BadInput: naming the file, the array and what is wrong with it.
     """
-    arrays = read_npz(path)
+    arrays = numbered(numbered(read_npz_parts(path, (*NAMES, "base_x", "base_y"), say), path), path, ("base",))
     parts = {name: _part(arrays, name, path) for name in ("train", "val", "test", "base")}
     for name in ("train", "test"):
         if parts[name] is None:
             raise BadInput(f"{path}: array {name}_x is missing; it has {', '.join(arrays) or 'no arrays'}")
     base = parts.pop("base")
-    return Pictures(from_parts(Path(path).stem, parts, class_names(arrays, parts["train"].y, path), path), base)
+    return Pictures(from_parts(Path(path).stem, parts, class_names(arrays, parts["train"].y, path, say), path), base)

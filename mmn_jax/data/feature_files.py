@@ -5,84 +5,56 @@ a folder with an npy file each, Parquet files (mmn_jax/data/parquet.py), or memo
 """
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from mmn_jax.data.parquet import Columns, read_parquet
-from mmn_jax.types import BadInput, Examples, FeatureSet
+from mmn_jax.data.array_files import NAMES, canonical, read_npy_folder, read_npz_parts
+from mmn_jax.data.labels import coded, is_text, meet, normal, told_apart
+from mmn_jax.data.parquet import read_parquet
+from mmn_jax.data.parquet_files import Columns, is_parquet
+from mmn_jax.data.parts import visible
+from mmn_jax.data.repeats import tell_repeats
+from mmn_jax.types import BadInput, Examples, FeatureSet, Say, warn
 
-NAMES = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "class_names")
 MAX_CLASSES = 2**20  # a larger label is an identifier, not a class index
+CHUNK_FLOATS = 2**22  # looked through at once
 
 
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file by name; pickled ones are refused, never loaded.
-
-    Raises:
-      BadInput: no such file, not an npz file, or damaged.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise BadInput(f"{path}: not an npz file; write it with numpy.savez, or give Parquet or a folder of npy files")
-    arrays, name = {}, None
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged one open
-            for name in archive.files:
-                arrays[name] = archive[name]
-    except Exception as error:  # a damaged header fails in as many ways as Python has of parsing one
-        what = "file" if name is None else f"array {name}"
-        raise BadInput(f"{path}: {what} {_reason(error)}") from error
-    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if foreign:
-        raise BadInput(f"{path}: {foreign[0]} is not an array; write the file with numpy.savez")
-    return arrays
-
-
-def _reason(error):
-    if "pickle" in str(error):
-        return "holds Python objects, which are never loaded; save plain numbers or strings"
-    return "doesn't fit into memory" if isinstance(error, MemoryError) else "is damaged"
-
-
-def read_npy_folder(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder, train_x.npy and so on, mapped from the disk and not read; pickled ones are refused.
-
-    Raises:
-      BadInput: none of them is there, or one is damaged.
-    """
-    arrays = {}
-    for name in NAMES:
-        file = Path(path) / f"{name}.npy"
-        if not file.is_file():
-            continue
-        try:
-            arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # a damaged header, as in an npz file
-            raise BadInput(f"{file}: not an npy file of plain numbers or strings, or damaged; write it with numpy.save") from error
-    if not arrays:
-        raise BadInput(f"{path}: neither npy nor Parquet files in it; it must hold train_x.npy, train_y.npy, test_x.npy and test_y.npy")
-    return arrays
-
-
-def read_arrays(path: str | Path, columns: Columns = Columns()) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
+def read_arrays(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
     """All arrays by name: of an npz file, a folder of npy files, a Parquet file or a folder of them; columns: what Parquet calls them.
 
     Raises:
       BadInput: what one of its readers refuses.
     """
     path = Path(path)
-    if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+    if is_parquet(path):
         if not path.exists():
             raise BadInput(f"{path}: no such file")
-        return read_parquet(path, columns)
+        if path.is_dir() and any(canonical(each.stem) in NAMES for each in visible(path) if each.suffix == ".npy"):
+            raise BadInput(f"{path}: holds both Parquet and npy files, either of which could be meant; keep one kind")
+        return read_parquet(path, columns, say)
     if path.suffix == ".npy":
         raise BadInput(f"{path}: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy")
-    return read_npy_folder(path) if path.is_dir() else read_npz(path)
+    return read_npy_folder(path, say) if path.is_dir() else read_npz_parts(path, NAMES, say)
+
+
+def numbered(
+    arrays: Mapping[str, np.ndarray], where: str | Path, parts: tuple[str, ...] = ("train", "val", "test")
+) -> dict[str, np.ndarray]:
+    """The arrays with labels that are names, in any of the parts, mapped to integers: places in class_names, or among the names that
+    train has.
+
+    Raises:
+      BadInput: labels of one part can't be mapped to those of another.
+    """
+    there = [part for part in parts if f"{part}_y" in arrays and arrays[f"{part}_y"].ndim == 1]
+    if not any(is_text(arrays[f"{part}_y"]) for part in there):
+        return dict(arrays)
+    units = {part: [coded(np.asarray(arrays[f"{part}_y"]), f"{where}: {part}_y")] for part in there}
+    names, y = meet(units, _listed_names(arrays, where))
+    return {**arrays, **{f"{part}_y": labels for part, labels in y.items()}, **({} if names is None else {"class_names": np.array(names)})}
 
 
 def labelled(arrays: Mapping[str, np.ndarray], part: str, where: str | Path) -> Examples:
@@ -97,8 +69,7 @@ def labelled(arrays: Mapping[str, np.ndarray], part: str, where: str | Path) -> 
             raise BadInput(f"{where}: array {name} is missing; it has {', '.join(arrays) or 'no arrays'}")
     x, y = arrays[x_name], arrays[y_name]
     if y.ndim != 1 or y.dtype.kind not in "iu":
-        hint = "; class_names, train_y = numpy.unique(labels, return_inverse=True) makes them of names" if y.dtype.kind in "USO" else ""
-        raise BadInput(f"{where}: {y_name} must be [n] integers, it is {y.dtype} {list(y.shape)}{hint}")
+        raise BadInput(f"{where}: {y_name} must be [n] integers or names, it is {y.dtype} {list(y.shape)}")
     if x.ndim == 0 or x.size == 0:
         raise BadInput(f"{where}: {x_name} is empty")
     if len(x) != len(y):
@@ -116,24 +87,34 @@ def _examples(arrays, part, path):
         raise BadInput(f"{path}: {part}_x must be [n, d] numbers, it is {x.dtype} {list(x.shape)}")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)  # an array mapped from the disk stays there
-    if not np.isfinite(x).all():
-        row = int(np.argmin(np.isfinite(x).all(1)))
-        raise BadInput(f"{path}: {part}_x has a value that is NaN, infinite or beyond float32 in row {row}")
+    rows = max(1, CHUNK_FLOATS // x.shape[1])
+    for first in range(0, len(x), rows):
+        finite = np.isfinite(x[first : first + rows]).all(1)
+        if not finite.all():
+            row = first + int(finite.argmin())
+            raise BadInput(f"{path}: {part}_x has a value that is NaN, infinite or beyond float32 in row {row}")
     return Examples(x, y)
 
 
-def class_names(arrays: dict[str, np.ndarray], train_y: np.ndarray, path: str | Path) -> tuple[str, ...]:
-    """Those of the array class_names [C], or the numbers of the classes that train_y [n] has.
+def _listed_names(arrays, where):
+    """The array class_names [C], None where there is none."""
+    if "class_names" not in arrays:
+        return None
+    names = arrays["class_names"]
+    if names.ndim != 1:
+        raise BadInput(f"{where}: class_names must be [C], it is {list(names.shape)}")
+    return tuple(normal(name) for name in names.tolist())
+
+
+def class_names(arrays: Mapping[str, np.ndarray], train_y: np.ndarray, where: str | Path, say: Say = warn) -> tuple[str, ...]:
+    """Those of the array class_names [C], told apart where several classes have one name; or the numbers of the classes that train_y
+    [n] has.
 
     Raises:
       BadInput: the array has another shape.
     """
-    if "class_names" not in arrays:
-        return tuple(str(c) for c in range(int(train_y.max()) + 1))
-    names = arrays["class_names"]
-    if names.ndim != 1:
-        raise BadInput(f"{path}: class_names must be [C], it is {list(names.shape)}")
-    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.tolist())
+    names = _listed_names(arrays, where)
+    return tuple(str(c) for c in range(int(train_y.max()) + 1)) if names is None else told_apart(names, f"{where}: class_names", say)
 
 
 def check_labels(parts: dict[str, np.ndarray], class_names: tuple[str, ...], where: str | Path) -> None:
@@ -172,16 +153,20 @@ def check(features: FeatureSet, where: str | Path) -> FeatureSet:
     return features
 
 
-def assemble(arrays: dict[str, np.ndarray], name: str, where: str | Path) -> FeatureSet:
+def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say: Say = warn) -> FeatureSet:
     """A FeatureSet from arrays by name; where: what an error names as their place.
 
     Raises:
       BadInput: naming the place, the array and what is wrong with it.
     """
+    arrays = numbered(arrays, where)
     train, test = (_examples(arrays, part, where) for part in ("train", "test"))
     has_val = "val_x" in arrays or "val_y" in arrays
     val = _examples(arrays, "val", where) if has_val else None
-    return check(FeatureSet(name, train, val, test, class_names(arrays, train.y, where)), where)
+    features = check(FeatureSet(name, train, val, test, class_names(arrays, train.y, where, say)), where)
+    others = {"test_x": test} | ({} if val is None else {"val_x": val})
+    tell_repeats(train, others, lambda label: features.class_names[label], lambda line: say(f"{where}: {line}"))
+    return features
 
 
 def from_arrays(
@@ -193,32 +178,35 @@ def from_arrays(
     val_y: np.ndarray | None = None,
     class_names: tuple[str, ...] | None = None,
     name: str = "arrays",
+    say: Say = warn,
 ) -> FeatureSet:
-    """A FeatureSet from arrays in memory: x [n, d], y [n] integers from 0, class_names [C].
+    """A FeatureSet from arrays in memory: x [n, d], y [n] integers from 0, or names, class_names [C]. say: of what is doubtful.
 
     Raises:
       BadInput: naming the array and what is wrong with it.
     """
     given = zip(NAMES, (train_x, train_y, val_x, val_y, test_x, test_y, class_names), strict=True)
-    return assemble({key: np.asarray(value) for key, value in given if value is not None}, name, name)
+    return assemble({key: np.asarray(value) for key, value in given if value is not None}, name, name, say)
 
 
-def load(path: str | Path, columns: Columns = Columns()) -> FeatureSet:  # noqa: B008 - a NamedTuple cannot change
-    """A FeatureSet from whatever `read_arrays` reads.
+def load(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> FeatureSet:  # noqa: B008 - a NamedTuple cannot change
+    """A FeatureSet from whatever `read_arrays` reads; say: of what is doubtful.
 
     Raises:
       BadInput: naming the file, the array or column and what is wrong with it.
     """
-    return assemble(read_arrays(path, columns), Path(path).absolute().stem, path)
+    return assemble(read_arrays(path, columns, say), Path(path).absolute().stem, path, say)
 
 
-def load_training(path: str | Path) -> Examples:
+def load_training(path: str | Path, say: Say = warn) -> Examples:
     """train_x and train_y alone of whatever `read_arrays` reads.
 
     Raises:
       BadInput: naming the file, the array and what is wrong with it.
     """
-    return _examples(read_arrays(path), "train", path)
+    train = _examples(numbered(read_arrays(path, say=say), path, ("train",)), "train", path)
+    tell_repeats(train, {}, str, lambda line: say(f"{path}: {line}"))
+    return train
 
 
 def fingerprint(features: FeatureSet) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax.config import default
-from mmn_jax.data.feature_files import check, read_npz
+from mmn_jax.data.array_files import read_npz
+from mmn_jax.data.feature_files import check
 from mmn_jax.types import Examples, FeatureSet
 
 LICENCE = (

@@ -1,6 +1,8 @@
 """Images by list files with a line `path label` an image, as those of ImageNet-LT and Places-LT → ImageSet."""
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +10,8 @@ import numpy as np
 
 from mmn_jax.data.feature_files import MAX_CLASSES, check_labels
 from mmn_jax.data.images import ImageSet, image_set, of_files
-from mmn_jax.types import BadInput
+from mmn_jax.data.parts import part_of, parts_in, visible
+from mmn_jax.types import BadInput, Say, warn
 
 
 class Published(NamedTuple):
@@ -73,21 +76,64 @@ def check_published(path: str | Path, part: str, y: np.ndarray) -> None:
             raise BadInput(f"{path}: {there} {what}, the published list has {published}; a list of your own needs another name")
 
 
+def _label_of_folder(paths, y):
+    """class folder → label, where every folder of a list has one label and every label one folder; {} elsewhere."""
+    pairs = {(Path(path.replace("\\", "/")).parent.name, int(label)) for path, label in zip(paths, y, strict=True)}
+    folders, labels = {folder for folder, _ in pairs}, {label for _, label in pairs}
+    return dict(pairs) if len(pairs) == len(folders) == len(labels) > 1 else {}
+
+
+def check_alike(rows: Mapping[str, tuple[list[str], np.ndarray]], lists: Mapping[str, str | Path | None]) -> None:
+    """Lists whose images lie in class folders give a folder the same label; rows: part → (paths, labels).
+
+    Raises:
+      BadInput: they don't, naming both lists and the folder.
+    """
+    known = _label_of_folder(*rows["train"])
+    for part, own in rows.items():
+        for folder, label in sorted(_label_of_folder(*own).items()):
+            if known.get(folder, label) != label:
+                told = f"{lists[part]}: images in {folder} have label {label}, but {known[folder]} in {lists['train']}"
+                raise BadInput(f"{told}; labels must mean the same in all lists")
+
+
+def _tell_overlooked(lists, say):
+    """Says which validation list lies beside that of train, called like it, and isn't given."""
+    train = Path(lists["train"])
+    words = [word for _, word in parts_in(train.stem)]
+    if lists["val"] is not None or len(words) != 1 or not train.parent.is_dir():
+        return
+    before, _, after = train.name.partition(words[0])
+    for path in visible(train.parent):
+        found = re.fullmatch(f"{re.escape(before)}([A-Za-z]+){re.escape(after)}", path.name)
+        if found and part_of(found[1]) == "val":
+            say(f"{path}: not used; to validate on it, give --config.data.lists.val={path}")
+
+
 def list_files(
-    root: str | Path, train_list: str | Path, val_list: str | Path | None, test_list: str | Path, class_names: tuple[str, ...] | None = None
+    root: str | Path,
+    train_list: str | Path,
+    val_list: str | Path | None,
+    test_list: str | Path,
+    class_names: tuple[str, ...] | None = None,
+    say: Say = warn,
 ) -> ImageSet:
     """Images below `root` by list files with a line `path label` an image, as those of ImageNet-LT and Places-LT.
 
     The counts of these two sets are checked where a file name begins with theirs. class_names: by default the labels themselves.
+    say: of a list that lies beside the others and isn't given.
 
     Raises:
-      BadInput: naming the list and line, a path that leads out of the root folder, a label that train has not, or a missing image.
+      BadInput: naming the list and line, a path that leads out of the root folder, a label that train has not or that means another
+        class folder there, or a missing image.
     """
     root = Path(root)
     lists = {"train": train_list, "val": val_list, "test": test_list}
     rows = {part: read_list(path) for part, path in lists.items() if path is not None}
+    _tell_overlooked(lists, say)
     for part, (_, y) in rows.items():
         check_published(str(lists[part]), part, y)
+    check_alike(rows, lists)
     names = class_names or tuple(str(c) for c in range(int(rows["train"][1].max()) + 1))
     for part, (_, y) in rows.items():
         if y.max() >= len(names):
@@ -98,4 +144,4 @@ def list_files(
         if missing is not None:
             raise BadInput(f"{root / missing}: no such file, but {lists[part]} lists it")
     parts = {"val": None} | {part: of_files([root / path for path in paths], y) for part, (paths, y) in rows.items()}
-    return image_set(Path(train_list).stem, parts, names, train_list)
+    return image_set(Path(train_list).stem, parts, names, train_list, say)

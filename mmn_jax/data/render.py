@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmn_jax.data.parts import hidden
 from mmn_jax.types import BadInput
 
 SIDE, EM, BASELINE, FINER = 32, 22, 24, 4  # pixels; glyphs are drawn FINER times as large and averaged
@@ -80,7 +81,7 @@ def find_fonts(folder: str | Path) -> tuple[Font, ...]:
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder of fonts")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden(path))
     if not paths:
         raise BadInput(f"{folder}: no fonts in it ({', '.join(SUFFIXES)})")
     return tuple(read_font(path) for path in paths)

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from mmn_jax.data.images import Images, ImageSet, decode, image_set
-from mmn_jax.types import BadInput
+from mmn_jax.data.labels import normal
+from mmn_jax.data.parts import by_part, part_of, unused
+from mmn_jax.types import BadInput, Say, warn
 
 
 def _load_record(source: Any, key: str, where: str, index: int) -> np.ndarray:
@@ -60,20 +62,31 @@ def _tfds_part(builder, split, keys, where):
     return Images(partial(_load_record, source, keys[0], f"{where}, split {split}"), y, f"{builder.info.full_name} {split} {len(y)}")
 
 
-def tfds_source(name: str, data_dir: str | Path, splits: dict[str, str] | None = None) -> ImageSet:
+def _usual_splits(builder, where, say):
+    """part → split, of the splits that are called by a part; says which are not."""
+    found = {name: part_of(name) for name in builder.info.splits}
+    called = by_part(((part, name) for name, part in found.items() if part), where)
+    others = [name for name, part in found.items() if not part]
+    if others:
+        say(f"{where}: splits not used: {unused(others)}")
+    return {"train": "train", "test": "test"} | called
+
+
+def tfds_source(name: str, data_dir: str | Path, splits: dict[str, str] | None = None, say: Say = warn) -> ImageSet:
     """Images of a TFDS data set prepared as ArrayRecord files in data_dir; read without TensorFlow.
 
-    splits: part → split of TFDS, as {"train": "train[:90%]", "val": "train[90%:]", "test": "validation"}; by default train,
-    validation where there is one, and test. Labels are read at once, images when they are asked for.
+    splits: part → split of TFDS, as {"train": "train[:90%]", "val": "train[90%:]", "test": "validation"}; by default those called
+    train, validation, where there is one, and test, in any usual spelling. Labels are read at once, images when they are asked for.
+    say: of splits that aren't used.
 
     Raises:
       BadInput: not prepared there, of another file format, or without images, labels or one of the splits.
     """
     builder, where = _builder(name, str(data_dir)), f"{data_dir}: data set {name}"
     if splits is None:
-        splits = {"train": "train", "test": "test"} | ({"val": "validation"} if "validation" in builder.info.splits else {})
+        splits = _usual_splits(builder, where, say)
     if not {"train", "test"} <= set(splits) <= {"train", "val", "test"}:
         raise BadInput(f"{where}: splits must name train and test, perhaps val; they name {', '.join(splits)}")
     keys = _keys(builder, where)
     parts = {"val": None} | {part: _tfds_part(builder, split, keys, where) for part, split in splits.items()}
-    return image_set(name, parts, tuple(builder.info.features[keys[1]].names), where)
+    return image_set(name, parts, tuple(map(normal, builder.info.features[keys[1]].names)), where, say)

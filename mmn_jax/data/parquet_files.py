@@ -1,0 +1,184 @@
+"""Parquet files and the parts of their rows: by the files' names, the folders that they lie in, or a split column."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmn_jax.data.labels import normal
+from mmn_jax.data.parts import by_part, is_data, part_of, parts_in, unused, visible
+from mmn_jax.types import BadInput, Say
+
+BATCH_ROWS = 1024  # read at once
+BUFFER = 2**22  # bytes of a column that are read ahead; Arrow would keep all that it has read
+
+
+class Columns(NamedTuple):
+    """features: lists of numbers, all of one length. label: integers, or names. split: train, validation or test, in a single file."""
+
+    features: str = "features"
+    label: str = "label"
+    split: str = "split"
+
+
+class Shard(NamedTuple):
+    """A file and the part that each of its rows belongs to: one for all of them, or [n] their parts."""
+
+    file: Path
+    parts: str | np.ndarray
+    rows: int
+
+    def count(self, part: str) -> int:
+        """How many of its rows belong to the part."""
+        return int((self.parts == part).sum()) if isinstance(self.parts, np.ndarray) else self.rows * (self.parts == part)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a folder holds Parquet files, itself or in folders called by parts; or a file's name ends with .parquet."""
+    if not path.is_dir():
+        return path.suffix.lower() == ".parquet"
+    inside = [file for each in visible(path) for file in (visible(each) if each.is_dir() and part_of(each.name) else [each])]
+    return any(file.suffix.lower() == ".parquet" and file.is_file() for file in inside)
+
+
+def find_shards(path: Path, columns: Columns, say: Say) -> list[Shard]:
+    """The file, whose split column says the part of each row, or the files of a folder.
+
+    Raises:
+      BadInput: a file or its part that cannot be told, or a shard that is missing.
+    """
+    return _folder(path, columns, say) if path.is_dir() else [_single(path, columns)]
+
+
+@contextlib.contextmanager
+def opened(path) -> Iterator[Any]:
+    """The Parquet file; what Arrow raises while it is open becomes one line."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise BadInput(f"{path}: Parquet files are read by pyarrow, which is not installed; pip install 'mmn_jax[parquet]'") from error
+    try:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
+            yield file
+    except BadInput:
+        raise
+    except MemoryError as error:  # Arrow's own is one
+        raise BadInput(f"{path}: doesn't fit into memory; write it with smaller row groups, or fewer rows") from error
+    except (OSError, ValueError, KeyError) as error:  # Arrow's other errors are one of these
+        raise BadInput(f"{path}: not a Parquet file, or damaged") from error
+
+
+def batches(file: Any, *columns: str) -> Iterator[Any]:
+    """The rows of these columns, a few at a time."""
+    return file.iter_batches(BATCH_ROWS, columns=list(columns))
+
+
+def _check_columns(file, path, columns):
+    """columns: role → name."""
+    there = file.schema_arrow.names
+    for role, name in columns.items():
+        if name not in there:
+            advice = f"name it by --config.data.columns.{role}, or rename it"
+            raise BadInput(f"{path}: column {name} is missing, it has {', '.join(there)}; {advice}")
+        if there.count(name) > 1:
+            raise BadInput(f"{path}: has {there.count(name)} columns {name}; rename all but one")
+
+
+def _single(path, columns):
+    """A file whose split column says the part of each row."""
+    names, codes, where = dict[str, int](), [], f"{path}: column {columns.split}"
+    with opened(path) as file:
+        _check_columns(file, path, columns._asdict())
+        kind = file.schema_arrow.field(columns.split).type
+        if not is_text_type(kind):
+            raise BadInput(f"{where} holds {kind}, it must say train, validation or test")
+        for batch in batches(file, columns.split):
+            codes.append(label_codes(batch.column(0), where, sum(map(len, codes)), names))
+    strange = [name for name in names if not part_of(name)]
+    if strange:
+        raise BadInput(f"{where} has {strange[0]!r}, it must say train, validation or test")
+    by_part(((part_of(name), name.strip().casefold()) for name in names), where)
+    return Shard(
+        path, np.array([part_of(name) for name in names], str)[np.concatenate([*codes, np.zeros(0, np.int64)])], sum(map(len, codes))
+    )
+
+
+def _folder(path, columns, say):
+    """The files of a folder, and of folders in it that are called by parts, each with its part."""
+    found, others = [], []
+    for each in visible(path):
+        inside = [file for file in visible(each) if file.suffix.lower() == ".parquet"] if each.is_dir() and part_of(each.name) else []
+        found += [(part_of(each.name), f"{each.name}/", file) for file in inside]
+        if each.is_file() and each.suffix.lower() == ".parquet":
+            found.append((*_part_of_file(each), each))
+        elif not inside:
+            others += [each.name] if is_data(each) else []
+    by_part(((part, called) for part, called, _ in found), path)
+    _check_complete([file for _, _, file in found])
+    if others:
+        say(f"{path}: not used: {unused(others)}")
+    return [Shard(file, part, _rows(file, columns)) for part, _, file in found]
+
+
+def _part_of_file(file):
+    found = parts_in(file.stem)
+    if len({part for part, _ in found}) > 1:
+        raise BadInput(f"{file}: its name says {' and '.join(word for _, word in found)}; it must say one of train, validation and test")
+    if not found:
+        raise BadInput(f"{file}: its name must be train, validation or test, or one of these and -00000-of-00002")
+    return found[0]
+
+
+def _check_complete(files):
+    """Every shard 00000 .. of those that a name counts is there, and of one export."""
+    exports: dict[tuple, dict[int, set]] = {}
+    for file in files:
+        counted = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})", file.stem)
+        if counted:
+            exports.setdefault((file.parent, counted[1]), {}).setdefault(int(counted[3]), set()).add(int(counted[2]))
+    for (folder, name), totals in exports.items():
+        if len(totals) > 1:
+            raise BadInput(f"{folder}: {name} is there in {' and in '.join(f'{total} shards' for total in totals)}; keep one export")
+        [(total, there)] = totals.items()
+        missing = sorted(set(range(total)) - there)
+        if missing:
+            raise BadInput(f"{folder / f'{name}-{missing[0]:05d}-of-{total:05d}.parquet'}: is missing, but other shards of it are there")
+
+
+def _rows(path, columns):
+    with opened(path) as file:
+        _check_columns(file, path, {"features": columns.features, "label": columns.label})
+        return file.metadata.num_rows
+
+
+def is_text_type(kind):
+    from pyarrow import types
+
+    inner = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
+
+
+def whole(column, where, first):
+    """The column, which must have a value in every row; first: the number of its first row."""
+    if column.null_count:
+        raise BadInput(f"{where} has no value in row {first + int(column.is_null().to_numpy(zero_copy_only=False).argmax())}")
+    return column
+
+
+def label_codes(column, where, first, names):
+    """[n] integers; of labels that are text, codes of their names, which are added to `names` where they are new."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    column = whole(column, where, first)
+    if is_text_type(column.type):
+        encoded = column.dictionary_encode()
+        table = np.array([names.setdefault(normal(name), len(names)) for name in encoded.dictionary.to_pylist()], np.int64)
+        return table[encoded.indices.to_numpy()]
+    if not types.is_integer(column.type):
+        raise BadInput(f"{where} must hold integers or names, it holds {column.type}")
+    return column.to_numpy(zero_copy_only=False)
