@@ -24,6 +24,7 @@ from mmn_jax.data.feature_files import load_training
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import generator, stream
+from mmn_jax.mesh import start
 from mmn_jax.methods import Method, tune
 from mmn_jax.tasks import Task, make_task, normalisation
 from mmn_jax.types import BadInput, Examples
@@ -62,7 +63,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
     """The expected gain of mmn on logit adjustment; track: goes over the cuts, such as tqdm.
 
     Raises:
-      BadInput: fewer than 3 classes have 8 examples, or fewer than 2 cuts are asked for.
+      BadInput: fewer than 3 classes have 8 examples, fewer than 2 cuts are asked for, or JAX cannot start.
     """
     if cuts < 2:
         raise BadInput(f"cuts: must be at least 2 for an interval, it is {cuts}")
@@ -72,6 +73,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
     if len(classes) < 3:
         has = f"{len(classes)} of {(counts > 0).sum()} classes have {LEAST} examples or more"
         raise BadInput(f"train_y: {has}; at least 3 must, to be cut and judged")
+    start()
     pool = class_pool(train, classes)
     pair = mmn.methods(settings.heads.l2)["mmn"], rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
@@ -120,6 +122,7 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
+        start()
         track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
         train = load_training(arguments.features)
         print(f"{len(train.y)} examples, {arguments.cuts} cuts; mmn and logit adjustment are tuned on each", flush=True)

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
-from mmn_jax import config, diagnose
+from mmn_jax import config, diagnose, mesh
 from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
 from mmn_jax.evaluate import predict_logits
@@ -142,6 +142,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
         self._gain()  # a bad one is refused before the work, not after
+        mesh.start()
         seed = _seed(self.random_state)
         self.normalise_ = normalisation(X)
         train = Examples(self.normalise_(X), codes.astype(np.int32))

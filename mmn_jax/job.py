@@ -97,6 +97,7 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
 def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
     """Runs the stage and prints what it gave."""
     mesh.join(values.coordinator, values.processes, values.process)
+    mesh.start()
     compiling = mesh.compile_clock()
     with artifacts.occupied(workdir) as workdir, metrics.written(workdir) as log:
         terminal = make_terminal(mesh.first_process(), log)
