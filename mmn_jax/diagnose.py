@@ -22,6 +22,7 @@ from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.cuts import draw_shots
 from mmn_jax.data.feature_files import load_training
 from mmn_jax.data.longtail import class_pool, random_ranks
+from mmn_jax.data.parquet import Columns
 from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import generator, stream
 from mmn_jax.mesh import start
@@ -110,6 +111,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
     )
+    for role, name in Columns._field_defaults.items():  # the flags of a run, which messages on a column name
+        told = f"the column of a Parquet file (default: {name})"
+        parser.add_argument(f"--config.data.columns.{role}", default=name, metavar="NAME", dest=f"{role}_column", help=told)
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
@@ -124,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         start()
         track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
-        train = load_training(arguments.features)
+        train = load_training(arguments.features, Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields)))
         print(f"{len(train.y)} examples, {arguments.cuts} cuts; mmn and logit adjustment are tuned on each", flush=True)
         try:
             found = diagnose(train, arguments.seed, arguments.cuts, track)

@@ -212,13 +212,13 @@ def load(path: str | Path, columns: Columns = Columns()) -> FeatureSet:  # noqa:
     return assemble(read_arrays(path, columns), Path(path).absolute().stem, path)
 
 
-def load_training(path: str | Path) -> Examples:
+def load_training(path: str | Path, columns: Columns = Columns()) -> Examples:  # noqa: B008 - a NamedTuple cannot change
     """train_x and train_y alone of whatever `read_arrays` reads.
 
     Raises:
       BadInput: naming the file, the array and what is wrong with it.
     """
-    return _examples(read_arrays(path), "train", path)
+    return _examples(read_arrays(path, columns), "train", path)
 
 
 def fingerprint(features: FeatureSet) -> str:
