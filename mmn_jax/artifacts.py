@@ -5,7 +5,6 @@ written whole; checksums kept in it tell whether it still is. `cached` makes wha
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmn_jax.files import whole
+from mmn_jax.files import locked, plainly_named, whole
 from mmn_jax.mesh import agreed, first_process, together
 from mmn_jax.types import BadInput
 
@@ -56,10 +55,10 @@ def save(directory: Path, arrays: Arrays, record: Record) -> None:
     sealed |= {"record_sha256": _record_sha256(sealed)}
     arguments = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(sealed))
     try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(directory.absolute(), args=arguments)
+        with plainly_named(directory) as plain, _checkpointer() as checkpointer:
+            checkpointer.save(plain, args=arguments)
     except Exception as error:  # TensorStore, which writes arrays, has no exception of its own
-        number = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
+        number = re.search(r"(?:os_error_code='|OS error |\[Errno )(\d+)", str(error))
         if not number:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
@@ -85,7 +84,7 @@ def restore(directory: Path) -> tuple[Arrays, Record]:
     Raises:
       BadInput: it is damaged.
     """
-    return _intact(directory.absolute(), _read_all)
+    return _intact(directory, _read_all)
 
 
 def restore_record(directory: Path) -> Record:
@@ -94,7 +93,7 @@ def restore_record(directory: Path) -> Record:
     Raises:
       BadInput: it is damaged.
     """
-    return _intact(directory.absolute(), _read_record)[1]
+    return _intact(directory, _read_record)[1]
 
 
 def _read_all(checkpointer, directory):
@@ -113,9 +112,15 @@ def _read_record(checkpointer, directory):
 
 def _intact(directory, read):
     """What `read` finds, the record unsealed."""
+    with plainly_named(directory) as plain:
+        return _read_intact(directory, plain, read)
+
+
+def _read_intact(directory, plain, read):
+    """The same, from the path `plain`; messages name the directory."""
     try:
         with _checkpointer() as checkpointer:
-            arrays, sealed = read(checkpointer, directory)
+            arrays, sealed = read(checkpointer, plain)
         if sealed["record_sha256"] != _record_sha256(sealed):
             raise ValueError("another record")
     except (MemoryError, jax.errors.JaxRuntimeError):  # the latter where another process is gone while all read together
@@ -208,8 +213,9 @@ def writable_directory(path: str | Path, flag: str = "--workdir") -> Path:
 
 @contextlib.contextmanager
 def occupied(path: str | Path) -> Iterator[Path]:
-    """The workdir, which no other run can be in meanwhile; what interrupted saves left in its seeds' folders is removed. Bad
-    input before there is anything to keep leaves no new folder. The first of several processes speaks for all of one run.
+    """The workdir, which no other run can be in meanwhile, where its file system has locks; what interrupted saves left in its seeds'
+    folders is then removed. Bad input before there is anything to keep leaves no new folder. The first of several processes speaks for
+    all of one run.
 
     Raises:
       BadInput: another run is at work there, or it cannot be made or written to.
@@ -220,22 +226,23 @@ def occupied(path: str | Path) -> Iterator[Path]:
         yield path
         return
     with open(path / LOCK, "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
-        except OSError as error:
-            lock.seek(0)
-            raise BadInput(f"--workdir={path}: process {lock.read() or '?'} is at work there; wait for it, or give another") from error
+        if locked(lock, f"--workdir={path}"):
+            _clear_leftovers(path)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        for leftover in (*path.glob("seed-*/**/*.orbax-checkpoint-tmp*"), *path.glob("*.orbax-checkpoint-tmp*")):
-            shutil.rmtree(leftover, ignore_errors=True)
         try:
             yield path
         except BadInput:
             if new and {each.name for each in path.iterdir()} <= {LOCK, CODE}:
                 shutil.rmtree(path)
             raise
+
+
+def _clear_leftovers(path):
+    """Removes what interrupted saves left."""
+    for leftover in (*path.glob("seed-*/**/*.orbax-checkpoint-tmp*"), *path.glob("*.orbax-checkpoint-tmp*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def begun_by_other_code(workdir: Path) -> bool:

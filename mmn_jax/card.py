@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mmn_jax.data.labels import numbered_names
+from mmn_jax.markdown import in_markdown
 from mmn_jax.predict import Classifier
 from mmn_jax.results import GROUPS, Table, difference, markdown, number, read
 from mmn_jax.types import BadInput, one_line
@@ -74,7 +75,7 @@ def _data(classifier, table):
     apart = [f"- Classes that share a name carry their number: {one_line(', '.join(shared))}"] if shared else []
     groups, few, many = table["groups"], table["thresholds"]["few"], table["thresholds"]["many"]
     return [
-        f"- Data set: {table['dataset']}, {dim}-dimensional features, {classes} classes",
+        f"- Data set: {in_markdown(table['dataset'])}, {dim}-dimensional features, {classes} classes",
         f"- Training examples: {counts.sum()}; {counts[0]} in the largest class, {int(np.median(counts))} in the middle one, {counts[-1]}"
         f" in the smallest; {groups['many']} classes have more than {many}, {groups['medium']} from {few} to {many}, {groups['few']} fewer",
         f"- Split: seed {table['seeds'][0]}, SHA-256 of its rows `{split.get('indices_sha256', 'not known')}`, of the labels they belong to"
@@ -82,7 +83,7 @@ def _data(classifier, table):
         f"- Knobs were chosen on {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'};"
         " test examples were read once, after that",
         *apart,
-        f"- Licence of the features: {table.get('licence') or 'not known to the run; ask where they come from'}",
+        f"- Licence of the features: {in_markdown(table.get('licence') or 'not known to the run; ask where they come from')}",
     ]
 
 
@@ -111,11 +112,11 @@ def _quality(table):
 
 def as_markdown(classifier: Classifier, table: Table, files: tuple[str, ...]) -> str:
     """The card of an export that has these files. table: `read_facts`."""
-    versions = ", ".join(f"{name} {version}" for name, version in table["versions"].items())
+    versions = in_markdown(", ".join(f"{name} {version}" for name, version in table["versions"].items()))
     uses = "\n\n".join(f"### {name}\n\n{USES[name].format(dim=classifier.W.shape[1])}" for name in files)
     return "\n\n".join(
         [
-            f"# {table['dataset']}: a long-tailed classifier",
+            f"# {in_markdown(table['dataset'])}: a long-tailed classifier",
             "A linear softmax classifier over frozen features, its rows mixed by mmn_jax from heads under priors that the classes with"
             " many examples teach.",
             "## Data",

@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -34,6 +35,12 @@ def show_text(text: str) -> None:
         read_no_more()
 
 
+def print_any_name() -> None:
+    """From now on the standard output takes names that aren't text, such as a path of other bytes than UTF-8, as the bytes they are."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")
+
+
 class Parser(argparse.ArgumentParser):
     """One that raises BadInput where flags are wrong, instead of printing its usage and leaving."""
 
@@ -43,6 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 def exit_code(work: Callable[[], None], interrupted: str = "interrupted") -> int:
     """Of the work; `interrupted` is what to say where it was stopped. A disk that is full or refuses is bad input, too."""
+    print_any_name()
     try:
         work()
     except BadInput as error:
@@ -52,7 +60,7 @@ def exit_code(work: Callable[[], None], interrupted: str = "interrupted") -> int
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(BadInput(f"{error.filename or 'a file'}: {error.strerror or error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)

@@ -22,8 +22,10 @@ from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.cuts import draw_shots
 from mmn_jax.data.feature_files import load_training
 from mmn_jax.data.longtail import class_pool, random_ranks
+from mmn_jax.data.parquet import Columns
 from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import generator, stream
+from mmn_jax.mesh import start
 from mmn_jax.methods import Method, tune
 from mmn_jax.tasks import Task, make_task, normalisation
 from mmn_jax.types import BadInput, Examples
@@ -62,7 +64,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
     """The expected gain of mmn on logit adjustment; track: goes over the cuts, such as tqdm.
 
     Raises:
-      BadInput: fewer than 3 classes have 8 examples, or fewer than 2 cuts are asked for.
+      BadInput: fewer than 3 classes have 8 examples, fewer than 2 cuts are asked for, or JAX cannot start.
     """
     if cuts < 2:
         raise BadInput(f"cuts: must be at least 2 for an interval, it is {cuts}")
@@ -72,6 +74,7 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
     if len(classes) < 3:
         has = f"{len(classes)} of {(counts > 0).sum()} classes have {LEAST} examples or more"
         raise BadInput(f"train_y: {has}; at least 3 must, to be cut and judged")
+    start()
     pool = class_pool(train, classes)
     pair = mmn.methods(settings.heads.l2)["mmn"], rivals.methods(settings.heads.l2)["logit_adjustment"]
     gains = []
@@ -108,6 +111,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
     )
+    for role, name in Columns._field_defaults.items():  # the flags of a run, which messages on a column name
+        told = f"the column of a Parquet file (default: {name})"
+        parser.add_argument(f"--config.data.columns.{role}", default=name, metavar="NAME", dest=f"{role}_column", help=told)
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
@@ -120,8 +126,9 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
+        start()
         track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
-        train = load_training(arguments.features)
+        train = load_training(arguments.features, Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields)))
         print(f"{len(train.y)} examples, {arguments.cuts} cuts; mmn and logit adjustment are tuned on each", flush=True)
         try:
             found = diagnose(train, arguments.seed, arguments.cuts, track)

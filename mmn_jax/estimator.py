@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
-from mmn_jax import config, diagnose
+from mmn_jax import config, diagnose, mesh
 from mmn_jax.catalogue import every_method
 from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
 from mmn_jax.data.labels import codes_among, normal, spelled
@@ -27,7 +27,8 @@ from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Method, start, tune
-from mmn_jax.priors import NAMED, by_class, class_shares, gain
+from mmn_jax.names import by_label, check_columns, check_rows, other_columns
+from mmn_jax.priors import NAMED, class_shares, gain
 from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, tasks_of, training_folds
 from mmn_jax.types import BadInput, Examples
@@ -97,9 +98,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       budget: settings that are tried at most; each is fitted to every fold.
       folds: parts of the training set that choose.
       prior: how often each class comes up where the classifier is used: "uniform", "train" (as in the training set), or [C]
-        numbers from 0 up in the order of `classes_`, or a dict or pandas Series of them by label. It is added to the calibrated
-        scores, which are taken for those of a uniform prior. It is looked at when scores are asked for: set_params(prior=..)
-        needs no new fit.
+        numbers from 0 up in the order of `classes_`, or by label as a mapping or a pandas Series, such as
+        y.value_counts(normalize=True). It is added to the calibrated scores, which are taken for those of a uniform
+        prior. It is looked at when scores are asked for: set_params(prior=..) needs no new fit.
       random_state: of the folds and of what a method draws.
 
     Attributes:
@@ -134,13 +135,15 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X, y, *, X_val=None, y_val=None):
         """Fits to X [n, d] and labels y [n]; X_val, y_val (labels of y, not necessarily all) choose knobs in place of folds."""
         method = self._method()
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        check_rows(X, y=y)
+        X, y = self._checked(X, y, reset=True)
         check_classification_targets(y)
         y = spelled(y)
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
         self._gain()  # a bad one is refused before the work, not after
+        mesh.start()
         seed = _seed(self.random_state)
         self.normalise_ = normalisation(X)
         train = Examples(self.normalise_(X), codes.astype(np.int32))
@@ -153,6 +156,14 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record
         self.temperature_, self.statistics_ = tuned.record["temperature"], class_statistics(train)
         return self
+
+    def _checked(self, X, *y, reset=False):
+        """X [n, d], and y where it is given, as arrays; unless they are of a new fit, with the columns of the last."""
+        arrays = validate_data(self, X, *y, reset=reset, dtype=np.float32)
+        if reset:
+            self._columns = other_columns(X)
+        check_columns(X, getattr(self, "_columns", None))
+        return arrays
 
     def _method(self):
         for name, least in (("budget", 1), ("folds", 2)):
@@ -173,7 +184,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
             return None
         if X_val is None or y_val is None:
             raise BadInput("X_val and y_val: give both or neither")
-        X_val, y_val = validate_data(self, X_val, y_val, reset=False, dtype=np.float32)
+        check_rows(X_val, "X_val", y_val=y_val)
+        X_val, y_val = self._checked(X_val, y_val)
         return Examples(self.normalise_(X_val), codes_among(self.classes_, y_val, "y_val"))
 
     def _tune(self, method, whole, folds, seed):
@@ -188,13 +200,13 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
                 raise BadInput(f"prior: must be uniform, train or {len(self.classes_)} numbers, it is {self.prior!r}")
             shares = NAMED[self.prior](self.counts_)
         else:
-            shares = _numbers(by_class(self.prior, self.classes_.tolist(), "prior"), "prior")
+            shares = _numbers(by_label(self.prior, self.classes_.tolist(), "prior"), "prior")
         return gain(class_shares(shares, len(self.classes_), "prior"))
 
     def _scores(self, X):
         """[n, C] calibrated logits under the prior, in float64: they don't depend on what else is in X."""
         check_is_fitted(self)
-        X = self.normalise_(validate_data(self, X, reset=False, dtype=np.float32)).astype(np.float64)
+        X = self.normalise_(self._checked(X)).astype(np.float64)
         return self.logits_(self.arrays_, X) / self.temperature_ + self._gain()
 
     def decision_function(self, X):
@@ -207,10 +219,6 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         best = self._scores(X).argmax(1)  # first, as it refuses what isn't fitted
         return self.classes_[best]
 
-    def score(self, X, y, sample_weight=None):
-        """The share of X [n, d] that is given its label y [n], weighted by sample_weight [n] where that is given."""
-        return super().score(X, spelled(y), sample_weight)
-
     def predict_proba(self, X):
         """[n, C] probabilities of the classes of X [n, d], in the order of `classes_`."""
         return softmax(self._scores(X), axis=1)
@@ -218,6 +226,11 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def predict_log_proba(self, X):
         """[n, C] their logarithms."""
         return log_softmax(self._scores(X), axis=1)
+
+    def score(self, X, y, sample_weight=None):
+        """The share of X [n, d] that is given its label y [n], weighted by sample_weight [n] where that is given."""
+        check_rows(X, y=y, sample_weight=sample_weight)
+        return super().score(X, spelled(y), sample_weight)
 
     def add_class(self, X_few, label):
         """Adds a class from its few examples X_few [k, d], without a new fit: the other classes keep their rows to the bit.
@@ -232,7 +245,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if "theta" not in self.arrays_:
             raise BadInput("add_class: the method has no rows; fit again with the new examples")
         classes = _with_label(self.classes_, label)
-        x = self.normalise_(validate_data(self, X_few, reset=False, dtype=np.float32))
+        x = self.normalise_(self._checked(X_few))
         old, order = self.statistics_, np.argsort(classes)
         theta = np.vstack([self.arrays_["theta"], added_row(old, self.arrays_["theta"], x).astype(np.float32)])
         self.arrays_ = {"theta": theta[order]}
@@ -243,6 +256,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def diagnose(self, X, y, cuts=5):
         """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none, and goes
         by the default l2 and budget, whatever this classifier's."""
+        check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=np.float32)
         codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)
         return diagnose.diagnose(Examples(X, codes), _seed(self.random_state), cuts)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax import card
+from mmn_jax import card, mesh
 from mmn_jax.artifacts import writable_directory, write_bytes
 from mmn_jax.command import Parser, exit_code, stop_on_signals
 from mmn_jax.predict import Classifier, load_classifier
@@ -86,9 +86,10 @@ def export(workdir: Path, out: Path) -> dict[str, str]:
     """Writes the files; returns what is said of each by its name.
 
     Raises:
-      BadInput: the workdir has no classifier or no results, or `out` cannot be written to.
+      BadInput: the workdir has no classifier or no results, `out` cannot be written to, or JAX cannot start.
     """
     classifier, table = load_classifier(str(workdir)), card.read_facts(workdir)
+    mesh.start()
     written = {"classifier.npz": to_npz(classifier), "classifier.stablehlo": to_stablehlo(classifier)}
     if importlib.util.find_spec("onnx"):
         written["classifier.onnx"] = to_onnx(classifier)

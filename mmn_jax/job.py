@@ -48,6 +48,8 @@ def _line(error, recipe):
 def _reason(error, argv):
     """Why a recipe, or a setting of one, was refused, in one line."""
     text, recipe = str(error).strip(), next((word.removeprefix("--config=") for word in argv[:0:-1] if word.endswith(".py")), None)
+    if recipe and ":" in recipe and isinstance(error, OSError):
+        return f"--config={recipe}: a recipe's path can't hold a colon, where its name would end; move the file"
     line = _line(error, recipe)
     place = "--config" + (f"={recipe}" if recipe else "") + (f": line {line}" if line else "")
     unknown = re.match(r"""['"\\]+(?:Key ")?(\w+)""", text) if isinstance(error, (AttributeError, KeyError)) else None
@@ -95,6 +97,7 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
 def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
     """Runs the stage and prints what it gave."""
     mesh.join(values.coordinator, values.processes, values.process)
+    mesh.start()
     compiling = mesh.compile_clock()
     with artifacts.occupied(workdir) as workdir, metrics.written(workdir) as log:
         terminal = make_terminal(mesh.first_process(), log)

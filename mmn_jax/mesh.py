@@ -1,12 +1,15 @@
 """All devices of all processes in one row: the heads of a bank and the rows of the chain are shared out over them."""
 
+import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax._src import xla_bridge  # nothing public tells whether JAX has begun to work
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -20,12 +23,63 @@ SAME = PartitionSpec()  # every device holds all of it
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of versions 2 and 1; "max": none
 
 
+def _cache_folder():
+    """Where compiled programs are kept between runs, made where it is missing.
+
+    Raises:
+      OSError: it cannot be made, or not be written to.
+      RuntimeError: the user has no home.
+    """
+    named = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # defined when JAX is imported
+    folder = Path(named or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmn_jax")
+    if "://" not in str(folder):  # JAX takes buckets, too
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return str(named or folder)
+
+
 def keep_programs() -> None:
-    """Compiled programs are kept between runs, in the user's cache folder unless JAX_COMPILATION_CACHE_DIR names another."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # defined when JAX is imported
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmn_jax"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    """Compiled programs are kept between runs, in the user's cache folder unless JAX_COMPILATION_CACHE_DIR names another. Where there is
+    none to write to, a line says so, and every run compiles its own."""
+    try:
+        if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        jax.config.update("jax_compilation_cache_dir", _cache_folder())
+    except (OSError, RuntimeError) as error:
+        jax.config.update("jax_compilation_cache_dir", None)
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        told = "compiled programs are not kept for the next run"
+        print(BadInput(f"{told} ({why}); JAX_COMPILATION_CACHE_DIR may name a folder for them"), file=sys.stderr)
+
+
+_STARTED: list[int] = []  # the process in which JAX was at work when it forked
+
+
+def _note_fork():
+    if not _STARTED and xla_bridge.backends_are_initialized():
+        _STARTED.append(os.getpid())
+
+
+os.register_at_fork(before=_note_fork)
+
+
+def start() -> None:
+    """Starts JAX, before whatever computes with it.
+
+    Raises:
+      BadInput: this process was forked from one in which JAX was at work, where it would wait for ever; or there is no platform as
+        JAX_PLATFORMS says.
+    """
+    if _STARTED and _STARTED[0] != os.getpid():
+        told = "this process was forked from one in which JAX was at work, and its threads don't survive that"
+        raise BadInput(f"JAX: {told}; start workers by spawn or forkserver (joblib: loky), or only predict in them")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter without a word
+        why = str(error).partition(" (set JAX_PLATFORMS=")[0] or "it has no device here"
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        raise BadInput(f"JAX_PLATFORMS={asked or ''}: JAX cannot start ({why}); unset it, or name what this machine has: cpu") from error
 
 
 class Compiled(NamedTuple):

@@ -1,9 +1,8 @@
 """How often classes come up where a classifier is used. Calibrated scores are those of equal shares; under others they gain log(π_c C)."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,23 +28,6 @@ def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
     if not ((prior >= 0).all() and 0 < total < np.inf):
         raise BadInput(f"{where}: must hold numbers from 0 up, of a finite sum above 0")
     return prior / total
-
-
-def by_class(prior: Any, classes: Sequence[Any], where: str) -> Any:
-    """The values of a prior in the order of the classes, where it has keys that are their labels, as a dict or a pandas Series has; any
-    other prior as it is.
-
-    Raises:
-      BadInput: its keys are others.
-    """
-    if not hasattr(prior, "keys"):
-        return prior
-    keys = list(prior.keys())
-    if not isinstance(prior, Mapping) and keys == list(range(len(classes))):
-        return np.asarray(prior)  # a Series without labels of its own
-    if len(keys) != len(classes) or set(keys) != set(classes):
-        raise BadInput(f"{where}: its keys must be the {len(classes)} labels, such as {classes[0]!r}")
-    return [prior[label] for label in classes]
 
 
 def _by_name(text, names, where):

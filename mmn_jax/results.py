@@ -29,6 +29,7 @@ from mmn_jax.evaluate import (
     shot_groups,
     terciles,
 )
+from mmn_jax.markdown import in_markdown
 from mmn_jax.mesh import together
 from mmn_jax.pipeline import SeedResult
 from mmn_jax.priors import read_prior
@@ -234,11 +235,13 @@ def as_text(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     """The table in Markdown."""
-    return markdown([[f"**{cell}**" if isinstance(cell, Clear) else cell for cell in line] for line in rows(table)])
+    return markdown(
+        [[f"**{in_markdown(cell)}**" if isinstance(cell, Clear) else in_markdown(cell) for cell in line] for line in rows(table)]
+    )
 
 
 def markdown(lines: list[list[str]]) -> str:
-    """A header and rows of cells as a Markdown table, numbers to the right."""
+    """A header and rows of cells, which are Markdown themselves, as a Markdown table, numbers to the right."""
     bars = ["---"] + ["---:"] * (len(lines[0]) - 1)
     return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], bars, *lines[1:]])
 

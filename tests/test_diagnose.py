@@ -2,6 +2,8 @@
 
 import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import blobs
 
@@ -33,3 +35,27 @@ def test_it_names_the_gain_its_interval_and_too_few_classes():
 def test_without_classes_to_cut_it_refuses():
     with pytest.raises(BadInput, match="at least 3 must"):
         diagnose.diagnose(Examples(*blobs(0, [9, 8, 7, 7], 3)))
+
+
+def write_parquet(path, *names):
+    pq.write_table(pa.table(dict(zip(names, (TRAIN.x.tolist(), TRAIN.y, ["train"] * len(TRAIN.y)), strict=False))), path)
+
+
+def test_columns_of_other_names_are_given_by_the_flags_that_its_message_names(tmp_path, capsys):
+    write_parquet(tmp_path / "train.parquet", "embedding", "class")
+    command = [f"--features={tmp_path}", "--cuts=2"]
+    for role, name in (("features", "embedding"), ("label", "class")):
+        assert diagnose.main(command) == 2
+        told = capsys.readouterr().err
+        flag = f"--config.data.columns.{role}"
+        assert f"it has embedding, class; name it by {flag}" in told and len(told.splitlines()) == 1
+        command.append(f"{flag}={name}")
+    assert diagnose.main(command) == 0
+    assert "expected gain of mmn" in capsys.readouterr().out
+
+
+def test_the_column_of_parts_has_a_flag_too(tmp_path, capsys):
+    write_parquet(tmp_path / "all.parquet", "features", "label", "part")
+    command = [f"--features={tmp_path / 'all.parquet'}", "--cuts=2"]
+    assert diagnose.main(command) == 2 and "--config.data.columns.split" in capsys.readouterr().err
+    assert diagnose.main([*command, "--config.data.columns.split=part"]) == 0

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import unicodedata
+from collections import Counter
 
 import numpy as np
 import pandas
@@ -118,6 +119,85 @@ def test_a_prior_moves_the_odds_by_itself_and_needs_no_new_fit(fitted):
         expected = uniform * shares / (uniform * shares).sum(1, keepdims=True)
         np.testing.assert_allclose(model.set_params(prior=prior).predict_proba(TEST_X), expected, atol=1e-12)
     assert NAMES[0] not in model.predict(TEST_X)
+
+
+LABELS = pandas.Series(Y)
+SHUFFLED = LABELS.value_counts(normalize=True).sample(frac=1, random_state=0)
+LABELLED = [SHUFFLED, SHUFFLED[::-1], SHUFFLED.to_dict(), Counter(Y.tolist()), LABELS.astype("category").value_counts(normalize=True)]
+
+
+@pytest.mark.parametrize("prior", LABELLED, ids=["series", "reversed", "mapping", "counter", "categories"])
+def test_a_prior_with_labels_goes_by_them(fitted, prior):
+    model = copied(fitted)
+    expected = model.set_params(prior="train").predict_proba(TEST_X)
+    np.testing.assert_allclose(clone(model).set_params(prior=prior).fit(X, Y).predict_proba(TEST_X), expected, atol=1e-12)
+    model.set_params(prior=prior).add_class(TEST_X[:3], "kind new")
+    with pytest.raises(BadInput, match="'kind new' has none"):
+        model.predict(TEST_X)
+
+
+@pytest.mark.parametrize(
+    ("prior", "reason"),
+    [
+        (SHUFFLED.reset_index(drop=True), "0 is none of them"),
+        (SHUFFLED.drop("kind 3"), "'kind 3' has none"),
+        (SHUFFLED.rename({"kind 3": "kind three"}), "'kind three' is none of them"),
+        (pandas.concat([SHUFFLED, SHUFFLED[:1]]), "some come twice"),
+        (SHUFFLED.to_frame(), "'proportion' is none of them"),
+        (pandas.DataFrame({name: [1.0] * 10 for name in NAMES}), "must be numbers"),
+        ({}, "'kind 0' has none"),
+    ],
+    ids=str,
+)
+def test_a_prior_with_other_labels_is_refused(fitted, prior, reason):
+    with pytest.raises(BadInput, match=f"^prior: .*{reason}") as caught:
+        copied(fitted).set_params(prior=prior).predict(TEST_X)
+    assert "\n" not in str(caught.value)
+
+
+FRAME = pandas.DataFrame(X, columns=[f"f{i}" for i in range(8)])
+ELSEWHERE = LABELS.sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("y", lambda model: model.fit(FRAME, ELSEWHERE)),
+        ("y", lambda model: model.fit(FRAME, ELSEWHERE.to_frame())),
+        ("y", lambda model: model.fit(FRAME[1:], LABELS[:-1])),
+        ("y_val", lambda model: model.fit(FRAME, LABELS, X_val=FRAME, y_val=ELSEWHERE)),
+        ("y", lambda model: model.score(FRAME, ELSEWHERE)),
+        ("sample_weight", lambda model: model.score(FRAME, LABELS, pandas.Series(1.0, index=ELSEWHERE.index))),
+        ("y", lambda model: model.diagnose(FRAME, ELSEWHERE)),
+    ],
+)
+def test_labels_of_other_rows_are_refused(name, call):
+    with pytest.raises(BadInput, match=f"^{name}: its index isn't that of X") as caught:
+        call(quick().fit(FRAME, LABELS))
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_with_the_same_index_in_any_order_and_labels_without_one_go_together(fitted):
+    x = FRAME.loc[ELSEWHERE.index]
+    models = [clone(fitted).fit(x, y) for y in (ELSEWHERE, ELSEWHERE.to_numpy(), ELSEWHERE.tolist())]
+    assert len({model.score(FRAME, LABELS) for model in models}) == 1 and models[0].score(FRAME, LABELS) > 0.8
+
+
+@pytest.mark.parametrize("names", [FRAME.columns, range(8), [f"{i}" for i in range(8)], pandas.date_range("2026", periods=8)], ids=str)
+def test_columns_in_another_order_are_refused_whatever_names_they_have(names):
+    frame = FRAME.set_axis(names, axis=1)
+    model, turned = quick().fit(frame, LABELS), frame[frame.columns[::-1]]
+    model.predict(frame)
+    for call in (
+        lambda: model.predict(turned),
+        lambda: model.predict_proba(turned),
+        lambda: model.score(turned, LABELS),
+        lambda: model.add_class(turned[:3], "kind new"),
+        lambda: clone(model).fit(frame, LABELS, X_val=turned, y_val=LABELS),
+    ):
+        with pytest.raises(ValueError, match=r"feature names|in the order of fit"):
+            call()
+    model.fit(turned, LABELS).predict(turned)
 
 
 @pytest.mark.parametrize("prior", ["often", [1.0, 2.0], [-1.0, *[1.0] * 9], [0.0] * 10])

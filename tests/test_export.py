@@ -12,6 +12,7 @@ from commands import environment
 from jax import export as jax_export
 
 from mmn_jax import card, export, predict
+from mmn_jax.markdown import in_markdown
 
 RNG = np.random.default_rng(0)
 CLASSES, DIM = 30, 12
@@ -113,6 +114,32 @@ def test_classes_of_one_name_are_told_apart_in_every_file(workdir):
     used = run_blocks(page, out, X)
     names[[3, 7]] = ["crane (class 3)", "crane (class 7)"]
     assert list(used["classifier.npz"]["model"]["class_names"]) == used["classifier.onnx"]["names"] == names.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("[a](javascript:b)", r"\[a\](javascript:b)"),
+        ("![a](b)", r"\!\[a\](b)"),
+        ("**a** _b_ __c__ `d` ~e~", r"\*\*a\*\* \_b\_ \_\_c\_\_ \`d\` \~e\~"),
+        ("a|b", r"a\|b"),
+        ("a\n\n# b\r\n- c", r"a \# b - c"),
+        ("&lt;b&gt; \\", r"&amp;lt;b&amp;gt; \\"),
+        ("$x$", r"\$x\$"),
+        ("my_data-v1.5 (CC BY 4.0)", "my_data-v1.5 (CC BY 4.0)"),
+    ],
+)
+def test_names_and_licences_are_text_in_the_card_and_no_markup(workdir, text, shown):
+    assert in_markdown(text) == shown
+    page = card.as_markdown(CLASSIFIER, {**TABLE, "dataset": text, "licence": text, "versions": {"jax": text}}, ("classifier.npz",))
+    for line in (
+        f"# {shown}: a long-tailed classifier",
+        f"- Data set: {shown}, 12-dimensional features, 30 classes",
+        f"- Licence of the features: {shown}",
+        f"jax {shown}; configuration abc.",
+    ):
+        assert line in page.splitlines()
 
 
 def test_without_onnx_it_says_so_and_leaves_no_older_file(workdir, monkeypatch, capsys):

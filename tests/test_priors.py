@@ -1,7 +1,6 @@
 """How often classes come up: what is a prior, and what scores gain under one."""
 
 import numpy as np
-import pandas
 import pytest
 from scipy.special import softmax
 
@@ -47,13 +46,3 @@ def test_a_file_may_name_the_classes(tmp_path):
         path.write_text(text)
         with pytest.raises(BadInput, match=r"prior\.txt: names '[da]', but must name each class once, such as 'a'; or hold numbers alone"):
             priors.read_prior(str(path), counts, "--prior", ("a", "b c"))
-
-
-def test_a_prior_with_keys_goes_by_the_labels():
-    classes = ["ant", "bee"]
-    assert priors.by_class({"bee": 3, "ant": 1}, classes, "prior") == [1, 3]
-    assert priors.by_class(pandas.Series({"bee": 3, "ant": 1}), classes, "prior") == [1, 3]
-    assert priors.by_class(pandas.Series([1, 3]), classes, "prior").tolist() == [1, 3] == priors.by_class([1, 3], classes, "prior")
-    for keys in ("ab", ["ant"], ["ant", "cat"]):
-        with pytest.raises(BadInput, match="prior: its keys must be the 2 labels, such as 'ant'"):
-            priors.by_class(dict.fromkeys(keys, 1), classes, "prior")

@@ -198,13 +198,13 @@ def load(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> Fea
     return assemble(read_arrays(path, columns, say), Path(path).absolute().stem, path, say)
 
 
-def load_training(path: str | Path, say: Say = warn) -> Examples:
+def load_training(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> Examples:  # noqa: B008 - a NamedTuple cannot change
     """train_x and train_y alone of whatever `read_arrays` reads.
 
     Raises:
       BadInput: naming the file, the array and what is wrong with it.
     """
-    train = _examples(numbered(read_arrays(path, say=say), path, ("train",)), "train", path)
+    train = _examples(numbered(read_arrays(path, columns, say), path, ("train",)), "train", path)
     tell_repeats(train, {}, str, lambda line: say(f"{path}: {line}"))
     return train
 
