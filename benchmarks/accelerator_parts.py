@@ -36,9 +36,10 @@ from mmn_jax.data import feature_files, glyphs, longtail, synthetic
 from mmn_jax.evaluate import mean_class_accuracy, predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.mixture import HeldOut, fit_mixture, mix
+from mmn_jax.normalisation import normalisation
 from mmn_jax.predict import Classifier
 from mmn_jax.run import Run, Terminal
-from mmn_jax.tasks import RowPrior, fit_weighted, make_task, normalisation, unscaled
+from mmn_jax.tasks import RowPrior, fit_weighted, make_task, unscaled
 from mmn_jax.types import BadInput, Examples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +89,7 @@ def _default_data(small):
     features = glyphs.load()
     tail = glyphs.TAIL | ({"max_per_class": 20} if small else {})
     tail = longtail.take(features, longtail.long_tail_split(features, 0, **tail))
-    normalise = normalisation(tail.train.x)
+    normalise = normalisation(tail.train)
     return normalise.of(tail.train), normalise.of(tail.test)
 
 
@@ -309,7 +310,7 @@ def large(small: bool) -> None:
         flags += [f"--workdir={folder}/run", "--config.data.source=synthetic", *(SMALL_RUN[2:] if small else ())]
         _timed_run("ImageNet-LT's shape", flags, {})
     full = synthetic.make("iNaturalist", **(SMALL_SHAPE if small else INATURALIST))
-    train = normalisation(full.train.x).of(full.train)
+    train = normalisation(full.train).of(full.train)
     what = f"iNaturalist's shape, {len(train.y)} × {train.x.shape[1]}, {len(full.class_names)} classes"
     task = make_task(train, jax.random.key(0), 1e-4)
     began = time.perf_counter()

@@ -19,8 +19,9 @@ from mmn_jax.dynamics import cosine, levels, weights_of
 from mmn_jax.evaluate import per_class_accuracy, predict_logits
 from mmn_jax.keys import stream
 from mmn_jax.methods import subtract_log_prior, tune
+from mmn_jax.normalisation import normalisation
 from mmn_jax.results import markdown
-from mmn_jax.tasks import make_task, normalisation, unscaled
+from mmn_jax.tasks import make_task, unscaled
 from mmn_jax.tuning import Fold
 
 FLAGS = flags.FLAGS
@@ -47,7 +48,7 @@ def main(_):
     source = feature_files.load(FLAGS.features) if FLAGS.features else glyphs.load()
     part = longtail.long_tail_split(source, FLAGS.seed, imbalance=FLAGS.imbalance, max_per_class=FLAGS.largest)
     tail, heads = longtail.take(source, part), default().heads
-    normalise = normalisation(tail.train.x)
+    normalise = normalisation(tail.train)
     train, val, test = (normalise.of(one) for one in (tail.train, tail.val, tail.test))
     key = stream(FLAGS.seed, "weighting")
     task = make_task(train, key, heads.tol)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.tasks import normalisation
+from mmn_jax.normalisation import normalisation
 from mmn_jax.types import Examples
 
 
@@ -23,4 +23,4 @@ def features(case: Case) -> tuple[Examples, np.ndarray]:
     means = rng.normal(size=(case.classes, case.d)) * spectrum
     y = np.repeat(np.arange(case.classes, dtype=np.int32), 2 * case.k)
     x = means[y] + 1.5 * rng.normal(size=(len(y), case.d)) * spectrum
-    return Examples(normalisation(x)(x), y), np.bincount(y)
+    return normalisation(Examples(x, y)).of(Examples(x, y)), np.bincount(y)

@@ -27,7 +27,8 @@ from mmn_jax.evaluate import mean_class_accuracy, student_interval
 from mmn_jax.keys import generator, stream
 from mmn_jax.mesh import start
 from mmn_jax.methods import Method, tune
-from mmn_jax.tasks import Task, make_task, normalisation
+from mmn_jax.normalisation import normalisation
+from mmn_jax.tasks import Task, make_task
 from mmn_jax.types import BadInput, Examples
 
 LEAST = 8  # examples that a class needs: at least 2 to choose by and 2 to judge by are left
@@ -56,7 +57,7 @@ def cut(key: jax.Array, pool: Examples, counts: np.ndarray) -> tuple[Examples, E
     used = random_ranks(keep, pool.y) < shots[pool.y]
     rest = pool.at(~used)
     odd = random_ranks(halve, rest.y) % 2 == 1
-    normalise = normalisation(pool.x[used])
+    normalise = normalisation(pool.at(used))
     return normalise.of(pool.at(used)), normalise.of(rest.at(odd)), normalise.of(rest.at(~odd))
 
 

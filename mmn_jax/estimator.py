@@ -28,8 +28,8 @@ from mmn_jax.evaluate import predict_logits
 from mmn_jax.heads import centred
 from mmn_jax.methods import Method, start, tune
 from mmn_jax.names import by_label, check_columns, check_rows, other_columns
+from mmn_jax.normalisation import normalisation
 from mmn_jax.priors import NAMED, class_shares, gain
-from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold, tasks_of, training_folds
 from mmn_jax.types import BadInput, Examples
 
@@ -145,8 +145,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self._gain()  # a bad one is refused before the work, not after
         mesh.start()
         seed = _seed(self.random_state)
-        self.normalise_ = normalisation(X)
-        train = Examples(self.normalise_(X), codes.astype(np.int32))
+        codes = codes.astype(np.int32)
+        self.normalise_ = normalisation(Examples(X, codes))
+        train = Examples(self.normalise_(X), codes)
         val = self._validation(X_val, y_val)
         others = {} if val is None else {"X_val": val}
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
@@ -159,7 +160,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X, *y, reset=False):
         """X [n, d], and y where it is given, as arrays; unless they are of a new fit, with the columns of the last."""
-        arrays = validate_data(self, X, *y, reset=reset, dtype=np.float32)
+        arrays = validate_data(self, X, *y, reset=reset, dtype=(np.float32, np.float64))  # centred before it is rounded
         if reset:
             self._columns = other_columns(X)
         check_columns(X, getattr(self, "_columns", None))

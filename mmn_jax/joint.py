@@ -24,8 +24,8 @@ from mmn_jax.data.images import PARTS, ImageSet
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.keys import stream
 from mmn_jax.mesh import host_memory
+from mmn_jax.normalisation import normalisation
 from mmn_jax.run import Run, Terminal
-from mmn_jax.tasks import normalisation
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
 from mmn_jax.weighting import log_prior
@@ -127,7 +127,7 @@ def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
     for shots in ladder[:0:-1]:
         kept = fine_tune(run, studio, seen, split, kept, 2 * shots)
         name, train = _features(run, kept, seen.train, "train")
-        stage_parts[shots] = Fold(name, normalisation(train.x).of(train), None)
+        stage_parts[shots] = Fold(name, normalisation(train).of(train), None)
     kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
     run.terminal.say(f"  backbone: {kept.folder}")
     (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)

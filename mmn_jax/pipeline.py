@@ -23,9 +23,10 @@ from mmn_jax.data import feature_files, longtail, manifest
 from mmn_jax.mesh import all_devices
 from mmn_jax.metamodelnet import Learned, meta
 from mmn_jax.methods import Method, tune
+from mmn_jax.normalisation import normalisation
 from mmn_jax.priors import read_prior
 from mmn_jax.run import Data, Model, Run, Terminal, make_model, warn_unless_solved
-from mmn_jax.tasks import Task, normalisation
+from mmn_jax.tasks import Task
 from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, LongTail
 
@@ -113,7 +114,9 @@ def _check_validation(run, tail):
 
 
 def _normalised(run, tail, name):
-    normalise = normalisation(tail.train.x)
+    normalise = normalisation(tail.train)
+    if normalise.by_column:
+        run.terminal.say("  columns differ so much in spread that they must have units of their own: they are brought to one")
     train, val, test = (part and normalise.of(part) for part in (tail.train, tail.val, tail.test))
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":

@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mmn_jax import artifacts
-from mmn_jax.tasks import Normalisation
+from mmn_jax.normalisation import Normalisation
 from mmn_jax.tuning import Fold
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 9  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 10  # part of every hash: artefacts of another layout are made anew
 
 
 class Terminal(NamedTuple):

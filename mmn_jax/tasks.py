@@ -1,7 +1,4 @@
-"""What a method learns from: a training set, normalised, and the heads fitted to it, each once.
-
-x̂ = (x − mean) · scale,     W = V Mᵀ,  V = fit_head(x̂ M)     (`coordinates.py`)
-"""
+"""What a method learns from: a training set in common units (`normalisation.py`), and the heads fitted to it, each once."""
 
 import hashlib
 import math
@@ -21,43 +18,7 @@ from mmn_jax.mesh import device_memory
 from mmn_jax.types import BadInput, Examples
 from mmn_jax.weighting import Rule, Weighting, checked, plain
 
-FAR = 1e18  # what float32 still squares
 HEADS_BYTES = 2**31  # of the heads that a task remembers
-
-
-class Normalisation(NamedTuple):
-    """x̂ = (x − mean) · scale: training features centred, at unit mean square norm. Refuses what lies so far out that float32 cannot
-    score it."""
-
-    mean: np.ndarray
-    scale: np.float32
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            scaled = ((x - self.mean) * self.scale).astype(np.float32)
-        if not -FAR < scaled.min(initial=0) <= scaled.max(initial=0) < FAR:
-            row = int(np.abs(scaled).max(1).argmax())
-            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than those of train_x; is it damaged?")
-        return scaled
-
-    def of(self, examples: Examples) -> Examples:
-        """The same examples, normalised."""
-        return Examples(self(examples.x), examples.y)
-
-
-def normalisation(x: np.ndarray) -> Normalisation:
-    """The normalisation of training features x [n, d].
-
-    Raises:
-      BadInput: all examples are the same point, or so near each other or so far apart that float32 cannot tell.
-    """
-    if (x == x[0]).all():
-        raise BadInput("train_x: every example is the same point, there is nothing to learn from")
-    mean = x.mean(0, dtype=np.float64)
-    square = ((x - mean) ** 2).sum(1).mean()
-    if not 1 / FAR < np.sqrt(square) < FAR:
-        raise BadInput(f"train_x: its examples lie {np.sqrt(square):.0e} from their mean; multiply all features to bring that near 1")
-    return Normalisation(mean.astype(np.float32), np.float32(1 / np.sqrt(square)))
 
 
 Scaling = Callable[["Task"], np.ndarray]  # the metric, [d] or [d, d], that a task's features have under the ridge

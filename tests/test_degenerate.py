@@ -10,7 +10,8 @@ from conftest import blobs
 from mmn_jax import artifacts, catalogue, config, pipeline, report, results
 from mmn_jax.data.feature_files import from_arrays
 from mmn_jax.methods import start
-from mmn_jax.tasks import make_task, normalisation
+from mmn_jax.normalisation import normalisation
+from mmn_jax.tasks import make_task
 from mmn_jax.types import Examples
 
 TAIL = [12, 9, 6, 3, 2]
@@ -54,8 +55,7 @@ OWN_PROGRAMS = list(PROBLEMS)[:4]  # which take their time to compile
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in OWN_PROGRAMS else name for name in PROBLEMS])
 def test_every_method_has_an_answer(name):
     x, y = PROBLEMS[name]
-    normalise = normalisation(x)
-    task = make_task(Examples(normalise(x), y), jax.random.key(0), 1e-4)
+    task = make_task(normalisation(Examples(x, y)).of(Examples(x, y)), jax.random.key(0), 1e-4)
     for method in METHODS.values():
         made = start(method, task)
         scores = method.logits(made.arrays, task.train.x)

@@ -57,11 +57,11 @@ import numpy as np
 from mmn_jax import kshot
 from mmn_jax.data import synthetic
 from mmn_jax.mesh import AXIS, all_devices
-from mmn_jax.tasks import normalisation
+from mmn_jax.normalisation import normalisation
 
 train = synthetic.make("wide", 40, 384, 12, 12, 1).train
 train = train.at(np.isin(train.y, np.flatnonzero(np.bincount(train.y) >= 8)))
-train = normalisation(train.x).of(train)
+train = normalisation(train).of(train)
 counts = np.bincount(train.y)
 one, every = jax.sharding.Mesh(jax.devices()[:1], (AXIS,)), all_devices()
 

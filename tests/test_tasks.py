@@ -2,14 +2,13 @@
 
 import jax
 import numpy as np
-import pytest
 from conftest import blobs
 
 from mmn_jax import tasks, weighting
 from mmn_jax.coordinates import coordinates
 from mmn_jax.evaluate import predict_logits
-from mmn_jax.tasks import fit_weighted, make_task, normalisation, standardised, unscaled
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.tasks import fit_weighted, make_task, standardised, unscaled
+from mmn_jax.types import Examples
 from mmn_jax.weighting import Weighting
 
 X, Y = blobs(0, [20, 10, 6], 5)
@@ -17,18 +16,6 @@ TRAIN = Examples(X, Y)
 UNIFORM = Weighting(np.ones(len(Y), np.float32), np.zeros(3, np.float32))
 ONES = np.ones(5, np.float32)
 ZEROS = np.zeros((3, 6), np.float32)
-
-
-def test_normalised_features_are_centred_at_unit_mean_square_norm():
-    raw = 1e4 + 37.0 * X.astype(np.float32)
-    x = normalisation(raw)(raw)
-    np.testing.assert_allclose(x.mean(0), 0, atol=1e-4)
-    assert (x.astype(float) ** 2).sum(1).mean() == pytest.approx(1, rel=1e-4)
-
-
-def test_a_single_point_cannot_be_normalised():
-    with pytest.raises(BadInput, match="same point"):
-        normalisation(np.ones((5, 3), np.float32))
 
 
 def test_standardising_is_folded_back_into_the_rows():
