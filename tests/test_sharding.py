@@ -81,7 +81,7 @@ print(len(counts), "classes done")
 """
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_heads_of_fewer_examples_than_dimensions_end_on_devices_and_threads_that_share_a_processor(devices):
     command = [sys.executable, "-c", REAL_SIZES, str(devices)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=180)

@@ -109,13 +109,17 @@ def without_user(feature_file, workdir, home, *flags):
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, env=others | home)
 
 
-@pytest.mark.parametrize("home", [{}, {"HOME": "/dev/null"}, {"HOME": "", "XDG_CACHE_HOME": "/dev/null/cache"}], ids=str)
+NO_HOMES = [{"HOME": "/dev/null"}, {"HOME": "", "XDG_CACHE_HOME": "/dev/null/cache"}]
+
+
+@pytest.mark.parametrize("home", [{}, *(pytest.param(home, marks=pytest.mark.slow) for home in NO_HOMES)], ids=str)
 def test_a_user_without_a_home_has_everything_but_kept_programs(feature_file, tmp_path, home):
     done = without_user(feature_file, tmp_path, home, "--stage=split")
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("compiled programs are not kept for the next run (")
 
 
+@pytest.mark.slow
 def test_so_it_is_with_the_report(feature_file, tmp_path):
     done = without_user(feature_file, tmp_path, {}, "--stage=all")
     assert done.returncode == 0 and (tmp_path / "report.html").exists() and "Traceback" not in done.stderr
