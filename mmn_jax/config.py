@@ -149,7 +149,7 @@ SETTINGS = (
     Entry("kshot.subsets", (32, 16, 8), _COUNTS, "S at k = 1, 2, and 4 and above; the paper: 1000,500,200"),
     Entry("kshot.l2", 1e-6, _POSITIVE, "ridge of the bank for the mean loss of the whole training set"),
     Entry("kshot.tol", 1e-4, _POSITIVE, "gradient norm of every k-shot head"),
-    Entry("kshot.memory_mb", 0, _NOT_NEGATIVE, "MB of the heads that a device solves at once; 0: 24 on a CPU, else a quarter"),
+    Entry("kshot.memory_mb", 0, _NOT_NEGATIVE, "MB of heads that a device solves at once; 0: 24 on a CPU, else 1/4 of the device's"),
     #
     Entry("meta.split", "recursive", _choice("recursive", "fixed"), "recursive: the paper's; fixed: one block on one k, its ablation"),
     Entry("meta.fixed_shots", 8, _at_least(1), "k of the fixed split, whose head classes have 2k examples"),

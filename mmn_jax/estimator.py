@@ -160,7 +160,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X, *y, reset=False):
         """X [n, d], and y where it is given, as arrays; unless they are of a new fit, with the columns of the last."""
-        arrays = validate_data(self, X, *y, reset=reset, dtype=(np.float32, np.float64))  # centred before it is rounded
+        arrays = validate_data(self, X, *y, reset=reset, dtype=(np.float64, np.float32))  # centred before it is rounded
         if reset:
             self._columns = other_columns(X)
         check_columns(X, getattr(self, "_columns", None))
@@ -258,6 +258,6 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none, and goes
         by the default l2 and budget, whatever this classifier's."""
         check_rows(X, y=y)
-        X, y = check_X_y(X, y, dtype=np.float32)
+        X, y = check_X_y(X, y, dtype=(np.float64, np.float32))
         codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)
         return diagnose.diagnose(Examples(X, codes), _seed(self.random_state), cuts)

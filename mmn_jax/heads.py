@@ -29,7 +29,8 @@ class Solver(NamedTuple):
     descend: Callable
 
 
-PAD = 512  # examples are filled up to a multiple, so that similar sizes share one compiled program
+PAD = 512  # examples are filled up to a multiple, so that similar sizes share one compiled program;
+SMALL_PAD = 128  # to one of this up to PAD
 NEWTON = Solver(eigenframe, newton)
 BFGS = Solver(spanframe, bfgs)
 
@@ -39,12 +40,13 @@ def centred(theta: np.ndarray) -> np.ndarray:
     return theta - theta.mean(-2, keepdims=True)
 
 
-def padded(examples: int, multiple: int = PAD) -> int:
-    """How many examples there are once filled up."""
+def padded(examples: int, multiple: int | None = None) -> int:
+    """How many examples there are once filled up, by default to a multiple of PAD or SMALL_PAD."""
+    multiple = multiple or (PAD if examples > PAD else SMALL_PAD)
     return int(examples + -examples % multiple)
 
 
-def pad_examples(problem: HeadProblem, multiple: int = PAD) -> HeadProblem:
+def pad_examples(problem: HeadProblem, multiple: int | None = None) -> HeadProblem:
     """The same problem with examples of weight 0 added up to a multiple; on the host, not under jit or vmap."""
     extra = padded(len(problem.y), multiple) - len(problem.y)
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from jax._src import xla_bridge  # nothing public tells whether JAX has begun to
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mmn_jax.types import BadInput
+from mmn_jax.types import BadInput, warn
 
 AXIS = "devices"
 CACHED = 24 << 20  # bytes that stay in the caches of a CPU's core
@@ -31,11 +30,12 @@ def _cache_folder():
       RuntimeError: the user has no home.
     """
     named = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # defined when JAX is imported
+    if named and "://" in named:  # a bucket
+        return named
     folder = Path(named or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmn_jax")
-    if "://" not in str(folder):  # JAX takes buckets, too
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return str(named or folder)
 
 
@@ -50,7 +50,7 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", None)
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         told = "compiled programs are not kept for the next run"
-        print(BadInput(f"{told} ({why}); JAX_COMPILATION_CACHE_DIR may name a folder for them"), file=sys.stderr)
+        warn(f"{told} ({why}); JAX_COMPILATION_CACHE_DIR may name a folder for them")
 
 
 _STARTED: list[int] = []  # the process in which JAX was at work when it forked

@@ -25,7 +25,8 @@ def by_label(values: Any, labels: list[Any], name: str) -> Any:
     if len(given) != len(values):
         wrong.append("some come twice")
     if wrong:
-        raise BadInput(f"{name}: must have one number for each class by its label, but {wrong[0]}; numpy.asarray({name}) goes by position")
+        advice = "" if isinstance(values, Mapping) else f"; numpy.asarray({name}) goes by position"
+        raise BadInput(f"{name}: must have one number for each class by its label, but {wrong[0]}{advice}")
     return [given[label] for label in labels]
 
 

@@ -2,9 +2,9 @@
 
     x̂ = (x − mean) · scale
 
-scale is one number, as the dimensions of a network's features belong together. Where a column varies so much more than the others that it
-must have another unit, as in a table of measurements, each is divided by its standard deviation; columns that vary as much less are
-brought to the middle one's. So no column rules the others, or is lost, because of its unit.
+scale is one number, as the dimensions of a network's features belong together. Columns that vary so much more or less than the others
+that they must have another unit are brought to the spread of the middle one; where these are more than a few, the features are a table of
+measurements, and each column is divided by its standard deviation. So no column rules the others, or is lost, because of its unit.
 """
 
 from typing import NamedTuple
@@ -15,12 +15,14 @@ from scipy.special import fdtrc
 from mmn_jax.types import BadInput, Examples
 
 FAR = 1e18  # what float32 still squares
+LEAST = 8  # examples; fewer tell the spreads of columns too badly
 GAP = 5.0  # how many times larger the spread of the next larger column is where another unit begins
 APART = 10.0  # and how many times it differs from the middle column's: the dimensions of a network's features differ by less
-FEW, SHARE = 4, 0.1  # columns, and share of all, whose spreads may be quite others than the rest's
-ROUNDING = 1e-5  # of the largest spread but for that share: more columns below may be rounding, as empty principal components are,
+SHARE = 0.1  # of the columns in other units than the rest; more are a table
+FEW = 4  # columns that may be far smaller than the rest, or that share; more may be rounding, as empty principal components are,
+ROUNDING = 1e-5  # where they are below this part of the largest spreads,
 CHANCE = 1e-3  # unless they tell classes apart, by chance no more often than this
-DEAD = 1e-7  # of the middle spread, and in itself: rounding in float16
+DEAD, STEPS = 1e-7, 8  # a spread of rounding in float16, in itself and beside the middle one, of so few different values at most
 CHUNK = 4096  # examples whose squares are in memory at once
 
 
@@ -71,18 +73,27 @@ def normalisation(train: Examples) -> Normalisation:
 
 def _units(train, mean, spread):
     """[d] what each column is divided by, beside one number for all of them."""
-    eps = np.finfo(train.x.dtype).eps if train.x.dtype.kind == "f" else 0.0
-    varies = spread > 4 * eps * np.abs(mean)
-    varies &= spread > min(DEAD, DEAD * np.median(spread[varies]))
-    tiny = varies & (spread < ROUNDING * np.quantile(spread[varies], 1 - SHARE, method="lower"))
-    if tiny.sum() > max(FEW, SHARE * varies.sum()):
-        varies &= ~tiny | _tells(train, mean, spread, tiny)
+    varies = _varies(train, mean, spread)
+    if len(train.x) < LEAST or not varies.any():
+        return np.ones(len(spread))
     ordered = np.sort(spread[varies])
     middle, gaps = ordered[len(ordered) // 2], ordered[1:] > GAP * ordered[:-1]
-    if (gaps & (ordered[1:] > APART * middle)).any():
-        return np.where(varies, spread, np.median(ordered))
-    below = ordered[:-1][gaps & (APART * ordered[:-1] < middle)]
-    return np.where(varies & (spread <= below.max(initial=0.0)), spread / middle, 1.0)
+    above, below = ordered[1:][gaps & (ordered[1:] > APART * middle)], ordered[:-1][gaps & (APART * ordered[:-1] < middle)]
+    outside = varies & ((spread >= above.min(initial=np.inf)) | (spread <= below.max(initial=0.0)))
+    table = outside.sum() > SHARE * varies.sum()
+    return np.where(varies if table else outside, spread / middle, 1.0)
+
+
+def _varies(train, mean, spread):
+    """[d] which columns vary by more than rounding."""
+    varies = spread > 1e-12 * np.abs(mean)  # the rounding of the mean
+    if not varies.any():
+        return varies
+    dead = varies & (spread <= min(DEAD, DEAD * np.median(spread[varies])))
+    dead[dead] = [len(np.unique(train.x[:, column])) <= STEPS for column in np.flatnonzero(dead)]
+    varies &= ~dead
+    tiny = varies & (spread < ROUNDING * np.quantile(spread[varies], 1 - SHARE, method="lower"))
+    return varies & (~tiny | _tells(train, mean, spread, tiny)) if tiny.sum() > max(FEW, SHARE * varies.sum()) else varies
 
 
 def _tells(train, mean, spread, columns):

@@ -116,7 +116,7 @@ def _check_validation(run, tail):
 def _normalised(run, tail, name):
     normalise = normalisation(tail.train)
     if normalise.by_column:
-        run.terminal.say("  columns differ so much in spread that they must have units of their own: they are brought to one")
+        run.terminal.say("  some columns differ so much in spread that they must have other units: they are brought to one")
     train, val, test = (part and normalise.of(part) for part in (tail.train, tail.val, tail.test))
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":

@@ -171,11 +171,8 @@ def lda(task: Task, setting: Setting) -> Fitted:
     span = span_basis(x) if is_wide(x) else None
     x, (shrinkage, scale) = (x, (setting["shrinkage"], 1.0)) if span is None else (x @ span, _in_fewer(setting["shrinkage"], *span.shape))
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=task.counts / task.counts.sum())
-    with (
-        warnings.catch_warnings(),
-        one_thread(x.shape[1]),
-    ):  # a class with one example adds nothing, which is right
-        warnings.filterwarnings("ignore", "Only one sample available")
+    with warnings.catch_warnings(), one_thread(x.shape[1]):
+        warnings.filterwarnings("ignore", "Only one sample available")  # such a class adds nothing to the covariance, which is right
         model.fit(x, task.train.y)
     prior = log_prior(task.counts) if classes > 2 else np.diff(log_prior(task.counts))
     w, b = scale * model.coef_, scale * (model.intercept_ - prior) + prior

@@ -15,7 +15,7 @@ from mmn_jax.tuning import Fold
 from mmn_jax.types import BadInput, Examples
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
-COUNTS = np.array([12, 9, 8, 8, 6, 5])
+COUNTS = np.array([90, 70, 50, 40, 12, 9])
 PART = Fold("split-x", Examples(*blobs(0, COUNTS, 4)), None)
 
 

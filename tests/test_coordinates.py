@@ -40,7 +40,10 @@ def test_rows_go_into_coordinates_and_out_again(diagonal):
     np.testing.assert_allclose(inside.x, inside.features(TRAIN.x), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", METHODS)
+QUICK = ("plain", "crt", "ncm", "lda", "knn", "mmn")  # one of every kind
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in METHODS])
 def test_a_method_scores_new_examples_the_same_whether_it_works_in_the_span_or_not(name, monkeypatch):
     method = METHODS[name]
     settings = [{axis.name: axis.start for axis in method.axes}]

@@ -74,7 +74,11 @@ def features(counts, test, dim=4, classes=None):
 
 @pytest.mark.parametrize(
     ("counts", "test", "fallback"),
-    [([5, 1], [3, 3], True), ([1] * 5, [3] * 5, True), ([9, 9, 9, 2, 2, 1], [0, 3, 0, 3, 0, 3], False)],
+    [
+        ([5, 1], [3, 3], True),
+        ([1] * 5, [3] * 5, True),
+        pytest.param([9, 9, 9, 2, 2, 1], [0, 3, 0, 3, 0, 3], False, marks=pytest.mark.slow),
+    ],
     ids=["two classes", "one example a class", "classes that test lacks"],
 )
 def test_a_run_ends_in_a_table_and_a_classifier(tmp_path, monkeypatch, counts, test, fallback):

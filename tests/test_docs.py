@@ -225,6 +225,7 @@ def test_the_weighting_and_the_batch_of_the_docs_are_solved():
     assert names["rows"].shape == (3, 4, 7) and names["info"].gradient_norm.max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_docs_puts_its_regressor_into_the_table(feature_file, tmp_path):
     recipe, workdir = tmp_path / "mine.py", tmp_path / "run"
     recipe.write_text(EXTEND[0])

@@ -61,7 +61,10 @@ def accuracy(name, x):
     return 100 * np.mean([(found[Y[REST] == c] == c).mean() for c in range(len(COUNTS))])
 
 
-@pytest.mark.parametrize("name", METHODS)
+QUICK = ("plain", "logit_adjustment", "ncm", "lda", "knn", "mmn")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in METHODS])
 def test_no_method_depends_on_the_units_of_columns(name):
     powers, offsets, plain = np.array([6, 0, -6, 3, -3, 1]), np.array([5, -3, 100, 0, 1, 2]), accuracy(name, UNIT)
     assert plain > 55
@@ -79,3 +82,29 @@ def test_a_large_column_that_tells_nothing_rules_no_method():
 def test_a_column_far_from_0_keeps_what_it_tells():
     far = UNIT + np.array([1e9, 0, 0, 0, 0, 0])
     assert accuracy("plain", far) == pytest.approx(accuracy("plain", UNIT), abs=1.0)
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-6])
+def test_the_columns_that_tell_are_found_in_small_units(factor):
+    noise = np.random.default_rng(5).normal(size=(len(Y), 2))
+    beside = accuracy("plain", np.hstack([UNIT, noise]))
+    assert accuracy("plain", np.hstack([factor * UNIT.astype(float), noise])) == pytest.approx(beside, abs=1.5)
+
+
+def test_a_float32_column_far_from_0_rules_no_other():
+    rng = np.random.default_rng(6)
+    far = (1.6e9 + 200 * rng.normal(size=(len(Y), 1))).astype(np.float32)
+    found = normalisation(Examples(np.hstack([UNIT, far])[FIRST].astype(np.float32), Y[FIRST]))
+    spread = found(np.hstack([UNIT, far])[FIRST].astype(np.float32)).std(0)
+    assert spread.max() < 2 * spread.min()
+
+
+def test_columns_that_hardly_vary_are_an_answer_and_no_traceback():
+    x = np.full((20, 2), 1e6, np.float32)
+    x[3:9, 0] += 0.0625
+    assert np.isfinite(normalisation(Examples(x, np.arange(20) % 2))(x)).all()
+
+
+def test_integers_are_centred_before_they_are_rounded():
+    whole = np.rint(100 * UNIT).astype(np.int64)
+    assert accuracy("plain", whole + 1_600_000_000) == pytest.approx(accuracy("plain", whole), abs=1.0)

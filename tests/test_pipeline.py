@@ -254,6 +254,7 @@ def test_with_too_few_classes_to_learn_from_it_says_so_and_is_the_plain_head(fea
     assert table["per_class"]["metamodelnet"] == table["per_class"]["plain"]
 
 
+@pytest.mark.slow
 def test_the_fixed_split_is_one_block_on_one_k(feature_file, tmp_path):
     config = small(feature_file)
     config.meta.split, config.meta.fixed_shots, config.meta.task_weight = "fixed", 4, (0.0,)

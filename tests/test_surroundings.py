@@ -179,6 +179,7 @@ def test_a_forked_process_predicts_and_is_refused_a_fit_once_jax_is_at_work():
     assert done.stdout == "0 2 2 0\n0 0\n", done.stderr
 
 
+@pytest.mark.slow
 def test_workers_that_are_spawned_fit():
     code = """
 from concurrent.futures import ProcessPoolExecutor

@@ -85,6 +85,7 @@ def _examples(arrays, part, path):
     x, y = labelled(arrays, part, path)
     if x.ndim != 2 or x.dtype.kind not in "fiu":
         raise BadInput(f"{path}: {part}_x must be [n, d] numbers, it is {x.dtype} {list(x.shape)}")
+    _refuse_far(x, part, path)
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)  # an array mapped from the disk stays there
     rows = max(1, CHUNK_FLOATS // x.shape[1])
@@ -94,6 +95,20 @@ def _examples(arrays, part, path):
             row = first + int(finite.argmin())
             raise BadInput(f"{path}: {part}_x has a value that is NaN, infinite or beyond float32 in row {row}")
     return Examples(x, y)
+
+
+def _refuse_far(x, part, path):
+    """Raises BadInput where a column lies so far from 0 that float32 can't tell its values apart, though they differ."""
+    if (x.dtype.itemsize <= 4 and x.dtype.kind == "f") or x.dtype.itemsize <= 2 or not x.size:
+        return
+    some = x[:: max(1, len(x) // 4096)].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread, step = some.std(0), np.finfo(np.float32).eps * np.abs(some).max(0)
+        lost = np.flatnonzero((spread > 0) & (spread < 10 * step))
+    if len(lost):
+        column = lost[0]
+        told = f"column {column} lies around {some[:, column].mean():.6g} and varies by {spread[column]:.2g}"
+        raise BadInput(f"{path}: {part}_x: {told}, which float32 cannot tell apart; subtract a constant from that column in all parts")
 
 
 def _listed_names(arrays, where):

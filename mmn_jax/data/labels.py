@@ -31,7 +31,7 @@ Names = tuple[str, ...]
 
 def normal(name: str | bytes) -> str:
     """The name in the form in which names are compared."""
-    return unicodedata.normalize("NFC", name.decode(errors="replace") if isinstance(name, bytes) else str(name))
+    return unicodedata.normalize("NFC", name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name))
 
 
 def is_text(values: np.ndarray) -> bool:
