@@ -129,10 +129,11 @@ def test_the_fingerprint_sees_every_value(tmp_path):
     assert fingerprint(load(save(tmp_path, arrays))) != first
 
 
-def test_a_column_that_float32_cannot_tell_apart_is_refused(tmp_path):
+def test_a_column_that_float32_cannot_tell_apart_is_said(tmp_path, capsys):
     arrays = good()
     arrays["train_x"] = arrays["train_x"] + np.array([0, 1.6e9, 0, 0])
-    with pytest.raises(BadInput, match=r"mine\.npz: train_x: column 1 lies around 1.6e\+09 and varies by .*; subtract a constant"):
-        load(save(tmp_path, arrays))
+    load(save(tmp_path, arrays))
+    assert "mine.npz: train_x: column 1 lies around 1.6e+09 and varies by " in capsys.readouterr().err
     arrays["train_x"][:, 1] = 1.6e9 + 1e6 * good()["train_x"][:, 1].astype(float)
-    assert load(save(tmp_path, arrays)).train.x[:, 1].std() > 1e5
+    arrays["train_x"][:, 2] = 0.1  # a constant differs from its mean by rounding
+    assert load(save(tmp_path, arrays)).train.x[:, 1].std() > 1e5 and not capsys.readouterr().err

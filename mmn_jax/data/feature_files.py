@@ -20,6 +20,7 @@ from mmn_jax.types import BadInput, Examples, FeatureSet, Say, warn
 
 MAX_CLASSES = 2**20  # a larger label is an identifier, not a class index
 CHUNK_FLOATS = 2**22  # looked through at once
+FAR_ROWS = 4096  # rows that tell how far from 0 columns lie
 
 
 def read_arrays(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
@@ -85,7 +86,8 @@ def _examples(arrays, part, path):
     x, y = labelled(arrays, part, path)
     if x.ndim != 2 or x.dtype.kind not in "fiu":
         raise BadInput(f"{path}: {part}_x must be [n, d] numbers, it is {x.dtype} {list(x.shape)}")
-    _refuse_far(x, part, path)
+    if part == "train":
+        _tell_far(x, path)
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)  # an array mapped from the disk stays there
     rows = max(1, CHUNK_FLOATS // x.shape[1])
@@ -97,18 +99,18 @@ def _examples(arrays, part, path):
     return Examples(x, y)
 
 
-def _refuse_far(x, part, path):
-    """Raises BadInput where a column lies so far from 0 that float32 can't tell its values apart, though they differ."""
+def _tell_far(x, path):
+    """Says which column of training features lies so far from 0 that float32 hardly tells its values apart, though they differ."""
     if (x.dtype.itemsize <= 4 and x.dtype.kind == "f") or x.dtype.itemsize <= 2 or not x.size:
         return
-    some = x[:: max(1, len(x) // 4096)].astype(np.float64)
+    some = x[:: max(1, len(x) // FAR_ROWS)].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        spread, step = some.std(0), np.finfo(np.float32).eps * np.abs(some).max(0)
-        lost = np.flatnonzero((spread > 0) & (spread < 10 * step))
-    if len(lost):
-        column = lost[0]
-        told = f"column {column} lies around {some[:, column].mean():.6g} and varies by {spread[column]:.2g}"
-        raise BadInput(f"{path}: {part}_x: {told}, which float32 cannot tell apart; subtract a constant from that column in all parts")
+        size = np.abs(some).max(0)
+        far = np.flatnonzero((np.ptp(some, 0) > 1e-12 * size) & (some.std(0) < 10 * np.finfo(np.float32).eps * size))
+    if len(far):
+        told = f"column {far[0]} lies around {some[:, far[0]].mean():.6g} and varies by {some[:, far[0]].std():.2g}"
+        more = f", and {len(far) - 1} more are alike" if len(far) > 1 else ""
+        warn(f"{path}: train_x: {told}, which float32 hardly tells apart{more}; subtract a constant from it in all parts")
 
 
 def _listed_names(arrays, where):
