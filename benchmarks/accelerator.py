@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pages import fill
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a machine that installs nothing runs the checkout as it is
 
-from pages import fill  # noqa: E402
-
-from mmn_jax.files import whole  # noqa: E402
+from mmn_jax.files import whole  # noqa: E402  # found by the line above
 
 
 class Part(NamedTuple):
@@ -87,10 +87,11 @@ def run(part: Part, path: Path, record: Record, seconds: float) -> None:
                 found["seconds"] = round(time.monotonic() - began, 1)
                 write(path, record)
                 print(f"  {shown(rows[-1])}", flush=True)
+        except BaseException:  # interrupted: what the part started goes, too
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         finally:
             timer.cancel()
-            if process.poll() is None and not late.is_set() and sys.exc_info()[0]:
-                os.killpg(process.pid, signal.SIGKILL)
     ended = f"stopped after {limit:.0f} s" if late.is_set() else f"failed with exit code {process.returncode}"
     found |= {"state": "done" if process.returncode == 0 else ended, "seconds": round(time.monotonic() - began, 1)}
     write(path, record)

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -238,10 +239,7 @@ def _timed_lines() -> Callable[[str], None]:
 
 def paper_scale(small: bool) -> None:
     """configs/sun397_shape.py: the banks with the paper's S and the chain as wide as the features."""
-    spec = importlib.util.spec_from_file_location("sun397_shape", ROOT / "configs" / "sun397_shape.py")
-    recipe = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # the file is there
-    spec.loader.exec_module(recipe)  # type: ignore[union-attr]
-    config = recipe.get_config()
+    config = runpy.run_path(str(ROOT / "configs" / "sun397_shape.py"))["get_config"]()
     if small:
         config.data.synthetic.update(SMALL_SHAPE)
         config.kshot.update({"subsets": (4, 3, 2), "top": 1})

@@ -24,7 +24,7 @@ from mmn_jax.types import Examples, FeatureSet
 
 
 class Outcome(NamedTuple):
-    """Of one seed. right: [3, n] whether each test example was right before classes were added, after, and fitted again.
+    """Holds what one seed gave. right: [3, n] whether each test example was right before classes were added, after, and fitted again.
     shots: [C] of the added classes, 0 for the others. seconds: of all additions, and of fitting again."""
 
     right: np.ndarray

@@ -77,7 +77,7 @@ def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
 
 
 def _gradient_norm(w, b, x, y, ridge):
-    """Of the mean loss in float64, features centred as the bank's are."""
+    """Returns the gradient norm of the mean loss in float64, features centred as the bank's are."""
     mean = x.mean(0)
     residual = softmax(x @ w.T + b, axis=1) - np.eye(len(b))[y]
     rows = (residual.T @ (x - mean) + ridge * w) / len(y)

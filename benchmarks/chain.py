@@ -35,14 +35,14 @@ LADDER, BATCH = (1, 2, 4, 8, 16, 32, 64), 256
 
 
 def flops(classes: int, dim: int) -> float:
-    """Of one step: two products [rows, d] × [d, d] a block, three times as much with the gradients; rows of rung i pass the blocks
-    from i on."""
+    """Counts the FLOPs of one step: two products [rows, d] × [d, d] a block, three times as much with the gradients; rows of rung i pass
+    the blocks from i on."""
     passes = sum(classes * (len(LADDER) - i) for i in range(len(LADDER)))
     return 3 * (passes * 2 * 2 * dim * dim + len(LADDER) * 2 * BATCH * classes * dim)
 
 
 def steps_per_second(classes: int, dim: int, precision: str) -> float:
-    """Of the compiled step, on rows and examples that are there already."""
+    """Times the compiled step on rows and examples that are there already."""
     rng = np.random.default_rng(0)
     counts = np.full(classes, 2 * LADDER[-1])
     y = np.repeat(np.arange(classes, dtype=np.int32), counts)

@@ -26,7 +26,7 @@ BASE, SUBSETS = Case(4, 128, 100), 128
 
 
 def seconds(case: Case, subsets: int) -> float:
-    """Of a bank's heads, θ* apart, its programs compiled beforehand."""
+    """Times the heads of a bank, without θ*, its programs compiled beforehand."""
     train, counts = features(case)
     devices = mesh.all_devices()
     plan = kshot.BankPlan(case.k, subsets, 0.01, 1e-4, 1e-4, 24 << 20)

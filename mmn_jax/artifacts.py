@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from mmn_jax.files import locked, plainly_named, whole
 from mmn_jax.mesh import agreed, first_process, together
-from mmn_jax.types import BadInput
+from mmn_jax.types import BadInput, warn
 
 Arrays = dict[str, Any]
 Record = dict[str, Any]
@@ -65,7 +64,7 @@ def save(directory: Path, arrays: Arrays, record: Record) -> None:
 
 
 def _arrays_sha256(arrays):
-    """Of every array's place, type, shape and content."""
+    """Hashes every array's place, type, shape and content."""
     found = hashlib.sha256()
     for place, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         leaf = np.asarray(leaf)
@@ -141,7 +140,7 @@ def kept(directory: Path) -> tuple[Arrays, Record] | None:
     if agreed(found is not None):
         return found or restore(directory)
     if first_process():
-        print(f"{directory}: damaged, it is made again", file=sys.stderr)
+        warn(f"{directory}: damaged, it is made again")
         shutil.rmtree(directory, ignore_errors=True)
     together()  # the others wait until it is gone
     return None

@@ -5,13 +5,12 @@ import fcntl
 import hashlib
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from mmn_jax.types import BadInput
+from mmn_jax.types import BadInput, warn
 
 LONGEST = 250  # bytes of a name that may get an ending of 5, where file systems allow 255
 PLAIN = re.compile(r"[\w./ +,=@-]*", re.ASCII)  # a path of other characters may be read as a pattern, a URL or not at all
@@ -60,7 +59,7 @@ def locked(file: IO[str], where: str) -> bool:
         file.seek(0)
         raise BadInput(f"{where}: process {file.read() or '?'} is at work there; wait for it, or give another") from error
     except OSError as error:
-        print(f"{where}: cannot be locked ({error.strerror}); make sure that no other run is at work there", file=sys.stderr)
+        warn(f"{where}: cannot be locked ({error.strerror}); make sure that no other run is at work there")
         return False
     return True
 

@@ -68,7 +68,7 @@ def load_classifier(workdir: str) -> Classifier:
         )
     arrays = read_npz(path)
     if "temperature" not in arrays:
-        print(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated", file=sys.stderr)
+        warn(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated")
         arrays["temperature"] = np.ones((), np.float32)
     missing = [name for name in Classifier._fields if name not in {**arrays, **Classifier._field_defaults}]
     if missing:

@@ -1,6 +1,6 @@
 """The benchmarks, run for real on the shipped features; nearly all of them slow."""
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -18,13 +18,6 @@ def run(script, *flags):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow
@@ -58,7 +51,7 @@ def test_an_accelerator_is_measured_part_by_part_and_what_is_done_stays(tmp_path
     facts, *ceilings = record["machine"]["rows"]
     assert facts["platform"] == "cpu" and all(row["rate"] > 0 for row in ceilings)
     assert all(row["probability"] < 1e-6 and row["rows_per_second"] > 0 for row in record["predictions"]["rows"])
-    accelerator = load("accelerator")
+    accelerator = importlib.import_module("accelerator")
     accelerator.run(accelerator.Part("main_job", 1.0, ""), tmp_path / "accelerator.json", record, 60.0)
     assert accelerator.read(tmp_path / "accelerator.json")["main_job"]["state"] == "stopped after 1 s"
     again = run("accelerator.py", f"--out={tmp_path}", "--parts=machine,bank", "--minutes=0.1")

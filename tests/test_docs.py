@@ -6,8 +6,7 @@ test_cli.py, test_benchmarks.py and .ci/run, the whole tutorial by a slow test h
 """
 
 import csv
-import functools
-import importlib.util
+import importlib
 import json
 import re
 import shlex
@@ -158,12 +157,8 @@ def test_every_module_says_what_it_is_for():
 sys.path.append(str(ROOT / "benchmarks"))  # benchmarks import each other
 
 
-@functools.cache
 def leaderboard():
-    spec = importlib.util.spec_from_file_location("leaderboard", ROOT / "benchmarks" / "leaderboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("leaderboard")
 
 
 def test_the_classifier_of_the_readme_fits_predicts_and_grows():
@@ -191,9 +186,7 @@ def test_the_loss_by_folds_is_over_the_seeds_that_both_runs_have():
 
 
 def test_the_table_of_the_accelerator_is_the_one_that_was_measured():
-    spec = importlib.util.spec_from_file_location("accelerator", ROOT / "benchmarks" / "accelerator.py")
-    accelerator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(accelerator)
+    accelerator = importlib.import_module("accelerator")
     page, record = (ROOT / "docs" / "speed.md").read_text(), accelerator.read(ROOT / "docs" / "accelerator.json")
     assert page == accelerator.fill(page, "accelerator", accelerator.as_markdown(record))
     assert accelerator.as_markdown({}) == "not measured"
