@@ -23,7 +23,7 @@ from pages import fill
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a machine that installs nothing runs the checkout as it is
 
-from mmn_jax.files import whole  # noqa: E402  # found by the line above
+from mmn_jax.store.files import whole  # noqa: E402  # found by the line above
 
 
 class Part(NamedTuple):

@@ -28,20 +28,27 @@ from machine import copy_rate, peak
 from made_up import Case, features
 from scipy.special import softmax
 
-from mmn_jax import candidates, export, kshot, mesh, mmn, pipeline, sources, weighting
-from mmn_jax.banks import banks
-from mmn_jax.classes import Shrinkage
-from mmn_jax.coordinates import coordinates
-from mmn_jax.cuts import make_cut
+from mmn_jax import devices
+from mmn_jax.cli import export
 from mmn_jax.data import feature_files, glyphs, longtail, synthetic
-from mmn_jax.evaluate import mean_class_accuracy, predict_logits
-from mmn_jax.heads import centred
-from mmn_jax.mixture import HeldOut, fit_mixture, mix
-from mmn_jax.normalisation import normalisation
-from mmn_jax.predict import Classifier
-from mmn_jax.run import Run, Terminal
-from mmn_jax.tasks import RowPrior, fit_weighted, make_task, unscaled
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.data.normalisation import normalisation
+from mmn_jax.errors import BadInput
+from mmn_jax.evaluation.metrics import mean_class_accuracy, predict_logits
+from mmn_jax.linear import weighting
+from mmn_jax.linear.class_model import Shrinkage
+from mmn_jax.linear.coordinates import coordinates
+from mmn_jax.linear.solve import centred
+from mmn_jax.metamodelnet import kshot_bank
+from mmn_jax.methods import mmn
+from mmn_jax.methods.stacking import HeldOut, fit_mixture, mix
+from mmn_jax.methods.subsampling import make_cut
+from mmn_jax.methods.tasks import RowPrior, fit_weighted, make_task, unscaled
+from mmn_jax.pipeline import candidates, sources, stages
+from mmn_jax.store.banks import banks
+from mmn_jax.store.classifier import Classifier
+from mmn_jax.store.run import Run
+from mmn_jax.store.terminal import Terminal
+from mmn_jax.types import Examples
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIOR = RowPrior(Shrinkage(0.6, 0.6))
@@ -77,7 +84,7 @@ def machine(small: bool) -> None:
     """The device and its ceilings."""
     device = jax.devices()[0]
     facts = {"device": device.device_kind, "platform": device.platform, "devices": jax.device_count(), "cores": os.cpu_count()}
-    emit(**facts, memory_gb=mesh.device_memory() / 1e9, jax=jax.__version__, python=platform.python_version())
+    emit(**facts, memory_gb=devices.device_memory() / 1e9, jax=jax.__version__, python=platform.python_version())
     size = 1024 if device.platform == "cpu" else 0
     for dtype, precision in ((jnp.float32, "HIGHEST"), (jnp.float32, "DEFAULT"), (jnp.bfloat16, "DEFAULT")):
         rate = peak(dtype, jax.lax.Precision[precision], size)
@@ -138,17 +145,17 @@ def _heads_agree(train, test, devices):
         _agree(f"head, {what}", thetas, *test, norms)
 
 
-def _banks_agree(train, test, devices):
+def _banks_agree(train, test, both):
     counts, key = np.bincount(train.y), jax.random.key(0)
-    for k in kshot.shot_ladder(counts, 20, 6):
-        plan = kshot.BankPlan(k, 4, 1e-6 * len(train.y), 1e-4, 1e-4, mesh.batch_memory())
+    for k in kshot_bank.shot_ladder(counts, 20, 6):
+        plan = kshot_bank.BankPlan(k, 4, 1e-6 * len(train.y), 1e-4, 1e-4, devices.batch_memory())
         thetas, norms = [], []
-        for device in devices:
-            alone = Mesh([device], (mesh.AXIS,))
+        for device in both:
+            alone = Mesh([device], (devices.AXIS,))
             with jax.default_device(device):
-                pool = kshot.bank_pool(train, counts, k, alone)
-                theta, _ = kshot.fit_heads(key, 0, pool, plan, alone)
-                index = np.asarray(kshot.draw_subset(jax.random.fold_in(key, 0), pool.y, pool.begin, k)).ravel()
+                pool = kshot_bank.bank_pool(train, counts, k, alone)
+                theta, _ = kshot_bank.fit_heads(key, 0, pool, plan, alone)
+                index = np.asarray(kshot_bank.draw_subset(jax.random.fold_in(key, 0), pool.y, pool.begin, k)).ravel()
             drawn = longtail.class_pool(train, pool.classes).at(index)
             nothing, ridge = np.zeros(len(pool.classes)), plan.ridge / len(index)
             norms.append(_exact_norm(theta[0], *drawn, np.ones(len(index)), nothing, ridge))
@@ -244,19 +251,19 @@ def paper_scale(small: bool) -> None:
         config.data.synthetic.update(SMALL_SHAPE)
         config.kshot.update({"subsets": (4, 3, 2), "top": 1})
         config.meta.update({"width": 16, "steps": 20})
-    say, devices = _timed_lines(), mesh.all_devices()
+    say, mesh = _timed_lines(), devices.all_devices()
     with tempfile.TemporaryDirectory() as folder:
         full = sources.load_features(config)
         terminal = Terminal(say, lambda items, name: items)
         run = Run(config, 0, Path(folder), full, feature_files.fingerprint(full), terminal)
-        whole = pipeline.split(run).whole
+        whole = stages.split(run).whole
         began = time.perf_counter()
-        made = banks(run, whole, devices)
+        made = banks(run, whole, mesh)
         ladder = tuple(one.shots for one in made.every)
         say("banks")
         emit(what="all banks", seconds=time.perf_counter() - began, **_used_memory())
         middle = time.perf_counter()
-        trained = candidates.train(run, ladder, candidates.stage_of(run, whole, made, {}, devices), devices)
+        trained = candidates.train(run, ladder, candidates.stage_of(run, whole, made, {}, mesh), mesh)
         say("chain")
         steps = sum(len(record["looks"]) - 1 for record in trained.records[0].values()) * config.meta.every
         emit(what=f"chain, {steps} steps", seconds=time.perf_counter() - middle, **_used_memory())

@@ -17,9 +17,9 @@ import numpy as np
 from mmn_jax import TailClassifier
 from mmn_jax.data import glyphs
 from mmn_jax.data.longtail import long_tail_split, random_ranks, take
-from mmn_jax.evaluate import bootstrap, interval
-from mmn_jax.keys import stream
-from mmn_jax.results import difference, markdown
+from mmn_jax.evaluation.metrics import bootstrap, interval
+from mmn_jax.pipeline.results import difference, markdown
+from mmn_jax.rng import stream
 from mmn_jax.types import Examples, FeatureSet
 
 

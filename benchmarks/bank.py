@@ -26,10 +26,11 @@ from machine import peak
 from made_up import Case, features
 from scipy.special import softmax
 
-from mmn_jax import kshot, mesh
-from mmn_jax.blas import one_thread
-from mmn_jax.heads import BFGS, head_flops
-from mmn_jax.results import markdown
+from mmn_jax import devices
+from mmn_jax.linear.solve import BFGS, head_flops
+from mmn_jax.machine import one_thread
+from mmn_jax.metamodelnet import kshot_bank
+from mmn_jax.pipeline.results import markdown
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
@@ -56,15 +57,15 @@ class Timed(NamedTuple):
 
 def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
     """The bank's heads, compiled beforehand."""
-    plan = kshot.BankPlan(case.k, 1, FLAGS.ridge, FLAGS.tol, FLAGS.tol, FLAGS.memory_mb << 20 or mesh.batch_memory())
-    devices = mesh.all_devices()
-    pool = kshot.bank_pool(train, counts, case.k, devices)
-    size = kshot.chunk_size(pool.shape, plan._replace(subsets=10**6), devices.size)
+    plan = kshot_bank.BankPlan(case.k, 1, FLAGS.ridge, FLAGS.tol, FLAGS.tol, FLAGS.memory_mb << 20 or devices.batch_memory())
+    mesh = devices.all_devices()
+    pool = kshot_bank.bank_pool(train, counts, case.k, mesh)
+    size = kshot_bank.chunk_size(pool.shape, plan._replace(subsets=10**6), mesh.size)
     key, norm, flops, heads, spent = jax.random.key(0), 0.0, 0.0, 0, 0.0
     for first in itertools.count(0, size):
         began = time.perf_counter()
         with one_thread(case.k * case.classes):
-            _, info = jax.block_until_ready(kshot.fit_chunk(key, first + np.arange(size), pool, plan, devices))
+            _, info = jax.block_until_ready(kshot_bank.fit_chunk(key, first + np.arange(size), pool, plan, mesh))
         if first == 0:  # compiled now
             continue
         spent += time.perf_counter() - began

@@ -17,11 +17,12 @@ import numpy as np
 from absl import app, flags
 from machine import peak
 
-from mmn_jax import kshot, mesh, stagewise
-from mmn_jax.chain import residual_chain
-from mmn_jax.lessons import held_out_classes, make_lessons
-from mmn_jax.regressor import Context, RegressorSpec
-from mmn_jax.results import markdown
+from mmn_jax import devices
+from mmn_jax.metamodelnet import kshot_bank, training
+from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
+from mmn_jax.metamodelnet.training_data import held_out_classes, make_lessons
+from mmn_jax.pipeline.results import markdown
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
@@ -48,14 +49,14 @@ def steps_per_second(classes: int, dim: int, precision: str) -> float:
     y = np.repeat(np.arange(classes, dtype=np.int32), counts)
     train = Examples(rng.standard_normal((len(y), dim), np.float32), y)
     rows = rng.standard_normal((2, classes, dim + 1), np.float32)
-    banks = [kshot.in_memory(k, np.arange(classes), rows, rows[0]) for k in LADDER]
-    held, devices = held_out_classes(counts, 0.05), mesh.all_devices()
-    data = make_lessons(jax.random.key(0), banks, train, counts, held, 1.0, devices)(0)
+    banks = [kshot_bank.in_memory(k, np.arange(classes), rows, rows[0]) for k in LADDER]
+    held, mesh = held_out_classes(counts, 0.05), devices.all_devices()
+    data = make_lessons(jax.random.key(0), banks, train, counts, held, 1.0, mesh)(0)
     chain = residual_chain(LADDER, dim, jnp.dtype(precision))
-    programs = stagewise.compile_programs(chain, BATCH, devices)
+    programs = training.compile_programs(chain, BATCH, mesh)
     variables = jax.jit(chain.init, static_argnums=1)(jax.random.key(1), RegressorSpec(dim + 1, 0))
-    hyper, context = stagewise.Hyper(0.1, 1e-3, 1e-2), programs.place(Context(None, jnp.zeros(classes, jnp.int32)))
-    state = programs.place(stagewise.begin_training(variables, hyper))
+    hyper, context = training.Hyper(0.1, 1e-3, 1e-2), programs.place(Context(None, jnp.zeros(classes, jnp.int32)))
+    state = programs.place(training.begin_training(variables, hyper))
     for i in itertools.count():
         if i == 2:  # compiled now
             jax.block_until_ready(state)

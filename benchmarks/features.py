@@ -16,10 +16,10 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from mmn_jax.data import extract, networks
-from mmn_jax.data.folders import image_folder
-from mmn_jax.data.images import Images
-from mmn_jax.results import markdown
+from mmn_jax.pipeline.results import markdown
+from mmn_jax.vision import extract, networks
+from mmn_jax.vision.folders import image_folder
+from mmn_jax.vision.images import Images
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 4096, "How many.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import app, flags
 from pages import fill
 
-from mmn_jax import results
+from mmn_jax.pipeline import results
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "leaderboard.md"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.normalisation import normalisation
+from mmn_jax.data.normalisation import normalisation
 from mmn_jax.types import Examples
 
 

@@ -5,7 +5,7 @@ python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] 
 
 DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A problem may also be a file of your own,
 --problems=features.npz, whose counts are taken as they are. A regressor is trained on mixed-shot
-episodes of the training set (`mmn_jax/episodes.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
+episodes of the training set (`mmn_jax/contrib/mixed_shot.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
 validation examples choose; strength 0, the identity, is among them. The chosen rival of a seed is the one with the highest validation
 accuracy. `rarest` is the third of the classes with fewest examples, after the row's biases were shifted along log counts until the
 most frequent third is as accurate on validation examples as the chosen rival's.
@@ -18,13 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from mmn_jax import artifacts, baselines, episodes, maps, mmn, pipeline, rivals, stagewise, weighting
-from mmn_jax.chain import residual_chain
-from mmn_jax.classes import Shrinkage
+from mmn_jax.cli.diagnose import diagnose
 from mmn_jax.config import default
+from mmn_jax.contrib import mixed_shot, small_regressors
 from mmn_jax.data import feature_files, glyphs
-from mmn_jax.diagnose import diagnose
-from mmn_jax.evaluate import (
+from mmn_jax.evaluation.metrics import (
     best_temperature,
     bootstrap,
     interval,
@@ -34,14 +32,21 @@ from mmn_jax.evaluate import (
     student_interval,
     terciles,
 )
-from mmn_jax.heads import centred
-from mmn_jax.keys import stream
-from mmn_jax.lessons import held_out_classes
-from mmn_jax.methods import Method, subtract_log_prior
-from mmn_jax.regressor import Regressor, average, make_context
-from mmn_jax.results import markdown
-from mmn_jax.tasks import RowPrior, unscaled
-from mmn_jax.transfer import transfer_rows
+from mmn_jax.linear import weighting
+from mmn_jax.linear.class_model import Shrinkage
+from mmn_jax.linear.solve import centred
+from mmn_jax.metamodelnet import training
+from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.regressor import Regressor, average, make_context
+from mmn_jax.metamodelnet.training_data import held_out_classes
+from mmn_jax.metamodelnet.transfer import transfer_rows
+from mmn_jax.methods import baselines, mmn, rivals
+from mmn_jax.methods.contract import Method, subtract_log_prior
+from mmn_jax.methods.tasks import RowPrior, unscaled
+from mmn_jax.pipeline import stages
+from mmn_jax.pipeline.results import markdown
+from mmn_jax.rng import stream
+from mmn_jax.store import artifacts
 from mmn_jax.types import Examples, FeatureSet
 
 FLAGS = flags.FLAGS
@@ -58,7 +63,7 @@ flags.DEFINE_enum(
     "input", "adjusted", ["adjusted", "plain", "prior"], "Rows that regressors move: logit-adjusted, plain, or under the row prior."
 )
 
-HYPER = (stagewise.Hyper(1.0, 1e-2, 1e-2), stagewise.Hyper(0.1, 1e-2, 1e-2))  # λ is chosen on validation examples
+HYPER = (training.Hyper(1.0, 1e-2, 1e-2), training.Hyper(0.1, 1e-2, 1e-2))  # λ is chosen on validation examples
 STRENGTHS, TAUS = (0.0, 0.5, 1.0), (-0.25, 0.0, 0.25, 0.5)
 
 
@@ -87,12 +92,19 @@ PROBLEMS = {
 
 def regressors() -> dict[str, Regressor]:
     """The candidates by name, all trained alike."""
-    small = (maps.scale_and_bias, maps.diagonal, maps.bayesian_mix, maps.neighbour_attention, maps.low_rank, maps.equivariant)
+    small = (
+        small_regressors.scale_and_bias,
+        small_regressors.diagonal,
+        small_regressors.bayesian_mix,
+        small_regressors.neighbour_attention,
+        small_regressors.low_rank,
+        small_regressors.equivariant,
+    )
     return {
         **{make.__name__: make() for make in small},
         "one_block": residual_chain((1,), 16),
-        "chain": residual_chain(maps.LEVELS, 16),
-        "mix_and_attention": average([maps.bayesian_mix(), maps.neighbour_attention()]),
+        "chain": residual_chain(small_regressors.LEVELS, 16),
+        "mix_and_attention": average([small_regressors.bayesian_mix(), small_regressors.neighbour_attention()]),
     }
 
 
@@ -132,36 +144,36 @@ def _subset(features, classes, seed):
     return FeatureSet(f"{features.name} ({classes})", *parts, tuple(features.class_names[c] for c in chosen))
 
 
-def start(name: str, seed: int) -> pipeline.Run:
+def start(name: str, seed: int) -> stages.Run:
     """The run of one problem and seed."""
     problem, config = _problem(name), default()
     config.data.path = "" if problem.source == "glyphs" else problem.source
     config.data.longtail.imbalance, config.data.longtail.max_per_class = problem.imbalance, problem.largest
     features = _load(problem.source)
     features = _subset(features, problem.classes, seed) if problem.classes else features
-    terminal = pipeline.Terminal(lambda line: None, lambda items, name: items)
+    terminal = stages.Terminal(lambda line: None, lambda items, name: items)
     folder = f"{Path(name).stem}-{seed}" if problem.classes else Path(name).stem  # other classes are other data
     workdir = artifacts.writable_directory(Path(FLAGS.workdir) / folder)
-    return pipeline.Run(config, seed, workdir, features, feature_files.fingerprint(features), terminal)
+    return stages.Run(config, seed, workdir, features, feature_files.fingerprint(features), terminal)
 
 
-def move(run: pipeline.Run, data: pipeline.Data, models: dict, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
+def move(run: stages.Run, data: stages.Data, models: dict, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
     """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
     train, val, counts = data.whole.train, data.whole.val, data.tail.counts
     assert val is not None
     adjusted = FLAGS.input != "plain"
     scaling = RowPrior(Shrinkage(0.6, 0.6)) if FLAGS.input == "prior" else unscaled
     l2, task = models["logit_adjustment"].tuned["l2"], tasks(data.whole.name)[1]
-    plan = episodes.MixedPlan(16, l2, 1e-4, adjusted)
-    bank = episodes.fit_mixed_bank(stream(run.seed, "mixed"), train, plan, task.metric(scaling))
+    plan = mixed_shot.MixedPlan(16, l2, 1e-4, adjusted)
+    bank = mixed_shot.fit_mixed_bank(stream(run.seed, "mixed"), train, plan, task.metric(scaling))
     held = held_out_classes(counts, run.config.meta.held_out)
-    episode = episodes.make_episodes(stream(run.seed, "mixed held out"), bank, held)
+    episode = mixed_shot.make_episodes(stream(run.seed, "mixed held out"), bank, held)
     context = make_context(train)
     theta = centred(subtract_log_prior(task.head(weighting.plain, l2, scaling).theta, float(adjusted), counts))
     chosen = {}
     for name, regressor in wanted.items():
         best = (-1.0, theta)
-        for variables, _ in episodes.fit_regressor(stream(run.seed, "regressor", name), regressor, context, episode, HYPER):
+        for variables, _ in mixed_shot.fit_regressor(stream(run.seed, "regressor", name), regressor, context, episode, HYPER):
             moved = transfer_rows(regressor, variables, theta, counts, context, float(episode.unit))
             for strength in STRENGTHS:
                 for tau in TAUS if adjusted else (*TAUS, 0.75, 1.0, 1.25, 1.5):
@@ -199,8 +211,8 @@ def _rarest(theta, data, wanted):
 def evaluate(name: str, seed: int) -> Outcome:
     """Everything that the flags ask for on one problem and seed."""
     run = start(name, seed)
-    data = pipeline.split(run)
-    val, tasks = data.whole.val, pipeline.tasks_of(run, data)
+    data = stages.split(run)
+    val, tasks = data.whole.val, stages.tasks_of(run, data)
     assert val is not None
     paper, later = baselines.methods(run.config.heads.l2), rivals.methods(run.config.heads.l2)
     if not FLAGS.paper:
@@ -210,9 +222,9 @@ def evaluate(name: str, seed: int) -> Outcome:
     if "logit_adjustment" not in later and (FLAGS.regressors or FLAGS.cuts):
         raise SystemExit("--rivals: --regressors and --cuts need logit_adjustment among them")
     ours = mmn.methods(run.config.heads.l2) | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
-    models = pipeline.tune_methods(run, data, tasks, {**paper, **later, **ours})
+    models = stages.tune_methods(run, data, tasks, {**paper, **later, **ours})
     if FLAGS.paper:
-        models["metamodelnet"], _ = pipeline.meta(run, data, tasks, models["plain"])
+        models["metamodelnet"], _ = stages.meta(run, data, tasks, models["plain"])
     rows = {method: model.arrays for method, model in models.items()}
     logits = {method: model.logits(model.arrays, data.tail.test.x) for method, model in models.items()}
     wanted = regressors()
@@ -233,7 +245,7 @@ def evaluate(name: str, seed: int) -> Outcome:
 
 def predicted(name: str, seed: int, outcome: Outcome) -> str:
     """The gain of mmn on logit adjustment as training data alone predict it, beside the measured one."""
-    found = diagnose(pipeline.split(start(name, seed)).whole.train, seed, FLAGS.cuts)
+    found = diagnose(stages.split(start(name, seed)).whole.train, seed, FLAGS.cuts)
     measured = outcome.accuracy["mmn"] - outcome.accuracy["logit_adjustment"]
     return f"predicted {found.gains.mean():+.1f} ({found.low:+.1f} to {found.high:+.1f}), measured {measured:+.1f}"
 

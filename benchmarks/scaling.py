@@ -12,8 +12,9 @@ import jax
 from absl import app, flags
 from made_up import Case, features
 
-from mmn_jax import kshot, mesh
-from mmn_jax.results import markdown
+from mmn_jax import devices
+from mmn_jax.metamodelnet import kshot_bank
+from mmn_jax.pipeline.results import markdown
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("subsets", ["64", "256", "1024"], "S")
@@ -28,14 +29,14 @@ BASE, SUBSETS = Case(4, 128, 100), 128
 def seconds(case: Case, subsets: int) -> float:
     """Times the heads of a bank, without θ*, its programs compiled beforehand."""
     train, counts = features(case)
-    devices = mesh.all_devices()
-    plan = kshot.BankPlan(case.k, subsets, 0.01, 1e-4, 1e-4, 24 << 20)
-    pool = kshot.bank_pool(train, counts, case.k, devices)
-    size = kshot.chunk_size(pool.shape, plan, devices.size)
-    kshot.fit_heads(jax.random.key(0), 0, pool, plan, devices)
+    mesh = devices.all_devices()
+    plan = kshot_bank.BankPlan(case.k, subsets, 0.01, 1e-4, 1e-4, 24 << 20)
+    pool = kshot_bank.bank_pool(train, counts, case.k, mesh)
+    size = kshot_bank.chunk_size(pool.shape, plan, mesh.size)
+    kshot_bank.fit_heads(jax.random.key(0), 0, pool, plan, mesh)
     began = time.perf_counter()
     for first in range(0, subsets, size):
-        kshot.fit_heads(jax.random.key(0), first, pool, plan, devices)
+        kshot_bank.fit_heads(jax.random.key(0), first, pool, plan, mesh)
     return time.perf_counter() - began
 
 

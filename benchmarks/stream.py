@@ -16,8 +16,10 @@ import numpy as np
 from absl import app, flags
 from made_up import Case, features
 
-from mmn_jax import artifacts, kshot, mesh
-from mmn_jax.results import markdown
+from mmn_jax import devices
+from mmn_jax.metamodelnet import kshot_bank
+from mmn_jax.pipeline.results import markdown
+from mmn_jax.store import artifacts
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("shots", ["1", "4", "16"], "k")
@@ -30,14 +32,14 @@ flags.DEFINE_string("json", "", "File for the rows.")
 def seconds(case: Case, folder: Path) -> dict[str, float]:
     """What solving, saving and reading one piece take."""
     train, counts = features(case)
-    devices = mesh.all_devices()
+    mesh = devices.all_devices()
     heads = max(1, (FLAGS.megabytes << 20) // (4 * case.classes * (case.d + 1)))
-    plan = kshot.BankPlan(case.k, heads, 0.01, 1e-4, 1e-4, 24 << 20)
-    pool = kshot.bank_pool(train, counts, case.k, devices)
-    size = kshot.chunk_size(pool.shape, plan, devices.size)
-    jax.block_until_ready(kshot.fit_heads(jax.random.key(0), 0, pool, plan, devices))
+    plan = kshot_bank.BankPlan(case.k, heads, 0.01, 1e-4, 1e-4, 24 << 20)
+    pool = kshot_bank.bank_pool(train, counts, case.k, mesh)
+    size = kshot_bank.chunk_size(pool.shape, plan, mesh.size)
+    jax.block_until_ready(kshot_bank.fit_heads(jax.random.key(0), 0, pool, plan, mesh))
     marks = [time.perf_counter()]
-    parts = [kshot.fit_heads(jax.random.key(1), first, pool, plan, devices)[0] for first in range(0, heads, size)]
+    parts = [kshot_bank.fit_heads(jax.random.key(1), first, pool, plan, mesh)[0] for first in range(0, heads, size)]
     marks.append(time.perf_counter())
     for name in ("warm", "piece"):
         artifacts.save(folder / name, {"theta": np.concatenate(parts)}, {})

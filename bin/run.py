@@ -1,16 +1,16 @@
-"""Flags to pipeline: python bin/run.py --stage=meta [--config=configs/NAME.py] [--workdir=DIR]; all of it is in mmn_jax/job.py."""
+"""Flags to pipeline: python bin/run.py --stage=meta [--config=configs/NAME.py] [--workdir=DIR]; all of it is in mmn_jax/cli/run.py."""
 
 import sys
 from pathlib import Path
 
-from mmn_jax import job
-from mmn_jax.command import leave, stop_on_signals
+from mmn_jax.cli import run
+from mmn_jax.cli.command import leave, stop_on_signals
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def main(argv: list[str]) -> int:
-    return job.main(argv, CONFIGS)
+    return run.main(argv, CONFIGS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Every setting: its key, its default, what it may be and what it means, each in one line of `SETTINGS`.
 
 A recipe in configs/ starts from `default()` and changes what it needs. `--help` of the command line and docs/config.md are made
-from the same lines (mmn_jax/reference.py).
+from the same lines (mmn_jax/cli/reference.py).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
 
 
 class Limit(NamedTuple):

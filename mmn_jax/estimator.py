@@ -19,19 +19,21 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
-from mmn_jax import config, diagnose, mesh
-from mmn_jax.catalogue import every_method
-from mmn_jax.classes import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
+from mmn_jax import config, devices
+from mmn_jax.cli import diagnose
 from mmn_jax.data.labels import codes_among, normal, spelled
+from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
+from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
-from mmn_jax.evaluate import predict_logits
-from mmn_jax.heads import centred
-from mmn_jax.methods import Method, start, tune
-from mmn_jax.names import by_label, check_columns, check_rows, other_columns
-from mmn_jax.normalisation import normalisation
-from mmn_jax.priors import NAMED, class_shares, gain
-from mmn_jax.tuning import Fold, tasks_of, training_folds
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.errors import BadInput
+from mmn_jax.evaluation.label_prior import NAMED, class_shares, gain
+from mmn_jax.evaluation.metrics import predict_logits
+from mmn_jax.linear.class_model import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
+from mmn_jax.linear.solve import centred
+from mmn_jax.methods.catalogue import every_method
+from mmn_jax.methods.contract import Method, start, tune
+from mmn_jax.methods.tuning import Fold, tasks_of, training_folds
+from mmn_jax.types import Examples
 
 DEFAULT = config.default()
 ADDED = Shrinkage(0.6, 0.5)  # of the model of classes that a row added later comes from
@@ -71,7 +73,7 @@ def _with_label(classes, label):
 def added_row(statistics: ClassStatistics, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """[d+1] row of a class of which only the normalised examples x [k, d] are known, to stand beside the rows theta [C, d+1].
 
-    It is the class's Bayesian row (`classes.py`), scaled by one number that the other classes give: their own means score on
+    It is the class's Bayesian row (`linear/class_model.py`), scaled by one number that the other classes give: their own means score on
     average the same under their Bayesian rows, so scaled, as under theta.
     """
     model = model_of(statistics, ADDED)
@@ -93,7 +95,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
       method: "mmn", or another name of the table of results but metamodelnet, which needs the command line (banks in a workdir); or a
-        `Method` of your own (`mmn_jax/methods.py`).
+        `Method` of your own (`mmn_jax/methods/contract.py`).
       l2: ridges ℓ to search over, for the mean loss of features at unit mean square norm; a number for a single one.
       budget: settings that are tried at most; each is fitted to every fold.
       folds: parts of the training set that choose.
@@ -143,7 +145,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
         self._gain()  # a bad one is refused before the work, not after
-        mesh.start()
+        devices.start()
         seed = _seed(self.random_state)
         codes = codes.astype(np.int32)
         self.normalise_ = normalisation(Examples(X, codes))
@@ -255,7 +257,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def diagnose(self, X, y, cuts=5):
-        """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/diagnose.py`; needs no fit and changes none, and goes
+        """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/methods/diagnosis.py`; needs no fit and changes none, and goes
         by the default l2 and budget, whatever this classifier's."""
         check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=(np.float64, np.float32))

@@ -3,30 +3,10 @@
 source → FeatureSet → LongTail → heads θ → Bank → Regressor variables → transferred θ̂ → scores
 """
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-
-Say = Callable[[str], None]  # says one line
-
-
-def one_line(message: str) -> str:
-    """The message, in which what can't be printed of a name or a value that it repeats, such as a line's end, is written out (\\n)."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
-
-
-def warn(line: str) -> None:
-    """Says what is doubtful but usable on the standard error, where there is no terminal of a run."""
-    print(one_line(line), file=sys.stderr)
-
-
-class BadInput(ValueError):
-    """Input that cannot be used; the message is one line: what, where, and what to do."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 class Examples(NamedTuple):

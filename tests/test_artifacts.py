@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmn_jax import artifacts, command
-from mmn_jax.types import BadInput
+from mmn_jax.cli import command
+from mmn_jax.errors import BadInput
+from mmn_jax.store import artifacts
 
 ARRAYS = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}, "labels": np.arange(3)}
 

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import banks, config, kshot, mesh
-from mmn_jax.heads import padded
-from mmn_jax.mesh import AXIS
-from mmn_jax.run import Run, Terminal
-from mmn_jax.tuning import Fold
-from mmn_jax.types import BadInput, Examples
+from mmn_jax import config, machine
+from mmn_jax.devices import AXIS
+from mmn_jax.errors import BadInput
+from mmn_jax.linear.solve import padded
+from mmn_jax.metamodelnet import kshot_bank
+from mmn_jax.methods.tuning import Fold
+from mmn_jax.store import banks
+from mmn_jax.store.run import Run
+from mmn_jax.store.terminal import Terminal
+from mmn_jax.types import Examples
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
 COUNTS = np.array([90, 70, 50, 40, 12, 9])
@@ -76,7 +80,7 @@ def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tm
     with pytest.raises(BadInput, match=r"--config.kshot.subsets: the banks take 1000.0 GB.*lower it, or give another workdir"):
         banks.check_disk(banks.Forecast(1, 1.0, 10**12, 1, {}), tmp_path)
     examples, dim, classes = padded(COUNTS.sum()), 4, len(COUNTS)
-    one, two = (kshot.head_bytes(k * classes, dim, classes, examples) + 16 * examples * dim for k in (1, 2))
+    one, two = (kshot_bank.head_bytes(k * classes, dim, classes, examples) + 16 * examples * dim for k in (1, 2))
     for memory, subsets, told in (
         (one - 1, (150, 90), r"--config.data.longtail.max_per_class: a head of k = 1 takes .* GB of memory, there are .*; lower it"),
         (two - 1, (1, 90), r"--config.kshot.top: a head of k = 2 takes .*; lower it below 1, or data.longtail.max_per_class"),
@@ -89,17 +93,20 @@ def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tm
 
 def test_a_batch_that_does_not_fit_after_all_is_solved_at_half_its_size_once(tmp_path, monkeypatch):
     whole, said, sizes = make(tmp_path / "whole", monkeypatch).every, [], []
-    solve, limit = kshot.fit_heads, 40
+    solve, limit = kshot_bank.fit_heads, 40
 
     def fit_heads(key, first, pool, plan, devices):
-        size = kshot.chunk_size(pool.shape, plan, devices.size)
+        size = kshot_bank.chunk_size(pool.shape, plan, devices.size)
         sizes.append(size)
         if size > limit:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
         return solve(key, first, pool, plan, devices)
 
-    monkeypatch.setattr(kshot, "fit_heads", fit_heads)
-    first = max(kshot.chunk_size((padded(COUNTS.sum()), 4, len(COUNTS)), kshot.BankPlan(k, 150, 1.0, 1.0, 1.0, 1 << 20), 1) for k in (1, 2))
+    monkeypatch.setattr(kshot_bank, "fit_heads", fit_heads)
+    first = max(
+        kshot_bank.chunk_size((padded(COUNTS.sum()), 4, len(COUNTS)), kshot_bank.BankPlan(k, 150, 1.0, 1.0, 1.0, 1 << 20), 1)
+        for k in (1, 2)
+    )
     limit = first // 2
     halves = make(tmp_path / "halves", monkeypatch, says=said).every
     assert f"  k = 1: {first} heads at once don't fit into memory, going on with {first // 2}" in said and first // 2 in sizes
@@ -111,10 +118,10 @@ def test_a_batch_that_does_not_fit_after_all_is_solved_at_half_its_size_once(tmp
 
 
 def test_a_container_that_has_less_memory_than_the_machine_is_what_counts(tmp_path, monkeypatch):
-    whole = mesh.host_memory()
+    whole = machine.host_memory()
     for name, text in (("none", "max\n"), ("less", "1000000\n")):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(mesh, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "missing")))
-    assert mesh.host_memory() >= whole
-    monkeypatch.setattr(mesh, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "less")))
-    assert mesh.host_memory() == 1_000_000
+    monkeypatch.setattr(machine, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "missing")))
+    assert machine.host_memory() >= whole
+    monkeypatch.setattr(machine, "CGROUP_LIMITS", (str(tmp_path / "none"), str(tmp_path / "less")))
+    assert machine.host_memory() == 1_000_000

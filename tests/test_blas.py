@@ -5,7 +5,7 @@ import threading
 import scipy.linalg  # noqa: F401  # brings a BLAS
 from threadpoolctl import ThreadpoolController, threadpool_info
 
-from mmn_jax.blas import SMALL, one_thread
+from mmn_jax.machine import SMALL, one_thread
 
 
 def threads():

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import blobs
 
-from mmn_jax import kshot, stagewise, weighting
-from mmn_jax.chain import residual_chain
-from mmn_jax.classes import Shrinkage
-from mmn_jax.heads import fit_one
-from mmn_jax.lessons import held_out_classes, make_lessons
-from mmn_jax.mesh import all_devices
-from mmn_jax.regressor import Context, RegressorSpec
-from mmn_jax.tasks import RowPrior, make_task, standardised, unscaled
+from mmn_jax.devices import all_devices
+from mmn_jax.linear import weighting
+from mmn_jax.linear.class_model import Shrinkage
+from mmn_jax.linear.solve import fit_one
+from mmn_jax.metamodelnet import kshot_bank, training
+from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
+from mmn_jax.metamodelnet.training_data import held_out_classes, make_lessons
+from mmn_jax.methods.tasks import RowPrior, make_task, standardised, unscaled
 from mmn_jax.types import Examples
 
 PRIOR = RowPrior(Shrinkage(0.5, 0.5))
@@ -32,10 +33,10 @@ def test_a_bank_is_one_program_whatever_its_chunks_key_and_ridge():
 
     def banks():
         for key, ridge in ((0, 0.1), (1, 0.2)):
-            plan = kshot.BankPlan(2, 40, ridge, 1e-4, 1e-4, 3 * kshot.head_bytes(8, 3, 4, 512))
-            kshot.fit_bank(jax.random.key(key), train, counts, plan, all_devices())
+            plan = kshot_bank.BankPlan(2, 40, ridge, 1e-4, 1e-4, 3 * kshot_bank.head_bytes(8, 3, 4, 512))
+            kshot_bank.fit_bank(jax.random.key(key), train, counts, plan, all_devices())
 
-    assert compiled(kshot._fit_chunk, banks) == 1
+    assert compiled(kshot_bank._fit_chunk, banks) == 1
 
 
 def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes():
@@ -55,16 +56,16 @@ def test_a_stage_is_one_program_for_all_candidates():
     rng = np.random.default_rng(0)
     train = Examples(*blobs(0, counts, 3))
     target = rng.normal(size=(10, 4)).astype(np.float32)
-    bank = kshot.in_memory(1, np.arange(10), np.stack([target] * 3), target)
+    bank = kshot_bank.in_memory(1, np.arange(10), np.stack([target] * 3), target)
     held = held_out_classes(counts, 0.2)
     lessons = make_lessons(jax.random.key(0), [bank], train, counts, held, 1.0, all_devices(), 2)
     chain = residual_chain((1,), 4)
-    programs = stagewise.compile_programs(chain, 8, all_devices())
+    programs = training.compile_programs(chain, 8, all_devices())
     context = Context(None, jnp.zeros(10, jnp.int32))
     with jax.numpy_dtype_promotion("standard"):
         for weight in (0.1, 1.0):
             variables = chain.init(jax.random.key(0), RegressorSpec(4, 0))
-            hyper = stagewise.Hyper(weight, 1e-3, 1e-2)
+            hyper = training.Hyper(weight, 1e-3, 1e-2)
             key = jax.random.key(int(10 * weight))
-            stagewise.train_stage(programs, variables, hyper, key, context, lessons, steps=4, every=2, patience=3)
+            training.train_stage(programs, variables, hyper, key, context, lessons, steps=4, every=2, patience=3)
     assert programs.step._cache_size() == 1 and programs.losses._cache_size() == 1

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import rivals, tasks
-from mmn_jax.catalogue import every_method
-from mmn_jax.coordinates import PAD, coordinates, is_wide, span_basis, span_coordinates
-from mmn_jax.tasks import make_task
+from mmn_jax.linear.coordinates import PAD, coordinates, is_wide, span_basis, span_coordinates
+from mmn_jax.methods import rivals, tasks
+from mmn_jax.methods.catalogue import every_method
+from mmn_jax.methods.tasks import make_task
 from mmn_jax.types import Examples
 
 COUNTS = np.array([14, 12, 9, 7, 6, 4, 3, 2, 1])

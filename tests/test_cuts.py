@@ -6,7 +6,7 @@ from conftest import blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmn_jax.cuts import HELD, draw_shots, make_cut
+from mmn_jax.methods.subsampling import HELD, draw_shots, make_cut
 from mmn_jax.types import Examples
 
 

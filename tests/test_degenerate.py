@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import artifacts, catalogue, config, pipeline, report, results
+from mmn_jax import config
 from mmn_jax.data.feature_files import from_arrays
-from mmn_jax.methods import start
-from mmn_jax.normalisation import normalisation
-from mmn_jax.tasks import make_task
+from mmn_jax.data.normalisation import normalisation
+from mmn_jax.methods import catalogue
+from mmn_jax.methods.contract import start
+from mmn_jax.methods.tasks import make_task
+from mmn_jax.pipeline import results, stages
+from mmn_jax.report import page
+from mmn_jax.store import artifacts
 from mmn_jax.types import Examples
 
 TAIL = [12, 9, 6, 3, 2]
@@ -86,12 +90,12 @@ def test_a_run_ends_in_a_table_and_a_classifier(tmp_path, monkeypatch, counts, t
     settings.heads.l2, settings.tuning.budget, settings.eval.draws = (1e-2, 1e-9), 1, 50
     settings.kshot.subsets, settings.kshot.top = (3,), 0
     settings.meta.steps, settings.meta.task_weight, settings.meta.width = 5, (0.1,), 4
-    monkeypatch.setattr(pipeline.sources, "load_features", lambda config, say: features(counts, test))
+    monkeypatch.setattr(stages.sources, "load_features", lambda config, say: features(counts, test))
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
-        seeds = pipeline.run_seeds(settings, tmp_path, pipeline.Terminal(said.append, lambda items, name: items), "meta")
+        seeds = stages.run_seeds(settings, tmp_path, stages.Terminal(said.append, lambda items, name: items), "meta")
     table = results.collect(seeds, settings)
     results.write(tmp_path, table, seeds)
-    report.write(tmp_path, seeds)
+    page.write(tmp_path, seeds)
     tested = np.array(test) > 0
     read = json.loads((tmp_path / "results.json").read_text())
     for name, method in read["methods"].items():

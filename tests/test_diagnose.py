@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import blobs
 
-from mmn_jax import diagnose
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.cli import diagnose
+from mmn_jax.errors import BadInput
+from mmn_jax.types import Examples
 
 COUNTS = np.array([60, 40, 30, 20, 12, 9, 8, 3, 1])
 TRAIN = Examples(*blobs(0, COUNTS, 6, spread=2.0))

@@ -20,8 +20,9 @@ import pytest
 from commands import SMALL, in_process
 from conftest import ROOT, blobs
 
-from mmn_jax import artifacts, cli, diagnose, export, job, predict
+from mmn_jax.cli import diagnose, export, main, predict, run
 from mmn_jax.config import default
+from mmn_jax.store import artifacts
 
 README = (ROOT / "README.md").read_text()
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -101,18 +102,21 @@ def _benchmark(script, words):
         assert word.removeprefix("--").partition("=")[0] in flags, f"{script} has no {word}"
 
 
+PARSERS = {"predict": predict.parse, "export": export.parse, "diagnose": diagnose.parse}
+
+
 def _module(name, words):
-    parsers = {"mmn_jax.predict": predict.parse, "mmn_jax.export": export.parse, "mmn_jax.diagnose": diagnose.parse}
-    if name in parsers and words:  # without, the text only names it
-        parsers[name](words)
+    if name == "mmn_jax.predict" and words:  # without, the text only names it
+        predict.parse(words)
     else:
-        assert name in (*parsers, "mmn_jax.reference", "pytest", "venv"), name
+        assert name in ("mmn_jax.predict", "mmn_jax.cli.reference", "pytest", "venv"), name
 
 
 def _script(words):
-    assert f"  mmn-jax {words[0]} " in cli.USAGE
-    if words[0] == "run" and len(words) > 1:
-        job.parse(words)
+    assert f"  mmn-jax {words[0]} " in main.USAGE
+    parsers = {"run": run.parse, **{name: lambda words, parse=parse: parse(words[1:]) for name, parse in PARSERS.items()}}
+    if len(words) > 1 and words[0] in parsers:
+        parsers[words[0]](words)
 
 
 def check_command(words):
@@ -125,7 +129,7 @@ def check_command(words):
         elif rest[0] == "-m":
             _module(rest[1], rest[2:])
         elif rest[0] == "bin/run.py":
-            job.parse([word.replace("=mine.py", "=configs/glyphs.py") for word in rest])  # a reader's own recipe
+            run.parse([word.replace("=mine.py", "=configs/glyphs.py") for word in rest])  # a reader's own recipe
         else:
             _benchmark(rest[0], rest[1:])
     elif program == "pip":
@@ -297,7 +301,7 @@ def test_the_whole_tutorial(tmp_path, monkeypatch):
         assert diagnose.main(tutorial_command("diagnose")) == 0
         for words in commands(ROOT / "docs" / "tutorial.md"):
             if "bin/run.py" in words:
-                assert job.main([word for word in words[1:] if "seeds" not in word] + small) == 0  # one is enough here
+                assert run.main([word for word in words[1:] if "seeds" not in word] + small) == 0  # one is enough here
     np.savez("new.npz", x=data["test_x"])
     assert predict.main(tutorial_command("predict")) == export.main(tutorial_command("export")) == 0
     names = {}

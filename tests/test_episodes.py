@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import episodes, maps, stagewise
-from mmn_jax.classes import class_means
-from mmn_jax.heads import HeadProblem, fit_one
-from mmn_jax.lessons import held_out_classes
-from mmn_jax.regressor import Regressor, RegressorSpec, make_context
+from mmn_jax.contrib import mixed_shot, small_regressors
+from mmn_jax.linear.class_model import class_means
+from mmn_jax.linear.solve import HeadProblem, fit_one
+from mmn_jax.metamodelnet import training
+from mmn_jax.metamodelnet.regressor import Regressor, RegressorSpec, make_context
+from mmn_jax.metamodelnet.training_data import held_out_classes
 from mmn_jax.types import Examples
 
 COUNTS = np.array([40] * 10 + [12] * 6 + [6] * 4 + [2] * 5)
 TRAIN = Examples(*blobs(0, COUNTS, 6, spread=2.5))
-BANK = episodes.fit_mixed_bank(jax.random.key(0), TRAIN, episodes.MixedPlan(6, 1e-3, 1e-5))
+BANK = mixed_shot.fit_mixed_bank(jax.random.key(0), TRAIN, mixed_shot.MixedPlan(6, 1e-3, 1e-5))
 HELD = held_out_classes(COUNTS, 0.25)
-DATA = episodes.make_episodes(jax.random.key(1), BANK, HELD)
+DATA = mixed_shot.make_episodes(jax.random.key(1), BANK, HELD)
 CONTEXT = make_context(TRAIN)
 
 
@@ -29,7 +30,7 @@ def standard_promotion():
 
 def test_every_class_plays_one_of_the_training_set_and_keeps_half_of_its_examples():
     own = COUNTS[BANK.classes]
-    assert (own >= episodes.LEAST).all() and len(own) == 20
+    assert (own >= mixed_shot.LEAST).all() and len(own) == 20
     assert ((BANK.shots >= 1) & (BANK.shots <= own // 2)).all() and len(np.unique(BANK.shots)) > 3
     for shots, used, means in zip(BANK.shots, BANK.used, BANK.means, strict=True):
         np.testing.assert_array_equal(np.bincount(BANK.pool.y[used], minlength=20), shots)
@@ -58,24 +59,24 @@ def test_a_draw_is_balanced_unused_and_of_classes_that_train():
 
 def test_held_out_classes_do_not_reach_the_gradient():
     moved = DATA._replace(theta=DATA.theta.at[:, ~DATA.seen].add(3.0), target=DATA.target.at[~DATA.seen].add(5.0))
-    regressor = maps.scale_and_bias()
+    regressor = small_regressors.scale_and_bias()
     variables = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
-    objective = episodes.partial(episodes._objective, regressor, 32)
-    arguments = ({}, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(4), CONTEXT)
+    objective = mixed_shot.partial(mixed_shot._objective, regressor, 32)
+    arguments = ({}, training.Hyper(1.0, 1e-2, 0.0), jax.random.key(4), CONTEXT)
     gradient, other = (jax.grad(objective, has_aux=True)(variables["params"], *arguments, data)[0] for data in (DATA, moved))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, other)
 
 
-@pytest.mark.parametrize("make", [maps.scale_and_bias, maps.bayesian_mix])
+@pytest.mark.parametrize("make", [small_regressors.scale_and_bias, small_regressors.bayesian_mix])
 def test_training_helps_the_classes_that_it_never_saw(make):
     regressor = make()
     start = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
-    programs = episodes.compile_programs(regressor, 64)
+    programs = mixed_shot.compile_programs(regressor, 64)
     settings = {"steps": 150, "every": 10, "patience": 3}
-    trained, report = stagewise.train_stage(
-        programs, start, stagewise.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, **settings
+    trained, report = training.train_stage(
+        programs, start, training.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, **settings
     )
-    before, after = (episodes.held_out_losses(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
+    before, after = (mixed_shot.held_out_losses(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
     assert after < before and report.best_step > 0
     unmoved = Regressor(lambda key, spec: {}, lambda variables, theta, shots, context, train: (theta, variables))
-    np.testing.assert_allclose(before, episodes.held_out_losses(unmoved, {}, CONTEXT, DATA).sum(), rtol=1e-5)
+    np.testing.assert_allclose(before, mixed_shot.held_out_losses(unmoved, {}, CONTEXT, DATA).sum(), rtol=1e-5)

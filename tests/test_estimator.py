@@ -17,10 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from mmn_jax import TailClassifier, catalogue, pipeline, sources, weighting
+from mmn_jax import TailClassifier
 from mmn_jax.config import default
-from mmn_jax.methods import Method, head_axes, solved
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
+from mmn_jax.linear import weighting
+from mmn_jax.methods import catalogue
+from mmn_jax.methods.contract import Method, head_axes, solved
+from mmn_jax.pipeline import sources, stages
 
 COUNTS = np.array([60, 40, 25, 15, 10, 6, 4, 3, 2, 1])
 POOL = blobs(3, [100] * len(COUNTS), 8, spread=1.5)
@@ -93,10 +96,10 @@ def test_an_integer_seed_gives_the_classifier_of_a_run(tmp_path):
     config.data.source, config.data.path, config.data.validation = "npz", str(tmp_path / "features.npz"), "train"
     config.heads.l2, config.tuning.budget = (1e-2, 1e-3), 6
     features = sources.load_features(config)
-    run = pipeline.Run(config, 5, tmp_path, features, "x", pipeline.Terminal(lambda line: None, lambda items, name: items))
-    data = pipeline.split(run)
+    run = stages.Run(config, 5, tmp_path, features, "x", stages.Terminal(lambda line: None, lambda items, name: items))
+    data = stages.split(run)
     methods = {"logit_adjustment": catalogue.every_method((1e-2, 1e-3))["logit_adjustment"]}
-    theirs = pipeline.tune_methods(run, data, pipeline.tasks_of(run, data), methods)["logit_adjustment"]
+    theirs = stages.tune_methods(run, data, stages.tasks_of(run, data), methods)["logit_adjustment"]
     ours = quick(l2=(1e-2, 1e-3), budget=6, folds=3, random_state=5).fit(X, y)
     np.testing.assert_array_equal(ours.arrays_["theta"], theirs.arrays["theta"])
     assert ours.temperature_ == theirs.temperature and ours.record_["val_accuracy"] == theirs.val_accuracy

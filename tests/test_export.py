@@ -11,8 +11,9 @@ import pytest
 from commands import environment
 from jax import export as jax_export
 
-from mmn_jax import card, export, predict
-from mmn_jax.markdown import in_markdown
+from mmn_jax.cli import export, predict
+from mmn_jax.pipeline.markdown import in_markdown
+from mmn_jax.report import card
 
 RNG = np.random.default_rng(0)
 CLASSES, DIM = 30, 12
@@ -176,6 +177,6 @@ def test_bad_input_gives_one_line_and_exit_code_2(workdir, capsys, harm, out, na
 
 
 def test_the_command_runs_outside_the_strict_settings(workdir):
-    command = [sys.executable, "-m", "mmn_jax.export", f"--model={workdir}", f"--out={workdir / 'a' / 'b'}"]
+    command = [sys.executable, "-m", "mmn_jax.cli.export", f"--model={workdir}", f"--out={workdir / 'a' / 'b'}"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) == 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmn_jax.data.feature_files import fingerprint, load
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
 
 
 def good():

@@ -13,12 +13,13 @@ import pytest
 from commands import ROOT, environment
 from PIL import Image
 
-from mmn_jax import features as stage
-from mmn_jax import pipeline
 from mmn_jax.config import default
-from mmn_jax.data import arrays, extract, feature_files, folders, render
-from mmn_jax.run import make_terminal
-from mmn_jax.types import BadInput
+from mmn_jax.data import feature_files
+from mmn_jax.errors import BadInput
+from mmn_jax.pipeline import stages
+from mmn_jax.store.terminal import make_terminal
+from mmn_jax.vision import arrays, extract, folders, render
+from mmn_jax.vision import features as stage
 
 QUIET = make_terminal(False)
 TRACK = lambda items, name: items  # noqa: E731 - no progress bar
@@ -226,8 +227,8 @@ def test_the_recipe_of_the_docs_brings_a_function_of_its_own(tmp_path):
     spec.loader.exec_module(module)
     config = module.get_config()
     config.data.path, config.data.test_share, config.data.longtail.imbalance = str(root), 0.25, 5.0
-    assert pipeline.run_seeds(config, tmp_path / "run", QUIET, "features") == [] and not (tmp_path / "run" / "seed-0").exists()
-    pipeline.run_seeds(config, tmp_path / "run", QUIET, "split")
+    assert stages.run_seeds(config, tmp_path / "run", QUIET, "features") == [] and not (tmp_path / "run" / "seed-0").exists()
+    stages.run_seeds(config, tmp_path / "run", QUIET, "split")
     (folder,) = (tmp_path / "run").glob("features-*")
     card = json.loads((folder / "card.json").read_text())
     assert card["backbone"]["network"] == "thumbnails" and card["backbone"]["file"] == "mine.py" and "bicubic" in card["preprocessing"]
@@ -290,7 +291,7 @@ def test_sources_that_are_not_there_give_one_line(case, tmp_path):
     config.data.update(changes)
     config.characters.families.test = "DejaVu Sans Mono, Gothic"
     with pytest.raises(BadInput) as caught:
-        pipeline.run_seeds(config, tmp_path, QUIET, "features")
+        stages.run_seeds(config, tmp_path, QUIET, "features")
     assert str(caught.value).startswith(message)
 
 

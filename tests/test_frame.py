@@ -7,8 +7,8 @@ import pytest
 from conftest import blobs
 from jax.scipy.linalg import block_diag
 
-from mmn_jax import bfgs, newton
-from mmn_jax.frame import HeadProblem, eigenframe, into_frame, line_search, out_of_frame, point_at, spanframe
+from mmn_jax.linear import bfgs, newton
+from mmn_jax.linear.frame import HeadProblem, eigenframe, into_frame, line_search, out_of_frame, point_at, spanframe
 
 CLASSES = 4
 
@@ -24,7 +24,7 @@ def weighted_problem(dim=6):
 
 
 def objective(theta, problem):
-    """The formula of `heads.py`, of rows in the features' own coordinates."""
+    """The formula of `linear/solve.py`, of rows in the features' own coordinates."""
     logits = problem.x @ theta[:, :-1].T + theta[:, -1] + problem.offset
     losses = -jax.nn.log_softmax(logits)[jnp.arange(len(problem.y)), problem.y]
     return (problem.weight * losses).sum() / problem.weight.sum() + problem.l2 / 2 * (theta[:, :-1] ** 2).sum()

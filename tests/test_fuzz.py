@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmn_jax import TailClassifier, config, predict
+from mmn_jax import TailClassifier, config
+from mmn_jax.cli import predict
 from mmn_jax.data import feature_files, longtail
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 FUZZ = settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))

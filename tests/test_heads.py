@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-from mmn_jax import frame, heads
-from mmn_jax.heads import HeadProblem, fit_batch, fit_head
+from mmn_jax.linear import frame, solve
+from mmn_jax.linear.solve import HeadProblem, fit_batch, fit_head
 
 fit = jax.jit(fit_head, static_argnames="solver")
 
@@ -26,7 +26,7 @@ def problem(x, y, classes, weight=None, offset=None, l2=1e-3):
     return HeadProblem(jnp.asarray(x), jnp.asarray(y), *(jnp.asarray(v, jnp.float32) for v in (weight, offset, l2)))
 
 
-def solve(p, classes, tol=1e-6, solver=heads.NEWTON):
+def solve(p, classes, tol=1e-6, solver=solve.NEWTON):
     theta, info = fit(p, jnp.zeros((classes, p.x.shape[1] + 1)), tol, solver=solver)
     assert info.gradient_norm <= tol
     return np.asarray(theta), info
@@ -63,7 +63,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
+@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
 @pytest.mark.parametrize("l2", [1e-2, 1e-4])
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_scikit_learn(case, l2, solver):
@@ -113,7 +113,7 @@ def test_with_fewer_examples_than_dimensions_the_basis_is_orthonormal():
     assert kept.sum() > 10
 
 
-@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
+@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
 def test_an_iteration_cap_shows_in_the_reported_norm(solver):
     x, y = blobs(2, [50, 20, 10], 8)
     capped = solver._replace(descend=partial(solver.descend, max_steps=1))
@@ -144,7 +144,7 @@ def test_a_batch_solves_each_problem_as_if_it_were_alone():
         assert info.steps[i] == its.steps[0] and info.gradient_norm[i] <= 1e-5
 
 
-@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
+@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
 def test_in_64_bits_it_goes_on_where_float32_ends(solver):
     x, y = blobs(3, [20, 10, 5], 6)
     with jax.enable_x64(True):
@@ -185,7 +185,7 @@ def test_rows_are_centred_over_classes():
     np.testing.assert_allclose(theta.sum(0), 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("solver", [heads.NEWTON, heads.BFGS])
+@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
 def test_separable_data_constant_and_duplicate_features_stay_finite(solver):
     x, y = blobs(5, [5] * 4, 6, spread=0.01)
     x = np.concatenate([x, x[:, :2], np.zeros((len(x), 1), np.float32)], 1)
@@ -195,7 +195,7 @@ def test_separable_data_constant_and_duplicate_features_stay_finite(solver):
 
 def test_centred_rows_are_the_same_classifier_and_sum_to_nothing():
     theta, x = np.random.default_rng(0).normal(size=(2, 5, 4)), np.random.default_rng(1).normal(size=(7, 3))
-    centred = heads.centred(theta)
+    centred = solve.centred(theta)
     np.testing.assert_allclose(centred.sum(1), 0, atol=1e-12)
     for before, after in zip(theta, centred, strict=True):
         probabilities = [softmax(x @ rows[:, :-1].T + rows[:, -1], axis=1) for rows in (before, after)]
@@ -203,11 +203,11 @@ def test_centred_rows_are_the_same_classifier_and_sum_to_nothing():
 
 
 def test_padding_adds_examples_of_weight_0_up_to_a_multiple():
-    assert [heads.padded(n, 4) for n in (1, 4, 5)] == [4, 4, 8] and heads.padded(513) == 1024
+    assert [solve.padded(n, 4) for n in (1, 4, 5)] == [4, 4, 8] and solve.padded(513) == 1024
     x, y = blobs(0, [3, 2], 2)
     for offset in (None, np.ones((5, 2))):
         given_ = problem(x, y, 2, offset=offset)
-        padded = heads.pad_examples(given_, 4)
+        padded = solve.pad_examples(given_, 4)
         assert padded.x.shape == (8, 2) and len(padded.y) == len(padded.weight) == 8 and not padded.weight[5:].any()
         assert padded.offset.shape == ((2,) if offset is None else (8, 2))
         np.testing.assert_allclose(solve(padded, 2)[0], solve(given_, 2)[0], atol=1e-5)
@@ -237,19 +237,19 @@ def products(jaxpr):
     return outside, inside
 
 
-@pytest.mark.parametrize(("solver", "shape"), [(heads.NEWTON, (2000, 200, 2)), (heads.BFGS, (64, 384, 3)), (heads.BFGS, (64, 384, 64))])
+@pytest.mark.parametrize(("solver", "shape"), [(solve.NEWTON, (2000, 200, 2)), (solve.BFGS, (64, 384, 3)), (solve.BFGS, (64, 384, 64))])
 def test_the_flops_of_a_frame_are_those_of_its_program(solver, shape):
     _, dim, classes = shape
     program = jax.make_jaxpr(partial(fit_head, solver=solver))(shapes_only(*shape), jnp.zeros((classes, dim + 1)))
     counted, _ = products(program.jaxpr)
-    assert heads.head_flops(*shape, 0, 0, solver) == pytest.approx(counted, rel=0.08)
+    assert solve.head_flops(*shape, 0, 0, solver) == pytest.approx(counted, rel=0.08)
 
 
 def test_the_flops_of_a_step_are_those_of_its_program():
     shape = (1000, 128, 100)
-    program = jax.make_jaxpr(partial(fit_head, solver=heads.BFGS))(shapes_only(*shape), jnp.zeros((100, 129)))
+    program = jax.make_jaxpr(partial(fit_head, solver=solve.BFGS))(shapes_only(*shape), jnp.zeros((100, 129)))
     begun, counted = products(program.jaxpr)
-    once, steps, both = (heads.head_flops(*shape, *taken, heads.BFGS) for taken in ((0, 0), (1, 0), (np.array([2, 0]), np.array([1, 3]))))
+    once, steps, both = (solve.head_flops(*shape, *taken, solve.BFGS) for taken in ((0, 0), (1, 0), (np.array([2, 0]), np.array([1, 3]))))
     assert steps - once == pytest.approx(counted, rel=0.02) and once == pytest.approx(begun - counted / 2, rel=0.02)  # a line search ahead
     np.testing.assert_allclose(both - once, 3 * (steps - once))
 
@@ -257,5 +257,5 @@ def test_the_flops_of_a_step_are_those_of_its_program():
 @pytest.mark.parametrize("shape", [(10240, 32, 400), (512, 600, 10), (1024, 128, 100), (2048, 2047, 40)])
 def test_the_memory_of_a_solve_is_what_its_program_asks_for(shape):
     _, dim, classes = shape
-    compiled = heads.fit_one.lower(shapes_only(*shape), jnp.zeros((classes, dim + 1)), 1e-6).compile()
-    assert heads.solve_bytes(*shape) == pytest.approx(compiled.memory_analysis().temp_size_in_bytes, rel=0.15)
+    compiled = solve.fit_one.lower(shapes_only(*shape), jnp.zeros((classes, dim + 1)), 1e-6).compile()
+    assert solve.solve_bytes(*shape) == pytest.approx(compiled.memory_analysis().temp_size_in_bytes, rel=0.15)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_sources import said
 
-from mmn_jax.data.images import decode
+from mmn_jax.vision.images import decode
 
 RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 GREY = Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8))

@@ -9,10 +9,12 @@ import pytest
 from commands import ROOT, SMALL, command, environment, in_process, together
 from test_features_stage import QUIET, config_for
 
-from mmn_jax import artifacts, backbones, features, joint, pipeline
-from mmn_jax.data import longtail, networks
-from mmn_jax.run import Run
-from mmn_jax.types import BadInput
+from mmn_jax.data import longtail
+from mmn_jax.errors import BadInput
+from mmn_jax.pipeline import stages
+from mmn_jax.store import artifacts
+from mmn_jax.store.run import Run
+from mmn_jax.vision import backbones, features, joint, networks
 
 CLASSES = 20  # heads and banks of the shapes of test_cli.py, so that their programs are compiled
 QUICK = {"dim": 10, "widths": (4, 8), "epochs": 4.0, "rate": 1e-2, "batch": 32}
@@ -88,7 +90,7 @@ def test_the_same_command_makes_nothing_again_and_another_weight_of_the_task_no_
     with jax.numpy_dtype_promotion("standard"):
         config = config.copy_and_resolve_references()
         config.meta.task_weight, config.kshot.subsets = (0.5,), (2,)
-        pipeline.run_seeds(config, folder, QUIET, "features")
+        stages.run_seeds(config, folder, QUIET, "features")
     assert {path for path in (folder / "seed-0").iterdir() if path.is_dir()} == set(before)
 
 
@@ -113,7 +115,7 @@ def test_seeds_of_one_split_have_backbones_of_their_own(tmp_path, monkeypatch):
     run, studio = open_run(config, tmp_path)
     for seed in (0, 1):
         with pytest.raises(ZeroDivisionError):
-            pipeline.split(run._replace(seed=seed), studio)
+            stages.split(run._replace(seed=seed), studio)
     assert len(set(names)) == 2
 
 
@@ -127,7 +129,7 @@ def test_images_that_come_twice_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(backbones, "trained", lambda folder, train, told: 1 / 0)
     run, studio = open_run(config, tmp_path)
     with pytest.raises(ZeroDivisionError):
-        pipeline.split(run._replace(terminal=QUIET._replace(say=lines.append)), studio)
+        stages.split(run._replace(terminal=QUIET._replace(say=lines.append)), studio)
     assert [line for line in lines if "the training images" in line] == [
         "2 of 800 rows of the training images come under more than one label with the same features, such as row 0 (0) and row 1 (1)",
         "1 of 300 rows of the test images stand in the training images, too, with the same features; accuracy on them says little",
@@ -137,7 +139,7 @@ def test_images_that_come_twice_are_said(tmp_path, monkeypatch):
 def test_without_base_images_the_network_starts_from_nothing(tmp_path):
     config = config_of(write_images(tmp_path / "images.npz", base=False), "fixed", network="residual", augment="photo", widths=(4,))
     with jax.numpy_dtype_promotion("standard"):
-        data = pipeline.split(*open_run(config, tmp_path))
+        data = stages.split(*open_run(config, tmp_path))
     assert not data.stage_parts and data.whole.train.x.shape == (COUNTS.sum(), 10) and data.whole.val.x.shape == (20 * CLASSES, 10)
     (folder,) = (tmp_path / "seed-0").glob("backbone-0-*")
     kept = backbones.of_another_run(folder)
@@ -162,9 +164,9 @@ def test_stopped_inside_a_training_it_ends_in_the_same_bits(tmp_path):
 
             if name == "stopped":
                 with pytest.raises(KeyboardInterrupt):
-                    pipeline.split(run._replace(terminal=QUIET._replace(track=stopping)), studio)
+                    stages.split(run._replace(terminal=QUIET._replace(track=stopping)), studio)
                 assert [path.name for path in run.workdir.rglob("step-*[0-9]")] == ["step-000000006"]
-            pipeline.split(run, studio)
+            stages.split(run, studio)
         made.append(kept_of(run.workdir)["backbone-0"])
     jax.tree.map(np.testing.assert_array_equal, made[0][0], made[1][0])
     assert made[0][1]["curve"] == made[1][1]["curve"] and not list(tmp_path.rglob("training-*"))
@@ -190,4 +192,4 @@ def test_bad_input_says_what_is_wrong(tmp_path, monkeypatch):
     config = config_of(path, "fixed")
     monkeypatch.setattr(joint, "host_memory", lambda: 10_000)
     with pytest.raises(BadInput, match=r"^--config.features.size: images take 0.0 GB of memory, there are 0.0; lower it, or data.longtail"):
-        pipeline.split(*open_run(config, tmp_path))
+        stages.split(*open_run(config, tmp_path))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmn_jax.keys import permutation, stream, uniform
+from mmn_jax.rng import permutation, stream, uniform
 
 
 def test_a_stream_is_told_by_its_seed_and_its_whole_path():

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mmn_jax.data import glyphs
 from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, exponential_counts, long_tail_split, stratified_folds, take
-from mmn_jax.types import BadInput, Examples, FeatureSet
+from mmn_jax.errors import BadInput
+from mmn_jax.types import Examples, FeatureSet
 
 
 def feature_set(counts, own_val=False):

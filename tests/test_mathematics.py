@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 from scipy.special import log_softmax
 
-from mmn_jax import stagewise
-from mmn_jax.chain import residual_chain
-from mmn_jax.classes import Shrinkage, bayesian_rows, class_model, class_statistics
-from mmn_jax.evaluate import predict_logits
-from mmn_jax.frame import into_frame, out_of_frame, point_at, spanframe
-from mmn_jax.heads import HeadProblem, fit_one
-from mmn_jax.regressor import Context, RegressorSpec, entry_rung
-from mmn_jax.transfer import transfer_rows
+from mmn_jax.evaluation.metrics import predict_logits
+from mmn_jax.linear.class_model import Shrinkage, bayesian_rows, class_model, class_statistics
+from mmn_jax.linear.frame import into_frame, out_of_frame, point_at, spanframe
+from mmn_jax.linear.solve import HeadProblem, fit_one
+from mmn_jax.metamodelnet import training
+from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, entry_rung
+from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.types import Examples
 
 SEEDS = st.integers(0, 10**6)
@@ -111,7 +111,7 @@ def test_the_losses_of_training_have_the_gradients_of_their_differences():
 
         def loss(params):
             moved, _ = chain.apply({**variables, "params": params}, theta, jnp.array([1, 1, 1, 2, 2, 2]), context, True)
-            return stagewise.relative_row_loss(moved, target) + stagewise.mean_task_loss(moved, x, jnp.arange(9) % 6)
+            return training.relative_row_loss(moved, target) + training.mean_task_loss(moved, x, jnp.arange(9) % 6)
 
         check_grads(jax.jit(loss), (variables["params"],), 1, ("rev",), atol=1e-5, rtol=1e-5)
 

@@ -8,13 +8,14 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from test_pipeline import QUIET, small
 
-from mmn_jax import artifacts, metrics, pipeline
+from mmn_jax.pipeline import stages
+from mmn_jax.store import artifacts, metrics_log
 
 
 def logged(config, workdir):
     """The lines of a run up to meta."""
-    with jax.numpy_dtype_promotion("standard"), metrics.written(workdir) as log:
-        pipeline.run_seeds(config, workdir, QUIET._replace(log=log), "meta")
+    with jax.numpy_dtype_promotion("standard"), metrics_log.written(workdir) as log:
+        stages.run_seeds(config, workdir, QUIET._replace(log=log), "meta")
     return (workdir / "metrics.jsonl").read_text()
 
 
@@ -63,15 +64,15 @@ def test_tensorboard_has_what_the_lines_have(run):
     _, workdir, text = run
     runs = scalars(workdir)
     for line in map(json.loads, text.splitlines()):
-        name, tags, step = metrics.scalars(line)
+        name, tags, step = metrics_log.scalars(line)
         for tag, value in tags.items():
             assert runs[name][tag, step] == pytest.approx(value, rel=1e-6)
 
 
 def test_what_is_not_a_number_is_null_and_no_scalar(tmp_path):
-    with metrics.written(tmp_path) as log:
-        metrics.log_method(log, 3, "plain", float("nan"), float("inf"))
-        metrics.log_method(log, 3, "mmn", 50.0, 1.0)
+    with metrics_log.written(tmp_path) as log:
+        metrics_log.log_method(log, 3, "plain", float("nan"), float("inf"))
+        metrics_log.log_method(log, 3, "mmn", 50.0, 1.0)
     first, _ = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(first) == {"kind": "method", "seed": 3, "method": "plain", "val_accuracy": None, "seconds": None}
     assert set(scalars(tmp_path)["seed-3"]) == {("val_accuracy/mmn", 0), ("seconds/mmn", 0)}
@@ -79,6 +80,6 @@ def test_what_is_not_a_number_is_null_and_no_scalar(tmp_path):
 
 def test_where_nothing_is_logged_nothing_is_touched(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("old")
-    with metrics.written(tmp_path):
+    with metrics_log.written(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"] and (tmp_path / "metrics.jsonl").read_text() == "old"

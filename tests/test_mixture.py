@@ -7,9 +7,9 @@ from conftest import blobs
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from mmn_jax import mixture
-from mmn_jax.evaluate import predict_logits
-from mmn_jax.mixture import HeldOut, Mixture, fit_mixture, mix
+from mmn_jax.evaluation.metrics import predict_logits
+from mmn_jax.methods import stacking
+from mmn_jax.methods.stacking import HeldOut, Mixture, fit_mixture, mix
 from mmn_jax.types import Examples
 
 CLASSES, DIM, HEADS, TRAITS = 5, 4, 3, 2
@@ -31,7 +31,7 @@ def numbers(fitted):
 
 
 def objective(values, kappa):
-    """The formula at the top of mixture.py, in numpy and float64."""
+    """The formula at the top of stacking.py, in numpy and float64."""
     share, bias = values[: HEADS * (1 + TRAITS)].reshape(HEADS, -1), values[HEADS * (1 + TRAITS) :]
     logits = np.zeros((len(HELD.y), CLASSES))
     for c in range(CLASSES):
@@ -48,7 +48,7 @@ def objective(values, kappa):
 def test_it_is_the_minimum_of_its_objective(kappa):
     found = numbers(fit_mixture([PART], kappa))
     least = minimize(objective, found, kappa, method="BFGS", tol=1e-8).fun
-    assert objective(found, kappa) < least + 2 * mixture.LEFT
+    assert objective(found, kappa) < least + 2 * stacking.LEFT
 
 
 def test_rows_are_mixed_as_logits_are():
@@ -62,7 +62,7 @@ def test_neither_parts_nor_chunks_matter(monkeypatch):
     whole = numbers(fit_mixture([PART], 0.2))
     halves = [part_of(THETA, PHI, Examples(HELD.x[i::2], HELD.y[i::2])) for i in range(2)]
     np.testing.assert_allclose(numbers(fit_mixture(halves, 0.2)), whole, atol=2e-3)
-    monkeypatch.setattr(mixture, "CHUNK_FLOATS", 200)
+    monkeypatch.setattr(stacking, "CHUNK_FLOATS", 200)
     np.testing.assert_allclose(numbers(fit_mixture([PART], 0.2)), whole, atol=2e-3)
 
 

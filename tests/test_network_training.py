@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import scipy.special
 
-from mmn_jax import artifacts
-from mmn_jax.data import augment, network_training, networks
-from mmn_jax.data.augment import Strength
-from mmn_jax.data.network_training import ImageTask, Recipe
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.errors import BadInput
+from mmn_jax.store import artifacts
+from mmn_jax.types import Examples
+from mmn_jax.vision import augment, network_training, networks
+from mmn_jax.vision.augment import Strength
+from mmn_jax.vision.network_training import ImageTask, Recipe
 
 STILL = Strength(0.0, 0.0, 0.0, 0.0, 0.0)
 SMALL = Recipe(dim=8, widths=(4, 8), epochs=60.0, rate=1e-2, held_out=0.2)  # as in test_features_stage.py

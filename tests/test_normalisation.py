@@ -7,10 +7,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmn_jax import TailClassifier
-from mmn_jax.catalogue import every_method
 from mmn_jax.data import glyphs
-from mmn_jax.normalisation import normalisation
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.data.normalisation import normalisation
+from mmn_jax.errors import BadInput
+from mmn_jax.methods.catalogue import every_method
+from mmn_jax.types import Examples
 
 COUNTS = np.array([40, 25, 15, 8, 4])
 DIM = 6

@@ -12,7 +12,8 @@ from commands import STRICT
 from conftest import blobs
 from nbclient import NotebookClient
 
-from mmn_jax import TailClassifier, job
+from mmn_jax import TailClassifier
+from mmn_jax.cli import run
 
 PATH = Path(__file__).resolve().parents[1] / "examples" / "colab.ipynb"
 SMALL = [
@@ -51,11 +52,11 @@ def test_the_cells_before_the_runs_do_no_harm_and_the_flags_are_real():
     for cell in first:
         exec(cell.source, names)
     assert names["REPOSITORY"] == "" and names["jax"].devices()
-    assert job.parse(["run", *names["DEFAULT_RUN"]])[1].stage == "meta"
-    job.parse(["run", *SMALL])
+    assert run.parse(["run", *names["DEFAULT_RUN"]])[1].stage == "meta"
+    run.parse(["run", *SMALL])
     (own,) = (cell.source for cell in code_cells(read()) if "OWN_RUN = " in cell.source)
     exec("\n".join(line for line in own.splitlines() if line.startswith("OWN_RUN")), names)
-    assert job.parse(["run", *names["OWN_RUN"]])[0].data.longtail.max_per_class == 100
+    assert run.parse(["run", *names["OWN_RUN"]])[0].data.longtail.max_per_class == 100
 
 
 def test_the_cell_with_a_regressor_trains_it(capsys):

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from test_sources import arrays, class_label, fill, red, said, table, write_lists
 
-from mmn_jax.data import feature_files, folders, lists, parquet, parquet_files, parts
-from mmn_jax.data.arrays import image_file
+from mmn_jax.data import feature_files, parquet, parquet_files, parts
+from mmn_jax.vision import folders, lists
+from mmn_jax.vision.arrays import image_file
 
 PARTS = ("train", "val", "test")
 EITHER = " there, and either could be {}; keep one of them"
@@ -209,10 +210,10 @@ def test_memory_that_arrow_lacks_is_one_line(tmp_path, monkeypatch):
 
 
 def test_features_beyond_memory_are_one_line(tmp_path, monkeypatch):
-    from mmn_jax import mesh
+    from mmn_jax import devices
 
     pq.write_table(with_split(SPELLED[0]), tmp_path / "a.parquet")
-    monkeypatch.setattr(mesh, "host_memory", lambda: 200)
+    monkeypatch.setattr(devices, "host_memory", lambda: 200)
     told = "19 rows of 3 float32 features take 0.0 GB, there are 0.0 GB of memory; give fewer rows, or fewer dimensions"
     assert said(lambda: feature_files.load(tmp_path / "a.parquet")) == f"{tmp_path / 'a.parquet'}: {told}"
 

@@ -10,12 +10,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mmn_jax import artifacts, export, pipeline, predict, results
+from mmn_jax.cli import export, predict
 from mmn_jax.config import default
 from mmn_jax.data import manifest
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
+from mmn_jax.pipeline import results, stages
+from mmn_jax.store import artifacts
 
-QUIET = pipeline.Terminal(say=lambda line: None, track=lambda items, name: items)
+QUIET = stages.Terminal(say=lambda line: None, track=lambda items, name: items)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,7 @@ def small(feature_file):
 
 
 def everything(config, workdir, terminal=QUIET, stage="meta"):
-    seeds = pipeline.run_seeds(config, artifacts.writable_directory(workdir), terminal, stage)
+    seeds = stages.run_seeds(config, artifacts.writable_directory(workdir), terminal, stage)
     table = results.collect(seeds, config)
     results.write(workdir, table, seeds)
     return table
@@ -100,7 +102,7 @@ def test_a_chain_that_moves_nothing_is_told(done):
     config, workdir, _ = done
     config, said = config.copy_and_resolve_references(), []
     config.meta.strength = (0.0,)
-    pipeline.run_seeds(config, workdir, pipeline.Terminal(said.append, lambda items, name: items), "meta")
+    stages.run_seeds(config, workdir, stages.Terminal(said.append, lambda items, name: items), "meta")
     assert "  the chain moves no row: metamodelnet is the plain head under the ridge kshot.l2" in said
 
 
@@ -108,7 +110,7 @@ def test_knobs_can_be_chosen_inside_the_training_set(feature_file, tmp_path):
     config, said = small(feature_file), []
     config.data.validation, config.data.folds = "train", 2
     config.kshot.top, config.meta.steps, config.heads.l2, config.tuning.budget = 0, 5, (1e-2,), 2
-    table = everything(config, tmp_path / "run", pipeline.Terminal(said.append, lambda items, name: items))
+    table = everything(config, tmp_path / "run", stages.Terminal(said.append, lambda items, name: items))
     assert any("2 folds of the training set" in line for line in said)
     assert min(table["counts"][0]) == 2 and table["methods"]["metamodelnet"]["accuracy"] > 100 / 20
 
@@ -121,13 +123,13 @@ def test_a_workdir_of_another_data_set_is_refused_and_left_alone(done, feature_f
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
     told = f"--workdir={workdir}: it holds a run on {table['dataset']}, this one is on other; give another"
     with pytest.raises(BadInput, match=re.escape(told)):
-        pipeline.run_seeds(config, workdir, QUIET, "split")
+        stages.run_seeds(config, workdir, QUIET, "split")
     arrays = dict(np.load(feature_file))
     config.data.path = str(artifacts.writable_directory(tmp_path / "elsewhere") / feature_file.name)
     np.savez(config.data.path, **arrays | {"train_y": arrays["train_y"][::-1]})
     config.seed = 5
     with pytest.raises(BadInput, match=re.escape(f"it holds a run on other data called {table['dataset']}, this one is on")):
-        pipeline.run_seeds(config, workdir, QUIET, "split")
+        stages.run_seeds(config, workdir, QUIET, "split")
     assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
 
 
@@ -135,7 +137,7 @@ def test_a_workdir_of_another_data_set_is_refused_and_left_alone(done, feature_f
 def test_a_damaged_manifest_in_the_workdir_is_written_anew(feature_file, tmp_path, damaged):
     path = artifacts.writable_directory(tmp_path / "seed-0") / "split.json"
     path.write_bytes(damaged)
-    pipeline.run_seeds(small(feature_file), tmp_path, QUIET, "split")
+    stages.run_seeds(small(feature_file), tmp_path, QUIET, "split")
     assert manifest.source(path)[0] == "features"
 
 
@@ -143,7 +145,7 @@ def test_a_manifest_repeats_a_split_and_refuses_other_labels(done, feature_file,
     config, workdir, table = done
     config = config.copy_and_resolve_references()
     config.seed, config.data.manifest = 5, str(workdir / "seed-0" / "split.json")
-    pipeline.run_seeds(config, artifacts.writable_directory(tmp_path / "again"), QUIET, "split")
+    stages.run_seeds(config, artifacts.writable_directory(tmp_path / "again"), QUIET, "split")
     first, again = (json.loads(path.read_text()) for path in (workdir / "seed-0" / "split.json", tmp_path / "again/seed-5/split.json"))
     assert again["train"] == first["train"] and again["val"] == first["val"] and first["counts"] == table["counts"][0]
     arrays = dict(np.load(feature_file))
@@ -151,12 +153,12 @@ def test_a_manifest_repeats_a_split_and_refuses_other_labels(done, feature_file,
     np.savez(tmp_path / "other.npz", **arrays)
     config.data.path = str(tmp_path / "other.npz")
     with pytest.raises(BadInput, match="the labels of train_y differ"):
-        pipeline.run_seeds(config, tmp_path / "again", QUIET, "split")
+        stages.run_seeds(config, tmp_path / "again", QUIET, "split")
     first["train"][0] += 1
     (tmp_path / "changed.json").write_text(json.dumps(first))
     config.data.path, config.data.manifest = str(feature_file), str(tmp_path / "changed.json")
     with pytest.raises(BadInput, match="checksum differs"):
-        pipeline.run_seeds(config, tmp_path / "again", QUIET, "split")
+        stages.run_seeds(config, tmp_path / "again", QUIET, "split")
 
 
 @pytest.mark.parametrize(("content", "message"), [("[]", "not a split manifest"), ("{", "not a split manifest"), (None, "cannot be read")])
@@ -166,7 +168,7 @@ def test_a_manifest_that_is_none_is_refused(feature_file, tmp_path, content, mes
     if content is not None:
         (tmp_path / "split.json").write_text(content)
     with pytest.raises(BadInput, match=message):
-        pipeline.run_seeds(config, artifacts.writable_directory(tmp_path / "run"), QUIET, "split")
+        stages.run_seeds(config, artifacts.writable_directory(tmp_path / "run"), QUIET, "split")
 
 
 def test_the_saved_classifier_predicts_in_plain_numpy_and_by_the_command(done, feature_file, capsys):
@@ -213,7 +215,7 @@ def test_stopped_at_every_progress_step_it_ends_in_the_same_result(done, feature
                 budget[0] -= 1
                 yield item
 
-        return pipeline.Terminal(lambda line: None, track)
+        return stages.Terminal(lambda line: None, track)
 
     stops = 0
     for progress in (0, 2, 5, 12, 30, 10**9):  # heads, banks, steps of a stage
@@ -248,7 +250,7 @@ def test_several_seeds_are_averaged(feature_file, tmp_path):
 def test_with_too_few_classes_to_learn_from_it_says_so_and_is_the_plain_head(feature_file, tmp_path):
     config, said = small(feature_file), []
     config.data.longtail.imbalance, config.data.longtail.max_per_class = 1.0, 1
-    table = everything(config, tmp_path / "run", pipeline.Terminal(said.append, lambda items, name: items))
+    table = everything(config, tmp_path / "run", stages.Terminal(said.append, lambda items, name: items))
     assert any("metamodelnet is the plain head" in line for line in said)
     assert table["methods"]["metamodelnet"]["tuned"]["fallback"] == ["plain"]
     assert table["per_class"]["metamodelnet"] == table["per_class"]["plain"]
@@ -271,7 +273,7 @@ def test_settings_that_name_nothing_are_refused(feature_file, tmp_path, key, val
 
 
 def test_a_manifest_must_name_different_rows(feature_file, tmp_path):
-    features = pipeline.feature_files.load(feature_file)
+    features = stages.feature_files.load(feature_file)
     n = len(features.train.y)
     for train, val in (([0, n], []), ([0, -1], []), ([0, 1], [1])):
         both = np.array(train + val, "<i8")
@@ -286,4 +288,4 @@ def test_single_examples_cannot_choose(feature_file, tmp_path):
     config = small(feature_file)
     config.data.validation, config.data.longtail.imbalance, config.data.longtail.max_per_class = "train", 1.0, 1
     with pytest.raises(BadInput, match="every class has a single example"):
-        pipeline.run_seeds(config, artifacts.writable_directory(tmp_path / "run"), QUIET, "heads")
+        stages.run_seeds(config, artifacts.writable_directory(tmp_path / "run"), QUIET, "heads")

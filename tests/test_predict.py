@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from mmn_jax import predict
+from mmn_jax.cli import predict
 
 NAMES = ["=1+1", 'a,"b"', "-1", "naïve", "plain", "@x", "two\nlines"]
 CELLS = ["'=1+1", 'a,"b"', "'-1", "naïve", "plain", "'@x", "two\nlines"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from commands import command, environment, own, run, together
 
-from mmn_jax import artifacts
+from mmn_jax.store import artifacts
 
 QUICK = ["--config.heads.l2=1e-2", "--config.tuning.budget=2", "--config.eval.draws=100"]
 

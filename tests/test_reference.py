@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from mmn_jax import job, reference
+from mmn_jax.cli import reference, run
 from mmn_jax.config import SETTINGS, check, default, given
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 
 
 def test_the_page_is_up_to_date():
-    assert PAGE.read_text() == reference.as_markdown(), "make it anew: python -m mmn_jax.reference > docs/config.md"
+    assert PAGE.read_text() == reference.as_markdown(), "make it anew: python -m mmn_jax.cli.reference > docs/config.md"
 
 
 def test_help_shows_every_setting_with_its_default_and_meaning():
-    text = job.describe()
+    text = run.describe()
     for key, value, _, meaning in SETTINGS:
         (line,) = (line for line in text.splitlines() if line.split()[:1] == [key])
         assert meaning in line and f"(default: {reference.shown(value)})" in line

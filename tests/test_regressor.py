@@ -7,18 +7,26 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import maps
-from mmn_jax.chain import RungNorm, block_movement, residual_chain
-from mmn_jax.classes import bayesian_rows
-from mmn_jax.regressor import Regressor, RegressorSpec, average, check, entry_rung, make_context
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.contrib import small_regressors
+from mmn_jax.errors import BadInput
+from mmn_jax.linear.class_model import bayesian_rows
+from mmn_jax.metamodelnet.chain import RungNorm, block_movement, residual_chain
+from mmn_jax.metamodelnet.regressor import Regressor, RegressorSpec, average, check, entry_rung, make_context
+from mmn_jax.types import Examples
 
 LADDER, DIM, CLASSES = (1, 2, 4), 7, 12
-SMALL = (maps.scale_and_bias, maps.diagonal, maps.bayesian_mix, maps.neighbour_attention, maps.low_rank, maps.equivariant)
+SMALL = (
+    small_regressors.scale_and_bias,
+    small_regressors.diagonal,
+    small_regressors.bayesian_mix,
+    small_regressors.neighbour_attention,
+    small_regressors.low_rank,
+    small_regressors.equivariant,
+)
 REGRESSORS = {
     "residual_chain": residual_chain(LADDER, 5),
     **{make.__name__: make() for make in SMALL},
-    "average": average([residual_chain(LADDER, 5), maps.scale_and_bias()]),
+    "average": average([residual_chain(LADDER, 5), small_regressors.scale_and_bias()]),
 }
 COUNTS = [1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 8, 100]
 TRAIN = Examples(*blobs(0, COUNTS, DIM - 1))
@@ -161,16 +169,18 @@ def moved_by(regressor, **params):
 
 
 def test_scale_and_bias_do_what_their_names_say():
-    np.testing.assert_allclose(moved_by(maps.scale_and_bias(), scale=0.5, bias=2.0), (1.5 * rows()).at[:, -1].add(2.0), rtol=1e-5)
+    np.testing.assert_allclose(
+        moved_by(small_regressors.scale_and_bias(), scale=0.5, bias=2.0), (1.5 * rows()).at[:, -1].add(2.0), rtol=1e-5
+    )
 
 
 def test_the_same_factor_in_every_direction_is_a_scale():
-    moved = moved_by(maps.diagonal(), factor=0.5)
+    moved = moved_by(small_regressors.diagonal(), factor=0.5)
     np.testing.assert_allclose(moved[:, :-1], 1.5 * rows()[:, :-1], atol=1e-4)
 
 
 def test_mixed_all_the_way_rows_are_the_bayesian_ones():
-    moved = moved_by(maps.bayesian_mix(), share=1.0)
+    moved = moved_by(small_regressors.bayesian_mix(), share=1.0)
     model = jax.tree.map(np.asarray, CONTEXT.model)
     expected = bayesian_rows(model, np.asarray(CONTEXT.means), np.array(COUNTS))
     np.testing.assert_allclose(moved / np.linalg.norm(moved), expected / np.linalg.norm(expected), atol=1e-4)
@@ -178,8 +188,8 @@ def test_mixed_all_the_way_rows_are_the_bayesian_ones():
 
 def test_attention_stays_within_a_head_and_never_looks_at_the_row_itself():
     half = CONTEXT._replace(head=jnp.arange(CLASSES) // 6)
-    variables = with_params(maps.neighbour_attention(), pull=1.0)
-    apply = maps.neighbour_attention().apply
+    variables = with_params(small_regressors.neighbour_attention(), pull=1.0)
+    apply = small_regressors.neighbour_attention().apply
     first, _ = apply(variables, rows(), SHOTS, half, False)
     other, _ = apply(variables, rows().at[7:].add(5.0).at[0].add(9.0), SHOTS, half, False)
     np.testing.assert_allclose(other[0], first[0], atol=1e-5)  # the pull takes all of its own row away
@@ -187,7 +197,7 @@ def test_attention_stays_within_a_head_and_never_looks_at_the_row_itself():
 
 
 def test_the_equivariant_map_commutes_with_rotations_and_permutations():
-    regressor, order = maps.equivariant(), np.roll(np.arange(CLASSES), 5)
+    regressor, order = small_regressors.equivariant(), np.roll(np.arange(CLASSES), 5)
     variables = with_params(regressor, once=0.3, twice=-0.2)
 
     def move(theta, shots=SHOTS):

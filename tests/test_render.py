@@ -10,9 +10,9 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmn_jax.data import characters, render
-from mmn_jax.data.augment import Strength
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
+from mmn_jax.vision import characters, render
+from mmn_jax.vision.augment import Strength
 
 QUIET = lambda items, name: items  # noqa: E731 - no progress bar
 NONE = {"train": (), "val": (), "test": ()}

@@ -11,7 +11,10 @@ import pytest
 from conftest import write_features
 from test_pipeline import QUIET, small
 
-from mmn_jax import artifacts, dynamics, dynamics_figures, figures, metrics, pipeline, report, results, sections
+from mmn_jax.pipeline import results, stages
+from mmn_jax.report import figures, row_dynamics, row_figures, sections
+from mmn_jax.report import page as report
+from mmn_jax.store import artifacts, metrics_log
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -66,8 +69,8 @@ def run(tmp_path_factory):
     arrays = dict(np.load(write_features(folder / "features.npz"))) | {"class_names": np.array(NAMES)}
     np.savez(folder / "features.npz", **arrays)
     config, workdir = small(folder / "features.npz"), artifacts.writable_directory(folder / "run")
-    with jax.numpy_dtype_promotion("standard"), metrics.written(workdir) as log:
-        seeds = pipeline.run_seeds(config, workdir, QUIET._replace(log=log), "meta")
+    with jax.numpy_dtype_promotion("standard"), metrics_log.written(workdir) as log:
+        seeds = stages.run_seeds(config, workdir, QUIET._replace(log=log), "meta")
     table = results.collect(seeds, config)
     results.write(workdir, table, seeds)
     return config, workdir, seeds, results.read(workdir), report.write(workdir, seeds).read_text()
@@ -122,7 +125,7 @@ def test_nothing_is_fitted_again_and_the_page_is_the_same(run, monkeypatch):
 
     monkeypatch.setattr(artifacts, "save", refuse)
     with jax.numpy_dtype_promotion("standard"):
-        again = pipeline.run_seeds(config, workdir, QUIET, "meta")
+        again = stages.run_seeds(config, workdir, QUIET, "meta")
     assert report.write(workdir, again).read_text() == page
 
 
@@ -160,14 +163,14 @@ def test_without_a_chain_the_page_says_so(run):
 
 def test_what_all_rows_share_is_not_looked_at():
     theta = np.random.default_rng(0).normal(size=(3, 5, 4))
-    np.testing.assert_allclose(dynamics.weights_of(theta + np.arange(4.0)), dynamics.weights_of(theta), atol=1e-12)
-    np.testing.assert_allclose(dynamics.cosine(theta, -2 * theta), -1)
-    assert dynamics.cosine(np.zeros(3), np.ones(3)) == 0
+    np.testing.assert_allclose(row_dynamics.weights_of(theta + np.arange(4.0)), row_dynamics.weights_of(theta), atol=1e-12)
+    np.testing.assert_allclose(row_dynamics.cosine(theta, -2 * theta), -1)
+    assert row_dynamics.cosine(np.zeros(3), np.ones(3)) == 0
 
 
 def test_norms_are_means_of_shot_levels_as_shares_of_the_head():
     theta = np.diag([1.0, 1.0, 2.0, 4.0, 0.0])[:, :4] - np.array([0, 0, 0, 0])
-    norms = dynamics.norms({"a": theta, "b": 3 * theta}, np.array([1, 2, 3, 64, 200]))
+    norms = row_dynamics.norms({"a": theta, "b": 3 * theta}, np.array([1, 2, 3, 64, 200]))
     assert norms.labels == ["1", "2–3", "64+"] and norms.sizes == [1, 2, 2]
     np.testing.assert_allclose(norms.shares["a"], norms.shares["b"])
     assert np.average(norms.shares["a"], weights=norms.sizes) == pytest.approx(1)
@@ -175,23 +178,23 @@ def test_norms_are_means_of_shot_levels_as_shares_of_the_head():
 
 def test_rows_of_the_bank_go_where_the_chain_takes_them(run):
     _, _, (seed,), _, _ = run
-    for rung, bank in zip(dynamics.rungs(seed.learned, most=2), seed.learned.banks, strict=True):
+    for rung, bank in zip(row_dynamics.rungs(seed.learned, most=2), seed.learned.banks, strict=True):
         assert rung.before.shape == rung.after.shape == (2, *rung.target.shape)
-        np.testing.assert_allclose(rung.before, dynamics.weights_of(bank.heads(0, 2)))
+        np.testing.assert_allclose(rung.before, row_dynamics.weights_of(bank.heads(0, 2)))
         np.testing.assert_array_equal(rung.held, seed.learned.held[bank.classes])
-    (first, *_), like = dynamics.rungs(seed.learned), dynamics.likeness([rung._replace(before=rung.target[None])])
+    (first, *_), like = row_dynamics.rungs(seed.learned), row_dynamics.likeness([rung._replace(before=rung.target[None])])
     np.testing.assert_allclose(like.before_seen[0], 1, rtol=1e-5)
     np.testing.assert_allclose(like.before_held[0], 1, rtol=1e-5)
     assert len(like.after_held[0]) == rung.held.sum() * len(rung.after) > 0
-    paths = dynamics.paths([first], seed.learned.theta, seed.learned.theta, seed.data.tail.counts, NAMES, lambda points: points[:, :2])
+    paths = row_dynamics.paths([first], seed.learned.theta, seed.learned.theta, seed.data.tail.counts, NAMES, lambda points: points[:, :2])
     np.testing.assert_allclose(paths.arrows[:, 0], paths.arrows[:, 1])
     assert paths.stations.shape == (5, 2, 2) and not set(paths.names) & set(paths.rare) and paths.steps == ["1", "θ*"]
 
 
 def test_a_row_that_stays_has_no_arrow():
     cloud, arrows = np.arange(6.0).reshape(3, 2), np.array([[[0.0, 0.0], [1.0, 1.0]], [[2.0, 2.0], [2.0, 2.0]]])
-    paths = dynamics.Paths(["a"], ["b", "c"], ["1", "θ*"], np.ones((1, 2, 2)), cloud, np.zeros(3, int), arrows)
-    (axes,) = dynamics_figures.trajectories(paths, "x").axes
+    paths = row_dynamics.Paths(["a"], ["b", "c"], ["1", "θ*"], np.ones((1, 2, 2)), cloud, np.zeros(3, int), arrows)
+    (axes,) = row_figures.trajectories(paths, "x").axes
     assert sum(text.arrow_patch is not None for text in axes.texts) == 1
 
 
@@ -201,13 +204,13 @@ def test_a_running_mean_of_equal_values_is_that_value():
 
 
 def test_figures_of_the_least_there_can_be():
-    still = dynamics.Paths(["a"], ["b"], ["1", "θ*"], np.zeros((1, 2, 2)), np.zeros((3, 2)), np.zeros(3, int), np.zeros((1, 2, 2)))
+    still = row_dynamics.Paths(["a"], ["b"], ["1", "θ*"], np.zeros((1, 2, 2)), np.zeros((3, 2)), np.zeros(3, int), np.zeros((1, 2, 2)))
     look = {"step": 0, "train": 1.0, "rows": 1.0, "task": 1.0, "loss": np.inf}
     for make in (
-        lambda: dynamics_figures.trajectories(still, "x"),
-        lambda: dynamics_figures.trajectories(still._replace(rare=[], arrows=np.zeros((0, 2, 2))), "x"),
-        lambda: dynamics_figures.likeness(dynamics.Likeness([1], [np.ones(3)], [np.ones(0)], [np.ones(3)], [np.ones(0)])),
-        lambda: dynamics_figures.movement([1], [None]),
-        lambda: dynamics_figures.training_curves({0: {"best_step": 0, "looks": [look, look | {"step": 5, "train": np.nan}]}}),
+        lambda: row_figures.trajectories(still, "x"),
+        lambda: row_figures.trajectories(still._replace(rare=[], arrows=np.zeros((0, 2, 2))), "x"),
+        lambda: row_figures.likeness(row_dynamics.Likeness([1], [np.ones(3)], [np.ones(0)], [np.ones(3)], [np.ones(0)])),
+        lambda: row_figures.movement([1], [None]),
+        lambda: row_figures.training_curves({0: {"best_step": 0, "looks": [look, look | {"step": 5, "train": np.nan}]}}),
     ):
         assert figures.draw(make).png

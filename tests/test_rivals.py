@@ -8,9 +8,10 @@ from scipy.special import log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 
-from mmn_jax import baselines, rivals, weighting
-from mmn_jax.evaluate import predict_logits
-from mmn_jax.tasks import make_task
+from mmn_jax.evaluation.metrics import predict_logits
+from mmn_jax.linear import weighting
+from mmn_jax.methods import baselines, rivals
+from mmn_jax.methods.tasks import make_task
 from mmn_jax.types import Examples
 
 COUNTS = [40, 18, 7, 3, 1]

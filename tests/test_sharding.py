@@ -10,11 +10,11 @@ import pytest
 from commands import environment
 from conftest import ROOT, blobs
 
-from mmn_jax import kshot, stagewise
-from mmn_jax.chain import residual_chain
-from mmn_jax.lessons import held_out_classes, make_lessons
-from mmn_jax.mesh import AXIS, all_devices
-from mmn_jax.regressor import Context, RegressorSpec
+from mmn_jax.devices import AXIS, all_devices
+from mmn_jax.metamodelnet import kshot_bank, training
+from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
+from mmn_jax.metamodelnet.training_data import held_out_classes, make_lessons
 from mmn_jax.types import Examples
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
@@ -23,7 +23,7 @@ COUNTS = np.full(11, 8)
 
 def bank(mesh, subsets=13):
     train = Examples(*blobs(0, COUNTS, 5))
-    return kshot.fit_bank(jax.random.key(3), train, COUNTS, kshot.BankPlan(2, subsets, 0.05, 1e-5, 1e-6, 1 << 20), mesh)[0], train
+    return kshot_bank.fit_bank(jax.random.key(3), train, COUNTS, kshot_bank.BankPlan(2, subsets, 0.05, 1e-5, 1e-6, 1 << 20), mesh)[0], train
 
 
 def test_eight_devices_solve_the_heads_of_one_though_their_number_is_uneven():
@@ -39,11 +39,11 @@ def test_eight_devices_learn_what_one_learns():
     trained = []
     for mesh in (ONE, all_devices()):
         lessons = make_lessons(jax.random.key(0), [made], train, COUNTS, held, 1.0, mesh)
-        programs = stagewise.compile_programs(chain, 16, mesh)
+        programs = training.compile_programs(chain, 16, mesh)
         start = chain.init(jax.random.key(1), RegressorSpec(6, 0))
-        hyper, steps = stagewise.Hyper(0.1, 1e-2, 1e-3), {"steps": 20, "every": 10, "patience": 3}
+        hyper, steps = training.Hyper(0.1, 1e-2, 1e-3), {"steps": 20, "every": 10, "patience": 3}
         with jax.numpy_dtype_promotion("standard"):
-            _, report = stagewise.train_stage(programs, start, hyper, jax.random.key(2), context, lessons, **steps)
+            _, report = training.train_stage(programs, start, hyper, jax.random.key(2), context, lessons, **steps)
             trained.append([look.loss for look in report.looks])
     np.testing.assert_allclose(*trained, rtol=1e-2)
     assert trained[0][-1] < trained[0][0]
@@ -66,8 +66,8 @@ counts = np.bincount(train.y)
 one, every = jax.sharding.Mesh(jax.devices()[:1], (AXIS,)), all_devices()
 
 def solve(k, mesh):
-    pool = kshot.bank_pool(train, counts, k, mesh)
-    return kshot.fit_heads(jax.random.key(0), 0, pool, kshot.BankPlan(k, 16, 0.01, 1e-4, 1e-4, 1 << 30), mesh)[0]
+    pool = kshot_bank.bank_pool(train, counts, k, mesh)
+    return kshot_bank.fit_heads(jax.random.key(0), 0, pool, kshot_bank.BankPlan(k, 16, 0.01, 1e-4, 1e-4, 1 << 30), mesh)[0]
 
 for k in (1, 4):
     alone = solve(k, one)

@@ -17,13 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmn_jax import features, pipeline, sources
 from mmn_jax.config import default
-from mmn_jax.data import folders, images, lists, longtail
+from mmn_jax.data import longtail
 from mmn_jax.data.feature_files import from_arrays, load, load_training
 from mmn_jax.data.parquet_files import Columns
-from mmn_jax.data.tfds import tfds_source
-from mmn_jax.types import BadInput, Examples, FeatureSet
+from mmn_jax.errors import BadInput
+from mmn_jax.pipeline import sources, stages
+from mmn_jax.types import Examples, FeatureSet
+from mmn_jax.vision import features, folders, images, lists
+from mmn_jax.vision.tfds import tfds_source
 
 
 def said(call):
@@ -559,7 +561,7 @@ def test_splits_of_a_tfds_data_set_may_be_spelled_in_any_way(prepared):
 def test_the_config_names_its_splits(prepared):
     config = default()
     config.data.source, config.data.path, config.data.tfds = "images", str(prepared), "small"
-    terminal = pipeline.Terminal(lambda line: None, lambda items, name: items)
+    terminal = stages.Terminal(lambda line: None, lambda items, name: items)
     whole = features.choose_source(config, terminal).open().images
     config.data.splits.train, config.data.splits.test = "train[:6]", "validation"
     part = features.choose_source(config, terminal).open().images
@@ -669,7 +671,7 @@ def split_of(workdir, feature_file, config=None, **settings_):
     config = config or default()
     config.data.source, config.data.path = "npz", str(feature_file)
     config.data.longtail.update(settings_)
-    pipeline.run_seeds(config, workdir, pipeline.Terminal(lambda line: None, lambda items, name: items), "split")
+    stages.run_seeds(config, workdir, stages.Terminal(lambda line: None, lambda items, name: items), "split")
     return json.loads((Path(workdir) / "seed-0" / "split.json").read_text())
 
 

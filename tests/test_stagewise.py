@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from mmn_jax import stagewise
-from mmn_jax.chain import residual_chain
-from mmn_jax.kshot import in_memory
-from mmn_jax.lessons import draw_episode, held_out_classes, make_lessons
-from mmn_jax.mesh import all_devices
-from mmn_jax.regressor import Context, RegressorSpec
-from mmn_jax.types import BadInput, Examples
+from mmn_jax.devices import all_devices
+from mmn_jax.errors import BadInput
+from mmn_jax.metamodelnet import training
+from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.kshot_bank import in_memory
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
+from mmn_jax.metamodelnet.training_data import draw_episode, held_out_classes, make_lessons
+from mmn_jax.types import Examples
 
 LADDER, DIM, CLASSES = (1, 2), 6, 20
 COUNTS = np.full(CLASSES, 10)
 CONTEXT = Context(None, jnp.zeros(CLASSES, jnp.int32))
 CHAIN = residual_chain(LADDER, 16)
-OBJECTIVE = partial(stagewise._objective, CHAIN, 16)
+OBJECTIVE = partial(training._objective, CHAIN, 16)
 
 
 def shifted_bank(shots, seed=0, subsets=6):
@@ -57,20 +58,20 @@ def lessons():
 
 
 def train(variables, lessons, hyper, key=0, **settings):
-    programs = stagewise.compile_programs(CHAIN, 16, all_devices())
+    programs = training.compile_programs(CHAIN, 16, all_devices())
     settings = {"steps": 60, "every": 10, "patience": 3} | settings
-    return stagewise.train_stage(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: lessons, **settings)
+    return training.train_stage(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: lessons, **settings)
 
 
 def begin(first, trained=None):
-    return stagewise.begin_stage(CHAIN.init(jax.random.key(5), RegressorSpec(DIM + 1, first)), trained)
+    return training.begin_stage(CHAIN.init(jax.random.key(5), RegressorSpec(DIM + 1, first)), trained)
 
 
 def curve(report):
     return np.array([look.loss for look in report.looks])
 
 
-ROWS_ONLY = stagewise.Hyper(0.0, 1e-2, 1e-4)
+ROWS_ONLY = training.Hyper(0.0, 1e-2, 1e-4)
 
 
 def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(lessons):
@@ -80,14 +81,14 @@ def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(lessons)
 
 def test_kept_variables_are_those_of_the_best_look(lessons):
     variables, report = train(begin(1), late(lessons), ROWS_ONLY)
-    losses = stagewise.held_out_losses(CHAIN, variables, CONTEXT, late(lessons))
+    losses = training.held_out_losses(CHAIN, variables, CONTEXT, late(lessons))
     np.testing.assert_allclose(losses[0], curve(report).min(), rtol=1e-5)
     assert report.best_step == 10 * curve(report).argmin()
 
 
 def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(lessons):
     start = begin(1)
-    variables, report = train(start, late(lessons), stagewise.Hyper(0.0, 10.0, 0.0), patience=2)
+    variables, report = train(start, late(lessons), training.Hyper(0.0, 10.0, 0.0), patience=2)
     assert report.best_step == 0 and len(curve(report)) == 3
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
@@ -104,7 +105,7 @@ def test_an_earlier_stage_starts_from_the_trained_later_blocks(lessons):
 
 
 def test_the_same_key_gives_the_same_bits(lessons):
-    first, second = (train(begin(1), late(lessons), stagewise.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
+    first, second = (train(begin(1), late(lessons), training.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
@@ -113,16 +114,16 @@ def test_held_out_classes_take_no_part_in_training(lessons):
     seen = rung.theta.shape[1]
     assert int(lessons.y.max()) < seen <= int(rung.held_y.min())
     scrambled = rung._replace(target=rung.target.at[seen:].set(99.0), held_x=rung.held_x * 0, held_theta=rung.held_theta * 0)
-    state = stagewise.begin_training(begin(0), ROWS_ONLY)
-    step = jax.jit(lambda s, r: stagewise.train_step(OBJECTIVE, s, stagewise.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
+    state = training.begin_training(begin(0), ROWS_ONLY)
+    step = jax.jit(lambda s, r: training.train_step(OBJECTIVE, s, training.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
     jax.tree.map(np.testing.assert_array_equal, step(state, lessons), step(state, lessons._replace(rungs=(scrambled, lessons.rungs[1]))))
 
 
 def test_the_unit_of_the_rows_changes_no_loss(lessons):
     variables = begin(0)
     rest = {"batch_stats": variables["batch_stats"]}
-    hyper, key = stagewise.Hyper(1.0, 0.0, 0.0), jax.random.key(0)
-    objective, losses = jax.jit(OBJECTIVE), jax.jit(partial(stagewise.held_out_losses, CHAIN))
+    hyper, key = training.Hyper(1.0, 0.0, 0.0), jax.random.key(0)
+    objective, losses = jax.jit(OBJECTIVE), jax.jit(partial(training.held_out_losses, CHAIN))
     plain, scaled = (objective(variables["params"], rest, hyper, key, CONTEXT, r)[0] for r in (lessons, lessons_in(7.0)(0)))
     np.testing.assert_allclose(scaled, plain, rtol=1e-5)
     found = [losses(variables, CONTEXT, r) for r in (lessons, lessons_in(7.0)(0))]
@@ -136,7 +137,7 @@ def test_the_last_step_is_looked_at_too(lessons):
 
 def test_a_stage_that_diverges_keeps_its_start(lessons):
     start = begin(1)
-    variables, report = train(start, late(lessons), stagewise.Hyper(0.0, 1e30, 0.0), patience=2)
+    variables, report = train(start, late(lessons), training.Hyper(0.0, 1e30, 0.0), patience=2)
     assert report.best_step == 0 and np.isinf(curve(report)[1:]).all()
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
@@ -162,7 +163,7 @@ def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(lessons):
     episode = draw_episode(jax.random.key(0), lessons.rungs, 16)
 
     def loss(params, weight):
-        return OBJECTIVE(params, rest, stagewise.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, lessons)[0]
+        return OBJECTIVE(params, rest, training.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, lessons)[0]
 
     losses = [jax.jit(loss)(variables["params"], weight) for weight in (0.0, 1.0)]
     rows, task = 0.0, 0.0
@@ -178,11 +179,11 @@ def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(lessons):
 @pytest.mark.strict
 def test_losses_are_their_formulas():
     theta, target = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
-    assert float(stagewise.row_loss(theta[0], target[0])) == 1 + 0 + 1
+    assert float(training.row_loss(theta[0], target[0])) == 1 + 0 + 1
     x = np.array([1.0, -1.0])
     logits = theta[:, :2] @ x + theta[:, 2]
     expected = np.log(np.exp(logits).sum()) - logits[1]
-    np.testing.assert_allclose(stagewise.task_loss(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(1)), expected, rtol=1e-6)
+    np.testing.assert_allclose(training.task_loss(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(1)), expected, rtol=1e-6)
 
 
 def test_windows_go_round_all_heads_in_one_shape():
@@ -195,4 +196,4 @@ def test_windows_go_round_all_heads_in_one_shape():
 
 def test_a_variable_that_changes_its_shape_between_rungs_is_refused():
     with pytest.raises(BadInput, match=r"shape \(1,\) at one rung and \(2,\) at the next"):
-        stagewise.begin_stage({"params": {"scale": jnp.ones(2)}}, {"params": {"scale": jnp.ones(1)}})
+        training.begin_stage({"params": {"scale": jnp.ones(2)}}, {"params": {"scale": jnp.ones(1)}})

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from commands import ROOT, command, environment, in_process, own
 
-from mmn_jax import artifacts, export, files, predict
-from mmn_jax.types import BadInput
+from mmn_jax.cli import export, predict
+from mmn_jax.errors import BadInput
+from mmn_jax.store import artifacts, files
 
 ARRAYS = {"a": {"b": np.arange(6.0, dtype=np.float32).reshape(2, 3)}, "c": np.array(3)}
 QUICK = ["--config.heads.l2=1e-2", "--config.tuning.budget=2", "--config.eval.draws=100"]
@@ -132,7 +133,9 @@ def test_a_cache_folder_that_cannot_be_made_is_one_line(feature_file, tmp_path):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "nosuch"])
-@pytest.mark.parametrize("flags", [["bin/run.py", "--stage=split"], ["-m", "mmn_jax.diagnose", "--features={}"]], ids=["run", "diagnose"])
+@pytest.mark.parametrize(
+    "flags", [["bin/run.py", "--stage=split"], ["-m", "mmn_jax.cli.diagnose", "--features={}"]], ids=["run", "diagnose"]
+)
 def test_a_platform_that_is_not_there_is_one_line(feature_file, tmp_path, platform, flags):
     argv = [sys.executable, *(flag.format(feature_file) for flag in flags)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, env=environment() | {"JAX_PLATFORMS": platform})

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 from conftest import blobs
 
-from mmn_jax import tasks, weighting
-from mmn_jax.coordinates import coordinates
-from mmn_jax.evaluate import predict_logits
-from mmn_jax.tasks import fit_weighted, make_task, standardised, unscaled
+from mmn_jax.evaluation.metrics import predict_logits
+from mmn_jax.linear import weighting
+from mmn_jax.linear.coordinates import coordinates
+from mmn_jax.linear.weighting import Weighting
+from mmn_jax.methods import tasks
+from mmn_jax.methods.tasks import fit_weighted, make_task, standardised, unscaled
 from mmn_jax.types import Examples
-from mmn_jax.weighting import Weighting
 
 X, Y = blobs(0, [20, 10, 6], 5)
 TRAIN = Examples(X, Y)

@@ -15,16 +15,21 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from mmn_jax import backbones, candidates, chain, episodes, export, heads, kshot, maps, mixture, rivals, stagewise, transfer
-from mmn_jax.classes import ClassModel
-from mmn_jax.data import augment, network_training, networks
-from mmn_jax.data.network_training import NetworkState, Recipe
-from mmn_jax.frame import HeadProblem
-from mmn_jax.lessons import Lessons, Rung
-from mmn_jax.mesh import AXIS, all_devices
-from mmn_jax.predict import Classifier
-from mmn_jax.regressor import Context, RegressorSpec
+from mmn_jax.cli import export
+from mmn_jax.contrib import mixed_shot, small_regressors
+from mmn_jax.devices import AXIS, all_devices
+from mmn_jax.linear import solve
+from mmn_jax.linear.class_model import ClassModel
+from mmn_jax.linear.frame import HeadProblem
+from mmn_jax.metamodelnet import chain, kshot_bank, training, transfer
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
+from mmn_jax.metamodelnet.training_data import Lessons, Rung
+from mmn_jax.methods import rivals, stacking
+from mmn_jax.pipeline import candidates
+from mmn_jax.store.classifier import Classifier
 from mmn_jax.types import Examples
+from mmn_jax.vision import augment, backbones, network_training, networks
+from mmn_jax.vision.network_training import NetworkState, Recipe
 
 # JAX lowers eigh on TPU to these custom calls, to the last two where a side is above 256. jax.export guarantees them to be stable and
 # refuses all that it doesn't, so that no check of its is disabled here.
@@ -77,24 +82,26 @@ def reached(work, *args):
 def head(examples, dim, classes, *offset):
     """One large solve; it takes other paths with fewer examples than dimensions, and above `newton.BLOCK_LIMIT`."""
     problem = HeadProblem(floats(examples, dim), ints(examples), floats(examples), floats(*offset, classes), floats())
-    return lowered(heads.fit_one, problem, floats(classes, dim + 1), 1e-6)
+    return lowered(solve.fit_one, problem, floats(classes, dim + 1), 1e-6)
 
 
 def bank(mesh, shots, basis):
     frame = (floats(DIM, DIM), floats(DIM)) if basis else (None, None)
-    return lowered(kshot._fit_chunk, KEY, ints(16), floats(512, DIM), ints(512), ints(CLASSES), *frame, floats(), floats(), shots, mesh)
+    return lowered(
+        kshot_bank._fit_chunk, KEY, ints(16), floats(512, DIM), ints(512), ints(CLASSES), *frame, floats(), floats(), shots, mesh
+    )
 
 
 CHAIN, MIXED = chain.residual_chain(LADDER, 16), chain.residual_chain(LADDER, 16, jnp.bfloat16)
 REGRESSORS = {
     "chain": CHAIN,
     "bfloat16": MIXED,
-    "scale and bias": maps.scale_and_bias(),
-    "diagonal": maps.diagonal(),
-    "Bayesian mix": maps.bayesian_mix(),
-    "attention": maps.neighbour_attention(),
-    "low rank": maps.low_rank(),
-    "equivariant": maps.equivariant(),
+    "scale and bias": small_regressors.scale_and_bias(),
+    "diagonal": small_regressors.diagonal(),
+    "Bayesian mix": small_regressors.bayesian_mix(),
+    "attention": small_regressors.neighbour_attention(),
+    "low rank": small_regressors.low_rank(),
+    "equivariant": small_regressors.equivariant(),
 }
 MODEL = ClassModel(floats(DIM, DIM), floats(DIM, DIM), floats(DIM), floats(DIM))
 CONTEXT = Context(MODEL, ints(CLASSES), floats(CLASSES, DIM))
@@ -104,11 +111,11 @@ def variables_of(regressor):
     return jax.eval_shape(lambda key: regressor.init(key, RegressorSpec(DIM + 1, 0)), KEY)
 
 
-HYPER = stagewise.Hyper(0.1, 1e-3, 1e-2)
+HYPER = training.Hyper(0.1, 1e-3, 1e-2)
 
 
 def begun(regressor):
-    return jax.eval_shape(partial(stagewise.begin_training, hyper=HYPER), variables_of(regressor))
+    return jax.eval_shape(partial(training.begin_training, hyper=HYPER), variables_of(regressor))
 
 
 def step(programs, regressor, context, data):
@@ -124,10 +131,10 @@ def chain_stage(regressor, mesh):
     seen, width = CLASSES - 2, DIM + 1
     rung = Rung(ints(CLASSES), floats(6, seen, width), floats(CLASSES, width), ints(), floats(8, CLASSES, width), floats(64, DIM), ints(64))
     data = Lessons(floats(), floats(512, DIM), ints(512), (rung,) * len(LADDER))
-    return stagewise.compile_programs(regressor, 24, mesh), regressor, Context(None, ints(CLASSES)), data
+    return training.compile_programs(regressor, 24, mesh), regressor, Context(None, ints(CLASSES)), data
 
 
-EPISODES = episodes.Episodes(
+EPISODES = mixed_shot.Episodes(
     floats(), ints(6, CLASSES), floats(6, CLASSES, DIM + 1), floats(6, CLASSES, DIM), floats(CLASSES, DIM + 1), floats(512, DIM), ints(512),
     floats(6, 512), ints(6, 64), shaped(bool, CLASSES),
 )  # fmt: skip
@@ -135,7 +142,7 @@ EPISODES = episodes.Episodes(
 
 def episode_stage(regressor):
     """The arguments of `step` and `losses` for training on mixed-shot episodes."""
-    return episodes.compile_programs(regressor, 24), regressor, CONTEXT, EPISODES
+    return mixed_shot.compile_programs(regressor, 24), regressor, CONTEXT, EPISODES
 
 
 def moved(regressor):
@@ -180,7 +187,7 @@ def scores(rows):
 
 
 def mixture_sums():
-    return lowered(mixture._derivatives, floats(4, 5), floats(CLASSES, 512, 4), floats(5, CLASSES), ints(512), floats(512))
+    return lowered(stacking._derivatives, floats(4, 5), floats(CLASSES, 512, 4), floats(5, CLASSES), ints(512), floats(512))
 
 
 def scale_loss():
@@ -205,7 +212,7 @@ CASES = {
     },
     "data.network_training.compile_step.step": {name: partial(network_step, name) for name in NETWORKS},
     "episodes.fit_regressor": {
-        name: lambda one=one: reached(episodes.fit_regressor, jax.random.key(0), one, CONTEXT, EPISODES, [])
+        name: lambda one=one: reached(mixed_shot.fit_regressor, jax.random.key(0), one, CONTEXT, EPISODES, [])
         for name, one in REGRESSORS.items()
     },
     "export.to_stablehlo": {"": partial(scores, 24)},
@@ -221,7 +228,7 @@ CASES = {
     },
     "mixture._derivatives": {"": mixture_sums},
     "rivals._scale_loss": {"": scale_loss},
-    "stagewise._copied": {"": lambda: lowered(stagewise._copied, begun(CHAIN))},
+    "stagewise._copied": {"": lambda: lowered(training._copied, begun(CHAIN))},
     "stagewise.programs": {
         "one device": lambda: step(*chain_stage(CHAIN, ONE)),
         "eight devices": lambda: step(*chain_stage(CHAIN, all_devices())),

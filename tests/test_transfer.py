@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmn_jax.regressor import Context, Regressor, entry_rung
-from mmn_jax.transfer import transfer_rows
+from mmn_jax.metamodelnet.regressor import Context, Regressor, entry_rung
+from mmn_jax.metamodelnet.transfer import transfer_rows
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 COUNTS = np.array([1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 1132])

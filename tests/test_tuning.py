@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from mmn_jax import tuning
-from mmn_jax.baselines import methods
-from mmn_jax.tuning import Axis, Trial
+from mmn_jax.methods import tuning
+from mmn_jax.methods.baselines import methods
+from mmn_jax.methods.tuning import Axis, Trial
 from mmn_jax.types import Examples
 
 X, Y = blobs(0, [20, 10, 6], 5)

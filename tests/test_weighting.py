@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from mmn_jax import weighting
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
+from mmn_jax.linear import weighting
 
 Y = np.repeat([0, 1, 2], [12, 5, 2]).astype(np.int32)
 COUNTS = np.array([12, 5, 2])

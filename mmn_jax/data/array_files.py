@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmn_jax.data.parts import by_part, is_data, part_of, unused, visible
-from mmn_jax.types import BadInput, Say, warn
+from mmn_jax.errors import BadInput, Say, warn
 
 NAMES = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "class_names")
 

@@ -16,7 +16,8 @@ from mmn_jax.data.parquet import read_parquet
 from mmn_jax.data.parquet_files import Columns, is_parquet
 from mmn_jax.data.parts import visible
 from mmn_jax.data.repeats import tell_repeats
-from mmn_jax.types import BadInput, Examples, FeatureSet, Say, warn
+from mmn_jax.errors import BadInput, Say, warn
+from mmn_jax.types import Examples, FeatureSet
 
 MAX_CLASSES = 2**20  # a larger label is an identifier, not a class index
 CHUNK_FLOATS = 2**22  # looked through at once
@@ -82,12 +83,12 @@ def labelled(arrays: Mapping[str, np.ndarray], part: str, where: str | Path) -> 
     return Examples(x, y.astype(np.int32))
 
 
-def _examples(arrays, part, path):
+def _examples(arrays, part, path, say):
     x, y = labelled(arrays, part, path)
     if x.ndim != 2 or x.dtype.kind not in "fiu":
         raise BadInput(f"{path}: {part}_x must be [n, d] numbers, it is {x.dtype} {list(x.shape)}")
     if part == "train":
-        _tell_far(x, path)
+        _tell_far(x, path, say)
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)  # an array mapped from the disk stays there
     rows = max(1, CHUNK_FLOATS // x.shape[1])
@@ -99,7 +100,7 @@ def _examples(arrays, part, path):
     return Examples(x, y)
 
 
-def _tell_far(x, path):
+def _tell_far(x, path, say):
     """Says which column of training features lies so far from 0 that float32 hardly tells its values apart, though they differ."""
     if (x.dtype.itemsize <= 4 and x.dtype.kind == "f") or x.dtype.itemsize <= 2 or not x.size:
         return
@@ -110,7 +111,7 @@ def _tell_far(x, path):
     if len(far):
         told = f"column {far[0]} lies around {some[:, far[0]].mean():.6g} and varies by {some[:, far[0]].std():.2g}"
         more = f", and {len(far) - 1} more are alike" if len(far) > 1 else ""
-        warn(f"{path}: train_x: {told}, which float32 hardly tells apart{more}; subtract a constant from it in all parts")
+        say(f"{path}: train_x: {told}, which float32 hardly tells apart{more}; subtract a constant from it in all parts")
 
 
 def _listed_names(arrays, where):
@@ -177,9 +178,9 @@ def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say
       BadInput: naming the place, the array and what is wrong with it.
     """
     arrays = numbered(arrays, where)
-    train, test = (_examples(arrays, part, where) for part in ("train", "test"))
+    train, test = (_examples(arrays, part, where, say) for part in ("train", "test"))
     has_val = "val_x" in arrays or "val_y" in arrays
-    val = _examples(arrays, "val", where) if has_val else None
+    val = _examples(arrays, "val", where, say) if has_val else None
     features = check(FeatureSet(name, train, val, test, class_names(arrays, train.y, where, say)), where)
     others = {"test_x": test} | ({} if val is None else {"val_x": val})
     tell_repeats(train, others, lambda label: features.class_names[label], lambda line: say(f"{where}: {line}"))
@@ -221,7 +222,7 @@ def load_training(path: str | Path, columns: Columns = Columns(), say: Say = war
     Raises:
       BadInput: naming the file, the array and what is wrong with it.
     """
-    train = _examples(numbered(read_arrays(path, columns, say), path, ("train",)), "train", path)
+    train = _examples(numbered(read_arrays(path, columns, say), path, ("train",)), "train", path, say)
     tell_repeats(train, {}, str, lambda line: say(f"{path}: {line}"))
     return train
 

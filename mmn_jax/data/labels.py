@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.types import BadInput, Say
+from mmn_jax.errors import BadInput, Say
 
 
 class Coded(NamedTuple):

@@ -18,8 +18,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmn_jax.keys import permutation, stream
-from mmn_jax.types import BadInput, Examples, FeatureSet, LongTail
+from mmn_jax.errors import BadInput
+from mmn_jax.rng import permutation, stream
+from mmn_jax.types import Examples, FeatureSet, LongTail
 
 PARETO_POWER = 6  # α of ImageNet-LT and Places-LT
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, check_every_class
-from mmn_jax.types import BadInput, FeatureSet
+from mmn_jax.errors import BadInput
+from mmn_jax.types import FeatureSet
 
 DAMAGED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what reading one that is no manifest raises
 

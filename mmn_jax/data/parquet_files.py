@@ -10,7 +10,7 @@ import numpy as np
 
 from mmn_jax.data.labels import normal
 from mmn_jax.data.parts import by_part, is_data, part_of, parts_in, unused, visible
-from mmn_jax.types import BadInput, Say
+from mmn_jax.errors import BadInput, Say
 
 BATCH_ROWS = 1024  # read at once
 BUFFER = 2**22  # bytes of a column that are read ahead; Arrow would keep all that it has read

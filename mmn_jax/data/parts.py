@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
 
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 PART_OF = {spelling: part for part, spellings in SPELLINGS.items() for spelling in spellings}

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mmn_jax.types import Examples, Say
+from mmn_jax.errors import Say
+from mmn_jax.types import Examples
 
 
 def _keys(x):

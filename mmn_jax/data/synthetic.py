@@ -7,7 +7,8 @@ Counts fall geometrically from `largest` to `median` over the first half of the 
 
 import numpy as np
 
-from mmn_jax.types import BadInput, Examples, FeatureSet
+from mmn_jax.errors import BadInput
+from mmn_jax.types import Examples, FeatureSet
 
 SCATTER = 2.0  # A / B
 

@@ -1,0 +1,58 @@
+"""Does mmn help my data? The command:
+
+mmn-jax diagnose --features=FILE.npz [--cuts=5] [--seed=0]
+"""
+
+import argparse
+import sys
+from functools import partial
+
+from tqdm import tqdm
+
+from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
+from mmn_jax.data.feature_files import load_training
+from mmn_jax.data.parquet_files import Columns
+from mmn_jax.devices import start
+from mmn_jax.errors import BadInput
+from mmn_jax.methods.diagnosis import describe, diagnose
+from mmn_jax.store.terminal import warn
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = Parser("mmn-jax diagnose", description="Does mmn help my data? From training data alone.")
+    parser.add_argument(
+        "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
+    )
+    for role, name in Columns._field_defaults.items():  # the flags of a run, which messages on a column name
+        told = f"the column of a Parquet file (default: {name})"
+        parser.add_argument(f"--config.data.columns.{role}", default=name, metavar="NAME", dest=f"{role}_column", help=told)
+    parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    def work():
+        arguments = parse(argv)
+        if arguments.cuts < 2:
+            raise BadInput(f"--cuts: must be at least 2 for an interval, it is {arguments.cuts}")
+        if not 0 <= arguments.seed < 2**31:
+            raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
+        start()
+        track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
+        columns = Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields))
+        train = load_training(arguments.features, columns, warn)
+        print(f"{len(train.y)} examples, {arguments.cuts} cuts; mmn and logit adjustment are tuned on each", flush=True)
+        try:
+            found = diagnose(train, arguments.seed, arguments.cuts, track)
+        except BadInput as error:
+            raise BadInput(f"{arguments.features}: {error}") from error
+        print(describe(found))
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    stop_on_signals()
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""A run's classifier as files to deploy, and its model card:
+
+    mmn-jax export --model=WORKDIR [--out=DIR]
+
+DIR (WORKDIR/export without --out) gets classifier.npz for plain numpy and mmn_jax.predict, classifier.stablehlo for
+jax.export.deserialize, classifier.onnx where onnx is installed (pip install 'mmn_jax[onnx]'), and MODEL_CARD.md, which tells how to
+use each. StableHLO and ONNX take features [n, d] float32 and give scores [n, C] and probabilities [n, C].
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmn_jax import devices
+from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
+from mmn_jax.errors import BadInput
+from mmn_jax.report import card
+from mmn_jax.store.artifacts import writable_directory, write_bytes
+from mmn_jax.store.classifier import Classifier, load_classifier
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+OPSET, IR = 17, 8  # of ONNX: old enough for every runtime since 2022
+
+
+def scores(classifier: Classifier, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[n, C] scores and [n, C] calibrated probabilities of features x [n, d] float32."""
+    weights, bias, mean, scale, temperature = (
+        jnp.asarray(array, jnp.float32) for array in (classifier.W, classifier.b, classifier.mean, classifier.scale, classifier.temperature)
+    )
+    logits = jnp.matmul((x - mean) * scale, weights.T, precision=jax.lax.Precision.HIGHEST) + bias
+    return logits, jax.nn.softmax(logits / temperature)
+
+
+def to_stablehlo(classifier: Classifier) -> bytes:
+    """The classifier as a serialised jax.export artefact, for any number of rows and every platform of `PLATFORMS`."""
+    (rows,) = jax.export.symbolic_shape("n")
+    features = jax.ShapeDtypeStruct((rows, classifier.W.shape[1]), jnp.float32)
+    exported = jax.export.export(jax.jit(lambda x: scores(classifier, x)), platforms=PLATFORMS)(features)
+    return bytes(exported.serialize())
+
+
+def to_npz(classifier: Classifier) -> bytes:
+    """The classifier as a run writes it, with the class names that the other files have."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: array for name, array in classifier._asdict().items() if array is not None})
+    return buffer.getvalue()
+
+
+def to_onnx(classifier: Classifier) -> bytes:
+    """The classifier as an ONNX model with input `features`, outputs `scores` and `probabilities`, and `class_names` as JSON metadata."""
+    from onnx import TensorProto, checker, helper, numpy_helper  # an extra
+
+    constants = {name: np.asarray(getattr(classifier, name), np.float32) for name in ("W", "b", "mean", "scale", "temperature")}
+    nodes = [
+        helper.make_node("Sub", ["features", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "scale"], ["normalised"]),
+        helper.make_node("Gemm", ["normalised", "W", "b"], ["scores"], transB=1),
+        helper.make_node("Div", ["scores", "temperature"], ["calibrated"]),
+        helper.make_node("Softmax", ["calibrated"], ["probabilities"], axis=1),
+    ]
+    classes, dim = classifier.W.shape
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in (("features", dim), ("scores", classes), ("probabilities", classes))
+    }
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [values["features"]],
+        [values["scores"], values["probabilities"]],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="mmn_jax")
+    helper.set_model_props(model, {"class_names": json.dumps(classifier.class_names.tolist())})
+    checker.check_model(model)
+    return model.SerializeToString()
+
+
+def export(workdir: Path, out: Path) -> dict[str, str]:
+    """Writes the files; returns what is said of each by its name.
+
+    Raises:
+      BadInput: the workdir has no classifier or no results, `out` cannot be written to, or JAX cannot start.
+    """
+    classifier, table = load_classifier(str(workdir)), card.read_facts(workdir)
+    devices.start()
+    written = {"classifier.npz": to_npz(classifier), "classifier.stablehlo": to_stablehlo(classifier)}
+    if importlib.util.find_spec("onnx"):
+        written["classifier.onnx"] = to_onnx(classifier)
+    written["MODEL_CARD.md"] = card.as_markdown(classifier, table, tuple(written)).encode()
+    try:
+        for name, content in written.items():
+            write_bytes(writable_directory(out, "--out") / name, content)
+        if "classifier.onnx" not in written:
+            (out / "classifier.onnx").unlink(missing_ok=True)  # one of another classifier would not fit the rest
+    except OSError as error:
+        raise BadInput(f"--out={out}: cannot be written ({error.strerror})") from error
+    return {name: f"{len(content)} bytes" for name, content in written.items()}
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = Parser("mmn-jax export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="the workdir of a run, which holds classifier.npz and results.json")
+    parser.add_argument("--out", help="folder to write to (default: WORKDIR/export)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    def work():
+        arguments = parse(argv)
+        out = Path(arguments.out or Path(arguments.model) / "export")
+        written = export(Path(arguments.model), out)
+        for name, size in written.items():
+            print(f"{out / name}: {size}")
+        if "classifier.onnx" not in written:
+            print("classifier.onnx: left out, it needs pip install 'mmn_jax[onnx]'")
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    stop_on_signals()
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""What bad input raises, and how doubtful input is reported."""
+
+import warnings
+from collections.abc import Callable
+
+Say = Callable[[str], None]  # reports one line
+
+
+def one_line(message: str) -> str:
+    """Returns the message on one line: characters of a name or a value that can't be printed, such as a line break, are escaped."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
+
+
+def warn(line: str) -> None:
+    """Reports input that is doubtful but usable as a `UserWarning`."""
+    warnings.warn(one_line(line), stacklevel=2)
+
+
+class BadInput(ValueError):
+    """Input that cannot be used. The message is one line: which argument or file, what is wrong with it, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))

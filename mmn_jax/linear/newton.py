@@ -1,0 +1,125 @@
+"""Truncated Newton for one large head: conjugate gradients solve each Newton system, preconditioned by the Hessian's per-class blocks."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mmn_jax.linear.frame import HIGHEST, Frame, HeadProblem, Point, line_search, mm, point_at, solve_by_cholesky
+
+LINE_LIMIT = 30  # looks along one step
+BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it their diagonals have to do
+BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block whole; the rest by their diagonal
+STALE = 20  # Hessian products in one Newton step that call for fresh blocks
+PATIENCE = 3 * STALE  # products that a step may take while diagonals are all there is
+MAX_PRODUCTS = 500  # in one Newton step
+
+
+def _hessian_product(frame, probs, direction):
+    u = mm(frame.z, direction.T)
+    pu = probs * u
+    curved = pu - probs * pu.sum(1, keepdims=True)
+    return mm((curved * frame.weight[:, None]).T, frame.z) + direction * frame.ridge
+
+
+class _Preconditioner(NamedTuple):
+    """Inverse diagonals [C, r+1] of the Hessian's per-class blocks; once `whole`, their inverse Cholesky factors [C, r+1, r+1]."""
+
+    diagonal: jax.Array
+    factors: jax.Array
+    whole: jax.Array
+
+
+def _curvature(frame, probs):
+    """[C, n] curvature of each example for each class, the blocks' diagonals [C, r+1], and a floor against rounding."""
+    curvature = (probs * (1.0 - probs) * frame.weight[:, None]).T
+    diagonal = mm(curvature, frame.z**2) + frame.ridge
+    return curvature, diagonal, 1e-6 * diagonal.max(1, keepdims=True)
+
+
+def _by_diagonal(frame, probs):
+    """The preconditioner that costs next to nothing: enough for a problem that starts near its optimum."""
+    _, diagonal, floor = _curvature(frame, probs)
+    classes, width = diagonal.shape
+    usable = classes * width * width <= BLOCK_LIMIT
+    return _Preconditioner(
+        1.0 / (diagonal + floor), jnp.zeros((classes, width, width) if usable else (0,), diagonal.dtype), jnp.array(False)
+    )
+
+
+def _by_block(frame, probs):
+    """The preconditioner that saves products where they are many."""
+    curvature, diagonal, floor = _curvature(frame, probs)
+    heavy, index = lax.top_k(curvature, min(BLOCK_EXAMPLES, len(frame.z)))
+    rows = frame.z[index] * jnp.sqrt(heavy)[..., None]  # [C, m, r+1]
+    rest = jnp.maximum(diagonal - (rows**2).sum(1), frame.ridge) + floor
+    block = jnp.einsum("cmi,cmj->cij", rows, rows, precision=HIGHEST) + jax.vmap(jnp.diag)(rest)
+    factors = jax.vmap(solve_by_cholesky, (0, None))(block, jnp.eye(diagonal.shape[1], dtype=block.dtype))
+    return _Preconditioner(1.0 / (diagonal + floor), factors, jnp.array(True))
+
+
+def _renewed(frame, probs, old, products):
+    """The preconditioner for the next step, given how many products the last one took."""
+    fresh = partial(_by_diagonal, frame, probs) if old.factors.ndim == 1 else partial(_by_block, frame, probs)
+    return lax.cond(products > STALE, fresh, lambda: old)
+
+
+def _precondition(preconditioner, r):
+    if preconditioner.factors.ndim == 1:
+        return preconditioner.diagonal * r
+
+    def whole():
+        half = jnp.einsum("cij,cj->ci", preconditioner.factors, r, precision=HIGHEST)
+        return jnp.einsum("cji,cj->ci", preconditioner.factors, half, precision=HIGHEST)
+
+    return lax.cond(preconditioner.whole, whole, lambda: preconditioner.diagonal * r)
+
+
+def _newton_direction(frame, point, preconditioner, tolerance, limit):
+    """Preconditioned conjugate gradients on H s = -g, down to a residual norm of `tolerance`."""
+
+    def unfinished(state):
+        _, r, _, rho, k = state
+        return (jnp.linalg.norm(r) > tolerance) & (rho > 0) & (k < limit)
+
+    def step(state):
+        s, r, p, rho, k = state
+        hp = _hessian_product(frame, point.probs, p)
+        curvature = (p * hp).sum()
+        usable = curvature > 0  # rounding can leave a direction without curvature: end there
+        alpha = jnp.where(usable, rho / jnp.where(usable, curvature, 1.0), 0.0)
+        r = r - alpha * hp
+        q = _precondition(preconditioner, r)
+        new = jnp.where(usable, (r * q).sum(), 0.0)
+        return s + alpha * p, r, q + (new / rho) * p, new, k + 1
+
+    r = -point.gradient
+    q = _precondition(preconditioner, r)
+    s, _, _, _, k = lax.while_loop(unfinished, step, (jnp.zeros_like(r), r, q, (r * q).sum(), jnp.zeros((), jnp.int32)))
+    return s, k
+
+
+def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_steps: int = 100) -> tuple[Point, jax.Array, jax.Array]:
+    """The Point where the gradient norm is down to tol, the Newton steps and the Hessian products that it took."""
+    cold = point_at(problem, frame, jnp.zeros_like(point.v), jnp.zeros_like(point.logits))
+    cold_norm = jnp.linalg.norm(cold.gradient)
+
+    def unfinished(state):
+        point, _, steps, _, _ = state
+        return (jnp.linalg.norm(point.gradient) > tol) & (steps < max_steps)
+
+    def step(state):
+        point, preconditioner, steps, products, last = state
+        preconditioner = _renewed(frame, point.probs, preconditioner, last)
+        norm = jnp.linalg.norm(point.gradient)
+        tolerance = jnp.maximum(jnp.minimum(0.25, jnp.sqrt(norm / cold_norm)) * norm, 0.5 * tol)
+        limit = MAX_PRODUCTS if preconditioner.factors.ndim == 1 else jnp.where(preconditioner.whole, MAX_PRODUCTS, PATIENCE)
+        s, k = _newton_direction(frame, point, preconditioner, tolerance, limit)
+        return line_search(problem, frame, point, s, LINE_LIMIT), preconditioner, steps + 1, products + k, k
+
+    none = jnp.zeros((), jnp.int32)
+    start = (point, _by_diagonal(frame, point.probs), none, none, none)
+    point, _, steps, products, _ = lax.while_loop(unfinished, step, start)
+    return point, steps, products

@@ -1,0 +1,125 @@
+"""The paper's regressor: a residual chain (Wang et al. 2017, section 3.2). A row fitted to k examples enters at block
+i = ⌊log2 k⌋ and passes all later ones,
+
+    F_i(θ) = F_{i+1}(θ + f(θ; w_i)),   i = 0..N,   F_{N+1} = identity
+    f = FC ∘ LeakyReLU ∘ BatchNorm ∘ FC ∘ LeakyReLU ∘ BatchNorm
+
+Its last FC starts at zero, so an untrained chain is the identity.
+"""
+
+import functools
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from mmn_jax.metamodelnet.regressor import Regressor, Variables, entry_rung
+
+
+class RungNorm(nn.Module):
+    """BatchNorm over the rows of each entry rung apart, since rows of other shot counts have other statistics.
+
+    Scale and shift are shared; running mean and variance are kept per rung [rungs, width of the rows]. They start from
+    nothing when a rung is first seen, so `weight` [rungs] says how much they have gathered (Adam's bias correction).
+    """
+
+    rungs: int
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, rows, rung, active, train):
+        dim = rows.shape[-1]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (self.rungs, dim))
+        var = self.variable("batch_stats", "var", jnp.zeros, (self.rungs, dim))
+        weight = self.variable("batch_stats", "weight", jnp.zeros, (self.rungs, 1))
+        scale = self.param("scale", nn.initializers.ones, (dim,))
+        bias = self.param("bias", nn.initializers.zeros, (dim,))
+        member = jax.nn.one_hot(rung, self.rungs)  # products with it are faster than gathers, and so are their gradients
+        gathered = jnp.maximum(weight.value, 1.0 - self.momentum)
+        used_mean, used_var = mean.value / gathered, jnp.where(weight.value > 0, var.value / gathered, 1.0)
+        if train:
+            present = member * active[:, None].astype(member.dtype)
+            count = present.sum(0)[:, None]
+            share = present.T / jnp.maximum(count, 1.0)
+            used_mean = share @ rows
+            used_var = share @ (rows - member @ used_mean) ** 2
+            if not self.is_initializing():
+                keep = jnp.where(count > 0, self.momentum, 1.0)
+                mean.value = keep * mean.value + (1.0 - keep) * used_mean
+                var.value = keep * var.value + (1.0 - keep) * used_var
+                weight.value = keep * weight.value + (1.0 - keep)
+        spread = jax.lax.rsqrt(used_var + self.epsilon)
+        return (rows - member @ used_mean) * (member @ spread) * scale + bias
+
+
+class Block(nn.Module):
+    """The residual f(θ; w_i) of one block, with a hidden layer of `width`; its products are computed in `dtype`."""
+
+    width: int
+    rungs: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, rows, rung, active, train):
+        hidden = RungNorm(self.rungs, name="norm_in")(rows, rung, active, train)
+        hidden = nn.Dense(self.width, name="hidden", dtype=self.dtype)(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
+        hidden = RungNorm(self.rungs, name="norm_hidden")(hidden, rung, active, train)
+        out = nn.Dense(rows.shape[-1], kernel_init=nn.initializers.zeros, name="out", dtype=self.dtype)
+        return out(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
+
+
+class Chain(nn.Module):
+    """Blocks first..N; a row passes those from its own entry rung on."""
+
+    ladder: tuple[int, ...]
+    width: int
+    first: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, theta, shots, train):
+        rung = entry_rung(shots, self.ladder)
+        for i in range(self.first, len(self.ladder)):
+            active = rung <= i
+            residual = Block(self.width, len(self.ladder), self.dtype, name=f"block_{i}")(theta, rung, active, train)
+            ratio = jnp.linalg.norm(residual, axis=1) / jnp.linalg.norm(theta, axis=1)
+            self.sow("intermediates", f"movement_{i}", jnp.where(active, ratio, 0.0).sum() / active.sum().astype(ratio.dtype))
+            theta = theta + jnp.where(active[:, None], residual, 0.0)
+        return theta
+
+
+@functools.cache  # so that programs compiled for it are shared
+def residual_chain(ladder: tuple[int, ...], width: int, dtype: DTypeLike = jnp.float32) -> Regressor:
+    """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d). Products are computed in
+    `dtype`, bfloat16 for mixed precision; parameters, statistics and rows stay in float32."""
+
+    def init(key, spec):
+        rows = jnp.zeros((2, spec.dim))
+        return Chain(ladder, width, spec.first, dtype).init(key, rows, jnp.full(2, ladder[spec.first]), False)
+
+    def apply(variables, theta, shots, context, train):
+        first = min(int(name.removeprefix("block_")) for name in variables["params"])
+        chain = Chain(ladder, width, first, dtype)
+        if not train:
+            return chain.apply(variables, theta, shots, False), variables
+        moved, state = chain.apply(variables, theta, shots, True, mutable="batch_stats")
+        return moved, {**variables, **state}
+
+    return Regressor(init, apply)
+
+
+@partial(jax.jit, static_argnums=0)
+def _sown(chain, variables, theta, shots):
+    return chain.apply(variables, theta, shots, False, mutable="intermediates")[1]
+
+
+def block_movement(ladder: tuple[int, ...], width: int, variables: Variables, theta: jax.Array, shots: jax.Array) -> list[float | None]:
+    """Mean ‖f(θ; w_i)‖ / ‖θ‖ of a trained chain's blocks, each over the rows that pass it, None where none does: the
+    identity regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
+    sown = _sown(Chain(ladder, width, 0), variables, theta, shots)
+    means = [float(sown["intermediates"][f"movement_{i}"][0]) for i in range(len(ladder))]
+    return [None if math.isnan(mean) else mean for mean in means]

@@ -1,0 +1,186 @@
+"""Banks of k-shot heads: S random subsets with exactly k examples a class, one |H_2k|-way head each.
+
+    θ_k[s] = fit_head(k examples of every c ∈ H_2k),   θ*_k = fit_head(all examples of H_2k)
+
+H_t are the classes with at least t examples, k runs over the ladder 1, 2, 4, .., 2^N. All heads
+are regularised alike per example (ℓ · n is one constant ρ), so that a row's trade-off between
+its examples and the ridge doesn't depend on how many other examples the head saw.
+A draw depends on (seed, k, s) alone, whatever the chunking.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mmn_jax.data.longtail import class_pool
+from mmn_jax.devices import EACH, SAME, gathered, replicated
+from mmn_jax.linear.frame import HIGHEST, HeadProblem, spanframe
+from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one, padded
+from mmn_jax.machine import one_thread
+from mmn_jax.types import Bank, Examples
+
+EASING = (100, 10, 1)  # times the ridge: a large head from zero takes half as many Hessian products this way
+
+
+def shot_ladder(counts: np.ndarray, min_classes: int, top: int) -> tuple[int, ...]:
+    """(1, 2, .., 2^N): N is the largest i ≤ top for which min_classes classes have 2^{i+1} examples; () if there is none."""
+    rungs = [2**i for i in range(top + 1)]
+    return tuple(k for k in rungs if len(shot_classes(counts, k)) >= min_classes)
+
+
+def shot_classes(counts: np.ndarray, shots: int) -> np.ndarray:
+    """H_2k: the classes with at least 2k examples."""
+    return np.flatnonzero(counts >= 2 * shots)
+
+
+def draw_subset(key: jax.Array, y: jax.Array, begin: jax.Array, shots: int) -> jax.Array:
+    """[C, k] indices of k distinct random examples of every class; y is sorted, class c begins at begin[c]."""
+    _, _, order = jax.lax.sort((y, jax.random.uniform(key, y.shape), jnp.arange(len(y))), num_keys=2)
+    return order[begin[:, None] + jnp.arange(shots)]
+
+
+def head_bytes(examples: int, dim: int, classes: int, pool: int) -> int:
+    """A forecast of the working memory of one head: its draw from the pool, features in and out of the frame, logits, coefficients."""
+    rank = min(examples, dim) + 1
+    span = 3 * rank * rank if examples < dim else 0
+    return 4 * (6 * pool + 3 * examples * dim + 4 * examples * classes + 4 * classes * rank + classes * dim + span)
+
+
+class BankPlan(NamedTuple):
+    """What a bank is: shots k, subsets S, ridge ρ = ℓ · n for the summed loss, the gradient norms of its
+    k-shot heads (tol) and of θ* (target_tol), and how many bytes the heads solved at once may take."""
+
+    shots: int
+    subsets: int
+    ridge: float
+    tol: float
+    target_tol: float
+    memory: int
+
+
+class BankInfo(NamedTuple):
+    """How the solves ended: of the S k-shot heads, each field [S], and of θ*."""
+
+    heads: HeadInfo
+    target: HeadInfo
+
+
+class Pool(NamedTuple):
+    """What subsets are drawn from: examples of the class set sorted by label, padded with label C; class c begins at begin[c].
+
+    Where heads have as many examples as dimensions, features lie in the eigenbasis [d, d] of their covariance, with these
+    eigenvalues [d]; otherwise both are None.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    begin: jax.Array
+    basis: jax.Array | None
+    variance: jax.Array | None
+    classes: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Examples, padding included, dimensions and classes."""
+        examples, dim = self.x.shape
+        return examples, dim, len(self.begin)
+
+
+def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Pool:
+    """The Pool of H_2k, on every device."""
+    classes = shot_classes(counts, shots)
+    pool = class_pool(train, classes)
+    spare = padded(len(pool.y)) - len(pool.y)
+    basis, variance = _principal(pool.x) if shots * len(classes) >= pool.x.shape[1] else (None, None)
+    x = pool.x if basis is None else pool.x @ basis
+    padded_x, padded_y = np.pad(x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
+    begin = (np.cumsum(counts[classes]) - counts[classes]).astype(np.int32)
+    x, y, begin, basis, variance = replicated(mesh, (padded_x, padded_y, begin, basis, variance))
+    return Pool(x, y, begin, basis, variance, classes)
+
+
+def _principal(x):
+    """The eigenbasis [d, d] and eigenvalues [d] of the covariance of features x [n, d]."""
+    centred = x - x.mean(0)
+    values, basis = np.linalg.eigh(centred.T @ centred / len(x))
+    return basis.astype(np.float32), np.maximum(values, 0).astype(np.float32)
+
+
+def _turned(theta, basis):
+    """Rows [.., C, d+1] with their weights W basisᵀ."""
+    if basis is None:
+        return theta
+    w = jnp.matmul(theta[..., :-1], basis.T, precision=HIGHEST)
+    return jnp.concatenate([w, theta[..., -1:]], -1)
+
+
+def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int:
+    """How many heads the plan's memory of every device holds at once, drawn from a Pool of this shape."""
+    examples, dim, classes = shape
+    each = plan.memory // head_bytes(plan.shots * classes, dim, classes, examples)
+    return devices * int(np.clip(each, 1, -(-plan.subsets // devices)))
+
+
+def fit_chunk(key: jax.Array, subsets: np.ndarray, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[jax.Array, HeadInfo]:
+    """Rows [s, C, d+1] and infos of the heads with these indices [s], shared out over the mesh; subset i uses fold_in(key, i)."""
+    ridge = np.float32(plan.ridge / (plan.shots * len(pool.begin)))
+    return _fit_chunk(key, subsets, *pool[:-1], ridge, np.float32(plan.tol), plan.shots, mesh)
+
+
+@partial(jax.jit, static_argnames=("shots", "mesh"))
+def _fit_chunk(key, subsets, x, y, begin, basis, variance, l2, tol, shots, mesh):
+    def heads(subsets, key, x, y, begin, basis, variance, l2, tol):
+        index = jax.vmap(lambda s: draw_subset(jax.random.fold_in(key, s), y, begin, shots).ravel())(subsets)
+        labels = jnp.repeat(jnp.arange(len(begin)), shots)
+        problems = HeadProblem(x[index], labels, jnp.ones(len(labels)), jnp.zeros(len(begin)), l2)
+        zeros, frame = jnp.zeros((len(begin), x.shape[1] + 1)), partial(spanframe, variance=variance)
+        theta, info = fit_batch(problems, zeros, tol, shared=("y", "weight", "offset", "l2"), frame=frame)
+        return _turned(theta, basis), info
+
+    # a device goes on until its own heads are done: nothing is exchanged, and `any_in_batch` asks only those
+    shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 8), out_specs=EACH, check_vma=False)
+    return shared(subsets, key, x, y, begin, basis, variance, l2, tol)
+
+
+def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray | None = None) -> tuple[np.ndarray, HeadInfo]:
+    """θ* [C, d+1], the rows of the head of the whole pool, from those that are near it, or by way of stronger ridges."""
+    x, y, begin, basis = jax.device_get((pool.x, pool.y, pool.begin, pool.basis))
+    real = (y < len(begin)).astype(np.float32)
+    labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
+    theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else _turned(start, None if basis is None else basis.T)
+    for times in EASING if start is None else (1,):
+        problem = HeadProblem(x, labels, real, no_offset, np.float32(times * plan.ridge / real.sum()))
+        theta, info = fit_one(problem, theta, plan.target_tol)
+    return jax.device_get((_turned(theta, basis), info))
+
+
+def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[np.ndarray, HeadInfo]:
+    """As many heads from `first` on as the plan's memory holds at once, on the host. key: the stream of this k."""
+    size = chunk_size(pool.shape, plan, mesh.size)
+    index = np.minimum(np.arange(first, first + size), plan.subsets - 1)  # the last are filled up, then cut
+    with one_thread(plan.shots * len(pool.begin)):
+        solved = gathered(fit_chunk(key, index, pool, plan, mesh))
+    return jax.tree.map(lambda field: field[: plan.subsets - first], solved)
+
+
+def fit_bank(key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan, mesh: Mesh) -> tuple[Bank, BankInfo]:
+    """The bank of one k, all of it in memory, for use without a workdir (`banks.banks` keeps those of a run).
+
+    Args:
+      key: the stream of this k; subset s uses fold_in(key, s).
+      train: normalised examples. counts: [C] of them by class.
+    """
+    pool = bank_pool(train, counts, plan.shots, mesh)
+    chunks = [fit_heads(key, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
+    theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    target, target_info = fit_target(pool, plan)
+    return in_memory(plan.shots, pool.classes, theta, target), BankInfo(info, target_info)
+
+
+def in_memory(shots: int, classes: np.ndarray, theta: np.ndarray, target: np.ndarray) -> Bank:
+    """The Bank of heads theta [S, C_k, d+1]."""
+    return Bank(shots, classes, len(theta), lambda first, stop: theta[first:stop], target)

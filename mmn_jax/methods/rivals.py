@@ -1,0 +1,245 @@
+"""The methods of later years that MetaModelNet is held against, behind the contract of `methods/contract.py`: what each fits, its knobs, its source.
+
+Nearly all end in one linear head, solved by `linear/solve.py`. Adding one is a function and a line in `methods`.
+"""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize
+
+from mmn_jax.evaluation.metrics import predict_logits
+from mmn_jax.linear import weighting
+from mmn_jax.linear.class_model import class_means
+from mmn_jax.linear.coordinates import is_wide, span_basis
+from mmn_jax.linear.solve import centred
+from mmn_jax.linear.weighting import Weighting, log_prior
+from mmn_jax.machine import one_thread
+from mmn_jax.methods.contract import (
+    SCALING,
+    Arrays,
+    Fitted,
+    Method,
+    by_factor,
+    by_step,
+    head_axes,
+    linear,
+    scaling,
+    solved,
+    subtract_log_prior,
+    tau_axis,
+)
+from mmn_jax.methods.tasks import Task, unscaled
+from mmn_jax.methods.tuning import Axis, Setting
+
+TARGET_FLOATS = 2**26  # of the one-hot targets that are in memory at once
+
+
+def _plain_head(task, setting):
+    return task.head(weighting.plain, setting["l2"], scaling(setting))
+
+
+def logit_adjustment(task: Task, setting: Setting) -> Fitted:
+    """Post-hoc logit adjustment: b − τ log π (Menon et al. 2021, equation 9)."""
+    head = _plain_head(task, setting)
+    return linear(subtract_log_prior(head.theta, setting["tau"], task.counts), head)
+
+
+def tau_norm(task: Task, setting: Setting) -> Fitted:
+    """τ-normalisation: rows divided by ‖w_c‖^τ (Kang et al. 2020, equation 4), centred over classes first.
+
+    The authors drop the biases; dividing them too is stronger where biases are free and solved to the end, so both are tried.
+    """
+    head = _plain_head(task, setting)
+    theta = centred(head.theta)
+    norm = np.maximum(np.linalg.norm(theta[:, :-1], axis=1, keepdims=True), 1e-12)
+    kept = np.append(np.ones(theta.shape[1] - 1), float(setting["bias"]))
+    return linear(theta * kept / norm ** setting["tau"], head)
+
+
+def max_norm(task: Task, setting: Setting) -> Fitted:
+    """MaxNorm: rows of a class-balanced head projected onto ‖w_c‖ ≤ r, r a quantile of their norms (Alshammari et al. 2022, equation 5).
+
+    Weight balancing's other half, tuned weight decay, is the ridge that every method here tunes.
+    """
+    head = task.head(weighting.cost_sensitive, setting["l2"], scaling(setting))
+    theta = centred(head.theta)
+    norm = np.linalg.norm(theta[:, :-1], axis=1, keepdims=True)
+    shrink = np.minimum(1.0, np.quantile(norm, setting["quantile"]) / np.maximum(norm, 1e-12))
+    return linear(np.concatenate([theta[:, :-1] * shrink, theta[:, -1:]], 1), head)
+
+
+def _balanced_cross_entropy(scale, scores, y, weight, ridge):
+    log_probs = jax.nn.log_softmax(scores * scale, axis=1)
+    return -(weight * jnp.take_along_axis(log_probs, y[:, None], 1)[:, 0]).sum() + 0.5 * ridge * jnp.mean((scale - 1) ** 2)
+
+
+_scale_loss = jax.jit(jax.value_and_grad(_balanced_cross_entropy))
+
+
+def lws(task: Task, setting: Setting) -> Fitted:
+    """Learnable weight scaling: f_c · (w_c x + b_c), only f fitted, on class-balanced examples (Kang et al. 2020, section 4.2).
+
+    A ridge on f − 1 stands for the few epochs that the authors train it.
+    """
+    head = _plain_head(task, setting)
+    y, classes = task.train.y, len(task.counts)
+    weight = (1 / task.counts[y] / classes).astype(np.float32)
+    fixed = jax.device_put((predict_logits(head.theta, task.train.x), y, weight, np.float32(setting["scale_ridge"])))
+
+    def loss(scale):
+        value, slope = _scale_loss(jnp.asarray(scale, jnp.float32), *fixed)
+        return float(value), np.asarray(slope, np.float64)
+
+    solved = minimize(loss, np.ones(classes), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-6})
+    if solved.status == 1:  # out of iterations; where it stops short of the tolerance otherwise, float32 tells no more
+        warnings.warn(f"lws: its scales are not solved ({solved.message})", stacklevel=2)
+    return linear(head.theta * solved.x[:, None], head)
+
+
+def crt(task: Task, setting: Setting) -> Fitted:
+    """Classifier retraining: class-balanced training that starts from the plain head (Kang et al. 2020, section 4.2).
+
+    The authors retrain for a few epochs; here the ridge, on the distance to the plain head, says how far. (Re-initialised
+    and solved to the end, as in their other variant, it would be the cost-sensitive head: the features are frozen.)
+    """
+    first = task.head(weighting.plain, setting["start_l2"], unscaled)
+    scores = predict_logits(first.theta, task.train.x)
+
+    def draw(key, y, counts):
+        return Weighting(weighting.cost_sensitive(key, y, counts).weight, scores)
+
+    head = task.head(draw, setting["l2"], scaling(setting))
+    return linear(first.theta + head.theta, head)
+
+
+def _metric(task, setting):
+    """[d] what features are multiplied by."""
+    return task.metric(scaling(setting))
+
+
+def _folded(w, b, metric):
+    """A closed-form head of scaled features, as one of unscaled ones."""
+    return linear(np.concatenate([w * metric, b[:, None]], 1))
+
+
+def ncm(task: Task, setting: Setting) -> Fitted:
+    """Nearest class mean (Mensink et al. 2013; Kang et al. 2020): cosine, m_c / ‖m_c‖, or Euclidean, m_c with bias −½‖m_c‖²."""
+    metric = _metric(task, setting)
+    means = class_means(task.train.x * metric, task.train.y, len(task.counts))
+    if setting["cosine"]:
+        w, b = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.zeros(len(means))
+    else:
+        w, b = means, -0.5 * (means**2).sum(1)
+    return _folded(w, b, metric)
+
+
+def ridge(task: Task, setting: Setting) -> Fitted:
+    """Ridge regression to one-hot targets, in closed form, an example of class c weighing n_c^−balance (Hoerl & Kennard 1970)."""
+    from sklearn.linear_model import Ridge  # slow to import
+
+    metric, y = _metric(task, setting), task.train.y
+    weight = task.counts[y] ** -setting["balance"]
+    model, x = Ridge(alpha=setting["l2"] * weight.sum(), solver="cholesky"), (task.train.x * metric).astype(float)
+    w, b = [], []
+    for targets in _one_hot(y, len(task.counts)):
+        model.fit(x, targets, weight)
+        w.append(np.atleast_2d(model.coef_))
+        b.append(np.atleast_1d(model.intercept_))
+    return _folded(np.concatenate(w), np.concatenate(b), metric)
+
+
+def _one_hot(y, classes):
+    """[n, ..] targets of some classes after the other, as many as TARGET_FLOATS hold at once."""
+    size = max(1, TARGET_FLOATS // len(y))
+    return ((y[:, None] == np.arange(classes)[first : first + size]).astype(float) for first in range(0, classes, size))
+
+
+def lda(task: Task, setting: Setting) -> Fitted:
+    """Linear discriminant analysis with the pooled covariance shrunk to its trace (Hastie et al. 2009, section 4.3), b − τ log π.
+
+    Where no class has two examples that differ there is no covariance: it is the nearest class mean.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
+
+    metric, classes = _metric(task, setting), len(task.counts)
+    if len(task.train.y) <= classes or np.trace(task.statistics().within) < 1e-9:  # of features at unit mean square norm
+        return ncm(task, setting | {"cosine": False})
+    x = (task.train.x * metric).astype(float)
+    span = span_basis(x) if is_wide(x) else None
+    x, (shrinkage, scale) = (x, (setting["shrinkage"], 1.0)) if span is None else (x @ span, _in_fewer(setting["shrinkage"], *span.shape))
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=task.counts / task.counts.sum())
+    with warnings.catch_warnings(), one_thread(x.shape[1]):
+        warnings.filterwarnings("ignore", "Only one sample available")  # such a class adds nothing to the covariance, which is right
+        model.fit(x, task.train.y)
+    prior = log_prior(task.counts) if classes > 2 else np.diff(log_prior(task.counts))
+    w, b = scale * model.coef_, scale * (model.intercept_ - prior) + prior
+    if classes == 2:  # scikit-learn gives the difference alone
+        w, b = np.concatenate([-w / 2, w / 2]), np.concatenate([-b / 2, b / 2])
+    return _folded(w if span is None else w @ span.T, b - setting["tau"] * log_prior(task.counts), metric)
+
+
+def _in_fewer(shrinkage, dim, rank):
+    """The shrinkage s′ in `rank` dimensions, which hold all features, that does what s does in all `dim`, and what to multiply rows by:
+    (1 − s′) A + s′ tr(A)/rank I = c ((1 − s) A + s tr(A)/dim I)."""
+    ratio = shrinkage / (1 - shrinkage) * rank / dim
+    return ratio / (1 + ratio), 1 / ((1 + ratio) * (1 - shrinkage))
+
+
+def knn(task: Task, setting: Setting) -> Fitted:
+    """The k nearest neighbours' votes (Cover & Hart 1967), each counted n_c^−τ."""
+    metric = _metric(task, setting)
+    x = task.train.x * metric
+    if setting["cosine"]:
+        x = _unit(x)
+    arrays = {"x": x, "y": task.train.y, "metric": metric, "vote": task.counts ** -float(setting["tau"])}
+    return Fitted(arrays | {"neighbours": np.array(min(setting["neighbours"], len(x))), "cosine": np.array(setting["cosine"])})
+
+
+def _unit(x):
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def knn_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    """[n, C] log of the smoothed share of votes; a class without a vote has the smallest."""
+    from sklearn.neighbors import KNeighborsClassifier  # slow to import
+
+    x = x * arrays["metric"]
+    model = KNeighborsClassifier(int(arrays["neighbours"]), algorithm="brute").fit(arrays["x"], arrays["y"])
+    votes = model.predict_proba(_unit(x) if arrays["cosine"] else x) * arrays["vote"]
+    return np.log(votes / votes.sum(1, keepdims=True) + 1e-6)
+
+
+def _beta_between(a, b):
+    between = by_factor(1 - a, 1 - b)
+    return between and 1 - between
+
+
+def methods(grid: tuple[float, ...]) -> dict[str, Method]:
+    """All of them by name, ridges searched over `grid`."""
+    axes = head_axes(grid)
+    cosine = Axis("cosine", (True, False), True)
+    beta = Axis("beta", (0.9, 0.99, 0.999, 0.9999), 0.99, _beta_between)
+    quantile = Axis("quantile", (1.0, 0.75, 0.5, 0.25, 0.0), 0.5, by_step)
+    scale_ridge = Axis("scale_ridge", (1.0, 0.1, 0.01, 0.001), 0.1, by_factor)
+    balance = Axis("balance", (0.0, 0.5, 1.0), 1.0, by_step)
+    shrinkage = Axis("shrinkage", (0.99, 0.9, 0.5, 0.2, 0.1, 0.01), 0.2, by_factor)
+    neighbours = Axis("neighbours", (1, 3, 5, 10, 20, 50), 10)
+
+    return {
+        "logit_adjustment": Method("rival", (*axes, tau_axis(0.5, 0.75, 1.0, 1.25, 1.5, 2.0)), logit_adjustment),
+        "logit_adjusted_loss": Method("rival", (*axes, tau_axis(0.5, 1.0, 1.5, 2.0)), solved(weighting.logit_adjusted, "tau")),
+        "balanced_softmax": Method("rival", axes, solved(lambda: weighting.logit_adjusted(1.0))),
+        "effective_number": Method("rival", (*axes, beta), solved(weighting.effective_number, "beta")),
+        "square_root_sampling": Method("rival", axes, solved(lambda: weighting.inverse_frequency(0.5))),
+        "tau_norm": Method("rival", (*axes, tau_axis(0.25, 0.5, 0.75, 1.0, start=0.5), Axis("bias", (True, False), True)), tau_norm),
+        "max_norm": Method("rival", (*axes, quantile), max_norm),
+        "lws": Method("rival", (*axes, scale_ridge), lws),
+        "crt": Method("rival", (*axes, Axis("start_l2", (1e-4, 1e-6, 1e-8), 1e-6)), crt),
+        "ncm": Method("rival", (cosine, SCALING), ncm),
+        "ridge": Method("rival", (*axes, balance), ridge),
+        "lda": Method("rival", (shrinkage, tau_axis(0.0, 0.5, 1.0, 1.5, 2.0), SCALING), lda),
+        "knn": Method("rival", (neighbours, tau_axis(0.0, 0.5, 1.0), cosine, SCALING), knn, knn_logits),
+    }

@@ -1,0 +1,147 @@
+"""How a method's knobs are chosen: on validation examples, with the same limit on the settings that a method tries.
+
+`search` goes along one knob after the other, first over all its values, then to the best one's
+neighbours, then to values halfway between; it stops after `budget` settings. A setting is judged
+by the mean per-class accuracy of what it predicts for examples that it was not fitted to: the
+validation set, or every training example by the fold that left it out.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmn_jax.data.longtail import stratified_folds
+from mmn_jax.evaluation.metrics import mean_class_accuracy
+from mmn_jax.methods.tasks import Task, make_task
+from mmn_jax.rng import stream
+from mmn_jax.types import Examples
+
+Setting = dict[str, Any]
+
+
+class Axis(NamedTuple):
+    """One knob: the values to go over, the one to start from, between(a, b), what lies between two of them, None where they are close
+    enough, and matters(setting): where the other knobs leave it nothing to do, it is None in a setting."""
+
+    name: str
+    values: tuple
+    start: Any
+    between: Callable[[Any, Any], Any] = lambda a, b: None
+    matters: Callable[[Setting], bool] = lambda setting: True
+
+
+class Trial(NamedTuple):
+    """One setting and its accuracy on validation examples, in percent."""
+
+    setting: Setting
+    accuracy: float
+
+
+def _neighbours(axis, value):
+    if value not in axis.values:  # a knob that doesn't matter here
+        return ()
+    i = axis.values.index(value)
+    return axis.values[max(i - 1, 0) : i + 2]
+
+
+def _in_use(axis, setting):
+    """The axis's value in a setting: None where it doesn't matter, what it starts from where it matters again."""
+    if not axis.matters(setting):
+        return None
+    value = setting[axis.name]
+    return value if value in axis.values else axis.start
+
+
+def _finer(axis, value):
+    """The axis with what lies halfway between `value` and its neighbours."""
+    middles = {axis.between(a, b) for a, b in itertools.pairwise(_neighbours(axis, value))} - {None}
+    if not middles:
+        return axis
+    return axis._replace(values=tuple(sorted({*axis.values, *middles}, reverse=axis.values[0] > axis.values[-1])))
+
+
+def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: int) -> list[Trial]:
+    """At most `budget` different settings in the order tried; fewer where every knob's neighbours are close enough."""
+    axes = list(axes)
+    trials: dict[tuple, Trial] = {}
+
+    def look(setting):
+        setting = {axis.name: _in_use(axis, setting) for axis in axes}
+        key = tuple(setting.values())
+        if key not in trials and len(trials) < budget:
+            trials[key] = Trial(setting, evaluate(setting))
+
+    def sweep(setting, values):
+        for axis in axes:
+            for value in values(axis, setting[axis.name]):
+                look(setting | {axis.name: value})
+            setting = best(trials.values()).setting
+        return setting
+
+    setting = {axis.name: axis.start for axis in axes}
+    look(setting)
+    setting = sweep(setting, lambda axis, value: axis.values)
+    while len(trials) < budget:
+        before = len(trials)
+        setting = sweep(setting, _neighbours)
+        if len(trials) > before:
+            continue
+        finer = [_finer(axis, setting[axis.name]) for axis in axes]
+        if finer == axes:
+            break
+        axes = finer
+    return list(trials.values())
+
+
+def best(trials: Iterable[Trial]) -> Trial:
+    """The most accurate; a tie goes to the one tried first, the simpler."""
+    return max(trials, key=lambda trial: round(trial.accuracy, 9))
+
+
+def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
+    """The knobs with an ordered grid whose chosen value is its first or last: a wider grid might have given another."""
+    grids = {axis.name: [value for value in axis.values if value is not None] for axis in axes}
+    return [name for name, grid in grids.items() if len(grid) > 2 and setting[name] in (grid[0], grid[-1])]
+
+
+class Fold(NamedTuple):
+    """Normalised examples to fit on and to choose by (None: none), and a name that goes into the hash of every artefact made from them."""
+
+    name: str
+    train: Examples
+    val: Examples | None
+
+
+def training_folds(name: str, train: Examples, seed: int, number: int) -> tuple[Fold, ...]:
+    """At most `number` folds, each holding out a share of every class with two examples or more; none where no class has two.
+
+    Together they hold out every such example, but for a fold that would leave a single point to train on, which is dropped.
+    """
+    held = stratified_folds(stream(seed, "folds"), train.y, number)
+    used = [i for i in range(number) if (held == i).any() and np.ptp(train.x[held != i], axis=0).any()]
+    return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i)) for i in used)
+
+
+def tasks_of(parts: Iterable[Fold], seed: int, tol: float, final_tol: float) -> Callable[[str], tuple[Task, Task]]:
+    """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
+    train = {part.name: part.train for part in parts}
+
+    @functools.cache  # heads that several methods use are solved once
+    def tasks(name):
+        rough = make_task(train[name], stream(seed, "weighting"), tol)
+        return rough, make_task(rough.train, rough.key, final_tol, rough)
+
+    return tasks
+
+
+def held_labels(folds: Iterable[Fold]) -> np.ndarray:
+    """[n] labels of the folds' validation examples taken together."""
+    return np.concatenate([fold.val.y for fold in folds if fold.val is not None])
+
+
+def held_accuracy(logits: Iterable[np.ndarray], folds: Iterable[Fold]) -> float:
+    """Mean per-class accuracy of the folds' validation examples taken together."""
+    return mean_class_accuracy(np.concatenate(list(logits)), held_labels(folds))

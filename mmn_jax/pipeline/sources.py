@@ -1,0 +1,43 @@
+"""What the config names → FeatureSet, with its licence and the tail that it is cut to."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mmn_jax.data import feature_files, glyphs, synthetic
+from mmn_jax.data.parquet_files import Columns
+from mmn_jax.errors import BadInput, Say
+from mmn_jax.store.terminal import warn
+from mmn_jax.types import FeatureSet
+
+
+def _embedded(config):
+    return config.data.source == "glyphs" or (config.data.source == "auto" and not config.data.path)
+
+
+def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
+    """The features that config.data names, which are not of images (`features.make`). say: of what is doubtful.
+
+    Raises:
+      BadInput: its settings contradict each other, or its file is bad.
+    """
+    if config.data.path and config.data.source in ("glyphs", "synthetic"):
+        raise BadInput(f"--config.data.path={config.data.path}: not with data.source={config.data.source}, which has its own features")
+    if _embedded(config):
+        return glyphs.load()
+    if config.data.source == "synthetic":
+        return synthetic.make("synthetic", **config.data.synthetic)
+    if not config.data.path:
+        raise BadInput("--config.data.path: give the file or folder with your features")
+    return feature_files.load(config.data.path, Columns(**config.data.columns), say)
+
+
+def licence(config: ConfigDict) -> str:
+    """Of the features; empty where the run doesn't know it."""
+    return config.data.licence or (glyphs.LICENCE if _embedded(config) else "")
+
+
+def tail(config: ConfigDict) -> dict[str, Any]:
+    """imbalance and max_per_class of the long tail to make: of data.longtail, where that says nothing the source's own."""
+    own = glyphs.TAIL if _embedded(config) else {}
+    return {name: config.data.longtail[name] if config.data.longtail[name] is not None else own.get(name) for name in glyphs.TAIL}

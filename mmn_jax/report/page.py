@@ -1,0 +1,102 @@
+"""The page of a run: report.html, which holds all it shows, and its figures as PNG and SVG files in figures/.
+
+Nothing is fitted here. Every text that comes from data is escaped, and nothing is loaded from elsewhere.
+"""
+
+import re
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from mmn_jax.pipeline import results
+from mmn_jax.pipeline.stages import SeedResult
+from mmn_jax.report import figures, sections
+from mmn_jax.report.figures import Picture, draw
+from mmn_jax.report.sections import Section
+from mmn_jax.store import artifacts
+
+PAGE = Template((Path(__file__).parent / "page.html").read_text())
+
+
+def inline(picture: Picture, name: str, title: str) -> str:
+    """The SVG for a page: in the page's own colours of text and ground, ids led by the figure's name."""
+    svg = picture.svg[picture.svg.index("<svg") :]
+
+    def fix(tag):
+        tag = tag[0].replace(figures.INK, "currentColor").replace(figures.PAPER, "var(--paper)")
+        return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag)
+
+    svg = re.sub(r"<[^>]*>", fix, svg)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+def html_table(lines: list[list[str]]) -> str:
+    """A header and rows of cells, escaped; clear differences are strong."""
+
+    def cell(text):
+        return f"<td><strong>{escape(text)}</strong></td>" if isinstance(text, results.Clear) else f"<td>{escape(text)}</td>"
+
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in lines[0])
+    body = "".join(f"<tr>{''.join(map(cell, line))}</tr>\n" for line in lines[1:])
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def headline(table: dict[str, Any]) -> str:
+    """What the project's own method reaches, in a sentence."""
+    mmn, rival = table["methods"]["mmn"], results.best_rival(table["methods"], "mmn")
+    text = f"mmn reaches {mmn['accuracy']:.1f}% mean per-class accuracy, {results.difference(mmn['vs_plain'])} points against plain"
+    return text + (f" and {results.difference(mmn['vs_best_rival'])} against the best rival, {rival}." if rival else ".")
+
+
+def changed_most(table: dict[str, Any], names: tuple[str, ...], most: int = 8) -> list[list[str]]:
+    """The classes that gain most from mmn in the first seed, and those that lose most: a header and rows of cells."""
+    plain, mmn = (np.array(table["per_class"][name][0], float) for name in ("plain", "mmn"))
+    gain = mmn - plain
+    order = [c for c in np.argsort(-gain, kind="stable") if np.isfinite(gain[c]) and gain[c] != 0]
+    chosen = order if len(order) <= 2 * most else order[:most] + order[-most:]
+    cells = [[names[c], str(table["counts"][0][c]), f"{plain[c]:.1f}", f"{mmn[c]:.1f}", f"{gain[c]:+.1f}"] for c in chosen]
+    return [["class", "training examples", "plain", "mmn", "difference"], *cells]
+
+
+def page(table: dict[str, Any], names: tuple[str, ...], drawn: list[tuple[Section, Picture | None]]) -> str:
+    """The HTML. names: of the classes. drawn: the sections with their pictures."""
+    parts = []
+    for section, picture in drawn:
+        figure = f'<div class="scroll">{inline(picture, section.name, section.title)}</div>' if picture else ""
+        caption = f"<figcaption>{escape(section.caption)}</figcaption>"
+        parts.append(f'<section id="{section.name}"><h2>{escape(section.title)}</h2><figure>{figure}{caption}</figure></section>')
+    counts, groups = table["counts"][0], table["groups"]
+    facts = {
+        "seeds": ", ".join(map(str, table["seeds"])),
+        "classes": f"{len(counts)}, with {min(counts)} to {max(counts)} training examples (seed {table['seeds'][0]})",
+        "groups": f"many-shot: more than {table['thresholds']['many']} training examples ({groups['many']} classes), few-shot: fewer than"
+        f" {table['thresholds']['few']} ({groups['few']}), medium-shot between them ({groups['medium']})",
+        "knobs chosen on": "a validation set" if table["validation"] == "set" else "folds of the training set",
+        "configuration": table["config_hash"],
+        "versions": ", ".join(f"{name} {version}" for name, version in table["versions"].items()),
+    }
+    return PAGE.substitute(
+        title=escape(table["dataset"]),
+        headline=escape(headline(table)),
+        table=html_table(results.rows(table)),
+        sections="\n".join(parts),
+        classes=html_table(changed_most(table, names)),
+        facts="".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items()),
+    )
+
+
+def write(workdir: Path, seeds: list[SeedResult]) -> Path:
+    """Writes report.html and figures/ beside results.json, and returns the page. seeds: those of results.json."""
+    table, folder = results.read(workdir), artifacts.writable_directory(workdir / "figures")
+    every = [*sections.of_results(table), *sections.of_dynamics(table, seeds[0])]
+    drawn = [(section, draw(section.make) if section.make else None) for section in every]
+    for section, picture in drawn:
+        if picture:
+            artifacts.write_bytes(folder / f"{section.name}.svg", picture.svg.encode())
+            artifacts.write_bytes(folder / f"{section.name}.png", picture.png)
+    path = workdir / "report.html"
+    artifacts.write_bytes(path, page(table, seeds[0].class_names, drawn).encode())
+    return path

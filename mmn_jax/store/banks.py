@@ -1,0 +1,276 @@
+"""The banks of a run: forecast, made piece by piece, read back from the disk.
+
+The artefact of a bank is a folder that holds its `target` and its heads in pieces `heads-FIRST-STOP`. A run that was stopped goes on
+after the last piece, and a bank needn't fit into memory to be trained on.
+"""
+
+import functools
+import re
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mmn_jax.devices import batch_memory, device_memory, first_process, out_of_memory, together
+from mmn_jax.errors import BadInput
+from mmn_jax.linear.solve import BFGS, HeadInfo, head_flops, padded
+from mmn_jax.metamodelnet import kshot_bank
+from mmn_jax.metamodelnet.kshot_bank import BankPlan, Pool
+from mmn_jax.methods.tuning import Fold
+from mmn_jax.rng import stream
+from mmn_jax.store import artifacts
+from mmn_jax.store.run import Run, warn_unless_solved
+from mmn_jax.types import Bank
+
+PIECE = 2**27  # bytes of rows that are saved at once
+FIRST_PRODUCTS = 100  # Hessian products that θ* of the first rung takes at the paper's scale
+LATER_PRODUCTS = 10  # and those of the others, which start from the one before
+
+
+def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
+    """The ladder of k this run climbs; () where too few classes have examples enough."""
+    enough = max(5, min(config.kshot.min_classes, len(counts) // 4))
+    if config.meta.split == "recursive":
+        return kshot_bank.shot_ladder(counts, enough, config.kshot.top)
+    k = config.meta.fixed_shots
+    return (k,) if len(kshot_bank.shot_classes(counts, k)) >= enough else ()
+
+
+class BankJob(NamedTuple):
+    """A bank to be made at `path`: its plan, the key of its draws, its classes; pool() is what it is drawn from, of this shape."""
+
+    plan: BankPlan
+    path: Path
+    key: jax.Array
+    classes: np.ndarray
+    shape: tuple[int, int, int]
+    pool: Callable[[], Pool]
+
+    def piece_bytes(self, heads: int) -> int:
+        """What the rows of so many heads take."""
+        _, dim, classes = self.shape
+        return 4 * heads * classes * (dim + 1)
+
+    def head_bytes(self) -> int:
+        """A forecast of the working memory of one head."""
+        examples, dim, classes = self.shape
+        return kshot_bank.head_bytes(self.plan.shots * classes, dim, classes, examples)
+
+    def size(self, mesh: Mesh) -> int:
+        """How many heads are solved at once."""
+        return kshot_bank.chunk_size(self.shape, self.plan, mesh.size)
+
+    def with_batches_of(self, heads: int) -> "BankJob":
+        """The same bank, a device solving at most so many heads at once."""
+        return self._replace(plan=self.plan._replace(memory=heads * self.head_bytes()))
+
+
+def _job(run, part, shots, mesh):
+    settings, counts = run.config.kshot, np.bincount(part.train.y)
+    subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
+    memory = settings.memory_mb << 20 or batch_memory()
+    plan = BankPlan(shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, memory)
+    path = run.path(f"bank-{shots}", part.name, plan._replace(memory=0))
+    classes = kshot_bank.shot_classes(counts, shots)
+    shape = (padded(counts[classes].sum()), part.train.x.shape[1], len(classes))
+    pool = partial(kshot_bank.bank_pool, part.train, counts, shots, mesh)
+    return BankJob(plan, path, stream(run.seed, "kshot", shots), classes, shape, pool)
+
+
+def _pieces(path):
+    """(first, stop, path) of the pieces that are there, without a gap from head 0 on."""
+    names = [re.fullmatch(r"heads-(\d+)-(\d+)", each.name) for each in path.glob("heads-*")]
+    found, end = [], 0
+    for first, stop in sorted((int(name[1]), int(name[2])) for name in names if name):
+        if first == end:
+            found.append((first, stop, path / f"heads-{first}-{stop}"))
+            end = stop
+    return found
+
+
+def _discard_damaged(path):
+    """Removes damaged pieces, and those that a gap cuts off from the rest: heads are made from the first missing one on."""
+    for *_, piece in _pieces(path):
+        artifacts.kept(piece)
+    if first_process():
+        for stray in set(path.glob("heads-*")) - {piece for *_, piece in _pieces(path)}:
+            shutil.rmtree(stray, ignore_errors=True)
+    together()  # the others wait until they are gone
+
+
+def _missing(job):
+    """The first head that isn't there yet."""
+    return max((stop for _, stop, _ in _pieces(job.path)), default=0)
+
+
+class Begun(NamedTuple):
+    """The first batches of a bank: the plan that they follow, the seconds that they took, and those of the last one, which doesn't
+    compile any more."""
+
+    plan: BankPlan
+    batches: list[tuple[np.ndarray, HeadInfo]]
+    seconds: float
+    last: float
+
+
+class Forecast(NamedTuple):
+    """What making banks will take: heads to solve, seconds, bytes on the disk, bytes of memory at once. begun: by k, what was solved
+    to tell."""
+
+    heads: int
+    seconds: float
+    disk: int
+    memory: int
+    begun: dict[int, Begun]
+
+
+def _begin(job, mesh):
+    """The first two batches that are missing; a single one is solved again to be timed."""
+    first, size, pool, batches, clock = _missing(job), job.size(mesh), job.pool(), [], [time.perf_counter()]
+    second = first + size if first + size < job.plan.subsets else first
+    for begin in (first, second):
+        batches.append(kshot_bank.fit_heads(job.key, begin, pool, job.plan, mesh))
+        clock.append(time.perf_counter())
+    return Begun(job.plan, batches if second > first else batches[:1], clock[-1] - clock[0], clock[-1] - clock[-2])
+
+
+def _begin_within_memory(job, mesh, say):
+    """`_begin`; where a batch doesn't fit into a device's memory after all, once more with half of it."""
+    size = job.size(mesh)
+    try:
+        return _begin(job, mesh)
+    except jax.errors.JaxRuntimeError as error:
+        if not out_of_memory(error) or size == mesh.size or jax.process_count() > 1:  # other processes would go on with larger ones
+            raise
+    smaller = job.with_batches_of(size // mesh.size // 2)
+    say(f"  k = {job.plan.shots}: {size} heads at once don't fit into memory, going on with {smaller.size(mesh)}")
+    return _begin(smaller, mesh)
+
+
+def forecast(jobs: list[BankJob], mesh: Mesh, say: Callable[[str], None]) -> Forecast:
+    """From the first batches of every bank that is to be made; says where one had to be made smaller."""
+    heads, seconds, disk, memory, begun = 0, 0.0, 0, 0, {}
+    for job in jobs:
+        plan = job.plan
+        left = plan.subsets - _missing(job)
+        if not left:
+            continue
+        examples, dim, classes = job.shape
+        pool = 4 * 4 * examples * dim  # θ* works on copies of it
+        _check_memory(plan, job.head_bytes() + pool, job.head_bytes() * job.size(mesh) // mesh.size + pool)
+        begun[plan.shots] = now = _begin_within_memory(job, mesh, say)
+        size = job._replace(plan=now.plan).size(mesh)
+        memory = max(memory, job.head_bytes() * size // mesh.size + pool)
+        _, info = now.batches[-1]
+        speed = head_flops(plan.shots * classes, dim, classes, info.steps, info.products, BFGS).mean() * size / now.last
+        target = head_flops(examples, dim, classes, 1, FIRST_PRODUCTS if job is jobs[0] else LATER_PRODUCTS)
+        heads, seconds, disk = heads + left, seconds + now.last * left / size + target / speed, disk + job.piece_bytes(left)
+    return Forecast(heads, seconds, disk, memory, begun)
+
+
+def _check_memory(plan, one, batch):
+    """Raises BadInput where neither one head, nor as many as are solved at once, fit into a device's memory."""
+    have = device_memory()
+    if one > have:
+        told = f"a head of k = {plan.shots} takes {one / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
+        if plan.shots == 1:
+            raise BadInput(f"--config.data.longtail.max_per_class: {told}; lower it")
+        raise BadInput(f"--config.kshot.top: {told}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
+    if batch > have:
+        told = f"heads of k = {plan.shots} take {batch / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
+        raise BadInput(f"--config.kshot.memory_mb: {told}; lower it below {plan.memory >> 20}, so that fewer are solved at once")
+
+
+def check_disk(expected: Forecast, workdir: Path) -> None:
+    """Raises BadInput where the banks don't fit on the disk."""
+    free = shutil.disk_usage(workdir).free
+    if expected.disk > free:
+        have = f"the banks take {expected.disk / 1e9:.1f} GB, --workdir={workdir} has {free / 1e9:.1f} left"
+        raise BadInput(f"--config.kshot.subsets: {have}; lower it, or give another workdir")
+
+
+def _make(run, job, mesh, begun, before):
+    """Solves and saves what is missing of a bank, from what has begun on. θ* starts from that of the rung before, which had more
+    classes and differs little."""
+    job = job._replace(plan=begun.plan)
+    plan, pool, solved = job.plan, functools.cache(job.pool), iter(begun.batches)  # the pool is made where something is missing
+    size, held, began = job.size(mesh), [], time.perf_counter() - begun.seconds
+    first = _missing(job)
+    for begin in run.terminal.track(range(first, plan.subsets, size), f"kshot k={plan.shots}"):
+        held.append(next(solved, None) or kshot_bank.fit_heads(job.key, begin, pool(), plan, mesh))
+        stop = min(begin + size, plan.subsets)
+        if job.piece_bytes(stop - first) >= PIECE or stop == plan.subsets:
+            theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *held)
+            record = {"gradient_norm": float(info.gradient_norm.max()), "steps": float(info.steps.mean())}
+            record |= {"seconds": round(time.perf_counter() - began, 2)}
+            artifacts.save(job.path / f"heads-{first}-{stop}", {"theta": theta}, record)
+            first, held, began = stop, [], time.perf_counter()
+
+    def target():
+        start = None if before is None else before.target[np.isin(before.classes, job.classes)]
+        theta, info = kshot_bank.fit_target(pool(), plan, start)
+        return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
+
+    return artifacts.cached(job.path / "target", target)
+
+
+def read_bank(job: BankJob, target: np.ndarray) -> Bank:
+    """The Bank whose heads are read when they are asked for; the piece read last is kept."""
+    pieces = _pieces(job.path)
+
+    @functools.lru_cache(maxsize=1)
+    def piece(path):
+        return artifacts.restore(path)[0]["theta"]
+
+    def heads(first, stop):
+        parts = [piece(path)[max(first - begin, 0) : stop - begin] for begin, end, path in pieces if begin < stop and first < end]
+        return np.concatenate([np.zeros((0, *target.shape), target.dtype), *parts])
+
+    return Bank(job.plan.shots, job.classes, job.plan.subsets, heads, target)
+
+
+class Banks(NamedTuple):
+    """The bank of every k of the ladder, the names of their artefacts and the seconds that they took; again() gives fresh banks
+    with nothing read yet, for those who keep them: one in use holds a piece in memory."""
+
+    every: list[Bank]
+    again: Callable[[], list[Bank]]
+    names: list[str]
+    seconds: float
+
+
+def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
+    """The bank of every k of the ladder from `least` on, those that are missing made.
+
+    Raises:
+      BadInput: they fit neither into memory nor onto the disk.
+    """
+    say, counts = run.terminal.say, np.bincount(part.train.y)
+    jobs = [_job(run, part, shots, mesh) for shots in shots_used(run.config, counts) if shots >= least]
+    for job in jobs:
+        _discard_damaged(job.path)
+    expected = forecast(jobs, mesh, say)
+    if expected.heads:
+        sizes = f"{expected.disk / 1e6:.0f} MB on disk and {expected.memory / 1e6:.0f} MB of memory"
+        say(f"  {expected.heads} heads to solve on {mesh.size} device(s): about {expected.seconds:.0f} s, {sizes}")
+        check_disk(expected, run.workdir)
+    made: list[Bank] = []
+    seconds = 0.0
+    for job in jobs:
+        plan = job.plan
+        say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(job.classes)} classes with {2 * plan.shots} examples or more")
+        target, record = _make(run, job, mesh, expected.begun.get(plan.shots, Begun(plan, [], 0.0, 0.0)), made[-1] if made else None)
+        records = [artifacts.restore_record(path) for *_, path in _pieces(job.path)]
+        warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
+        warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")
+        seconds += record["seconds"] + sum(one["seconds"] for one in records)
+        made.append(read_bank(job, target["theta"]))
+    targets = [bank.target for bank in made]
+    return Banks(made, lambda: list(map(read_bank, jobs, targets)), [job.path.name for job in jobs], seconds)

@@ -1,0 +1,93 @@
+"""A run's classifier.npz, read and applied in numpy without JAX:
+
+label = argmax(((x − mean) · scale) Wᵀ + b),    probabilities = softmax(scores / temperature)
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mmn_jax.data.array_files import read_npz
+from mmn_jax.data.labels import normal, told_apart
+from mmn_jax.errors import BadInput
+from mmn_jax.evaluation.label_prior import gain, read_prior
+from mmn_jax.store.terminal import warn
+
+
+class Classifier(NamedTuple):
+    """classifier.npz: argmax(((x − mean) · scale) Wᵀ + b) is the class, scores over the temperature are calibrated.
+
+    W: [C, d], b: [C], class_names: [C], mean and scale: [d], temperature: []. counts: [C] training examples, None in older files.
+    """
+
+    W: np.ndarray
+    b: np.ndarray
+    class_names: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    temperature: np.ndarray
+    counts: np.ndarray | None = None
+
+
+class Prediction(NamedTuple):
+    """Of a chunk of rows, [n] each: the class, its probability, and the class that comes second."""
+
+    label: np.ndarray
+    probability: np.ndarray
+    runner_up: np.ndarray
+
+
+def load_classifier(workdir: str) -> Classifier:
+    """The classifier of a run.
+
+    Raises:
+      BadInput: there is none, or its arrays are missing or don't fit together.
+    """
+    path = Path(workdir) / "classifier.npz"
+    if not path.is_file():
+        raise BadInput(
+            f"--model={workdir}: has no classifier.npz; bin/run.py --stage=meta --workdir={workdir} --config.data.path=FEATURES makes it"
+        )
+    arrays = read_npz(path)
+    if "temperature" not in arrays:
+        warn(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated")
+        arrays["temperature"] = np.ones((), np.float32)
+    missing = [name for name in Classifier._fields if name not in {**arrays, **Classifier._field_defaults}]
+    if missing:
+        raise BadInput(f"--model={workdir}: classifier.npz lacks {missing[0]}; repeat the command that made it")
+    found = Classifier(**{name: arrays[name] for name in Classifier._fields if name in arrays})
+    classes, dim = found.W.shape if found.W.ndim == 2 else (0, 0)
+    shapes = [(classes, dim), (classes,), (classes,), (dim,), (dim,), (), (classes,)]
+    if classes < 2 or any(array is not None and array.shape != shape for array, shape in zip(found, shapes, strict=True)):
+        raise BadInput(f"--model={workdir}: the arrays of classifier.npz don't fit together; repeat the command that made it")
+    names = told_apart(tuple(map(normal, found.class_names.tolist())), f"--model={workdir}", warn)
+    return found._replace(class_names=np.array(names))
+
+
+def under_prior(classifier: Classifier, source: str) -> Classifier:
+    """The classifier for classes that come up as the prior says: uniform, train, or a text file of C numbers.
+
+    Raises:
+      BadInput: a prior that `read_prior` refuses, or that of the training set, which an older classifier doesn't know.
+    """
+    if source == "train" and classifier.counts is None:
+        raise BadInput("--prior=train: classifier.npz has no counts; repeat the command that made it")
+    counts = np.ones(len(classifier.b)) if classifier.counts is None else classifier.counts
+    gained = classifier.temperature * gain(read_prior(source, counts, "--prior", classifier.class_names.tolist()))
+    return classifier._replace(b=classifier.b + gained.astype(np.float32))
+
+
+def predict(classifier: Classifier, x: np.ndarray) -> Prediction:
+    """What the classes of features x [n, d] are; a probability is NaN where a score is beyond float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _predict(classifier, x)
+
+
+def _predict(classifier, x):
+    scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
+    label, every = scores.argmax(1), np.arange(len(x))
+    best = scores[every, label]
+    probability = 1 / np.exp((scores - best[:, None]) / classifier.temperature).sum(1)
+    scores[every, label] = -np.inf
+    return Prediction(label, probability, scores.argmax(1))

@@ -1,0 +1,121 @@
+"""Networks of ours as they lie in a workdir, a folder backbone-HASH each: trained where they are missing, used where they are there.
+
+A training is kept after every epoch, in training-HASH beside it, so that one that was stopped goes on from there.
+"""
+
+import hashlib
+import math
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mmn_jax.devices import agreed, first_process
+from mmn_jax.errors import BadInput
+from mmn_jax.rng import stream
+from mmn_jax.store import artifacts
+from mmn_jax.store.terminal import Terminal
+from mmn_jax.types import Examples
+from mmn_jax.vision import extract, network_training, networks
+
+SCHEMA = 2  # part of every hash here
+
+
+class Kept(NamedTuple):
+    """A network of ours on the disk: variables and losses, their record, and the folder."""
+
+    arrays: artifacts.Arrays
+    record: artifacts.Record
+    folder: Path
+
+
+class Maker(NamedTuple):
+    """How a network is made: its recipe, make(dim, widths, classes), how images are changed, and what tells it from others."""
+
+    recipe: network_training.Recipe
+    make: Callable[..., nn.Module]
+    augment: network_training.Augment
+    identity: Any
+
+
+def maker(settings: ConfigDict) -> Maker:
+    """The Maker that the settings `features` describe."""
+    recipe = network_training.Recipe(settings.dim, tuple(settings.widths), float(settings.epochs), rate=settings.rate)
+    network, augment = networks.NETWORKS[settings.network], network_training.AUGMENTS[settings.augment]
+    return Maker(recipe, network, augment, (recipe, settings.network, settings.augment))
+
+
+def trained(folder: Path, train: Callable[[artifacts.Checkpoints], network_training.TrainedNetwork], told: artifacts.Record) -> Kept:
+    """The network in the folder, trained first where it is missing; told: what its record says beside the curve."""
+    beside = folder.with_name(folder.name.replace("backbone-", "training-"))
+
+    def make():
+        made = train(artifacts.checkpoints(beside))
+        curve = [[round(loss, 4), None if math.isnan(right) else round(right, 4)] for loss, right in made.curve]
+        arrays = {"variables": made.variables, "losses": made.losses}
+        return arrays, {**told, "held_out_accuracy": curve[-1][1], "curve": curve}
+
+    arrays, record = artifacts.cached(folder, make)
+    if first_process():
+        shutil.rmtree(beside, ignore_errors=True)
+    return Kept(arrays, record, folder)
+
+
+def _fingerprint(base):
+    return hashlib.sha256(repr(base.x.shape).encode() + base.x.tobytes() + base.y.tobytes()).hexdigest()
+
+
+def of_base(base: Examples, config: ConfigDict, workdir: Path, terminal: Terminal) -> Kept:
+    """The network trained on images of other classes, uint8 [n, H, W] or [n, H, W, 3]; the same one for all seeds of a run."""
+    how, seed, classes = maker(config.features), config.features.seed, int(base.y.max()) + 1
+    folder = workdir / f"backbone-{artifacts.digest(SCHEMA, _fingerprint(base), how.identity, seed)}"
+    if not agreed(folder.exists()):
+        terminal.say(f"  training the backbone on {len(base.y)} images of {classes} other classes")
+    x = base.x[..., None] if base.x.ndim == 3 else base.x
+    told = {"recipe": how.recipe._asdict(), "classes": classes, "images": len(base.y), "sides": list(base.x.shape[1:3])}
+    train = partial(network_training.pretrain, stream(seed, "backbone"), x, base.y, how.recipe, how.make, how.augment, track=terminal.track)
+    kept = trained(folder, lambda checkpoints: train(checkpoints=checkpoints), told)
+    held = kept.record["held_out_accuracy"]
+    right = "" if held is None else f", {100 * held:.1f}% of held-out images of its own classes are right"
+    terminal.say(f"  backbone: trained in {kept.record['seconds']:.0f} s{right}")
+    return kept
+
+
+def of_another_run(folder: Path) -> Kept:
+    """The network as another run trained it.
+
+    Raises:
+      BadInput: the folder holds none, or it is damaged.
+    """
+    if not (folder.is_dir() and folder.name.startswith("backbone-")):
+        raise BadInput(f"--config.features.weights={folder}: not a folder backbone-.. of a run")
+    try:
+        arrays, record = artifacts.restore(folder)
+        networks.network_of(arrays["variables"])
+    except Exception as error:  # Orbax has no error of its own for a damaged folder
+        raise BadInput(f"--config.features.weights={folder}: no backbone, or damaged") from error
+    return Kept(arrays, record, folder)
+
+
+def check_sides(kept: Kept, sides: tuple[int, int], where: str) -> None:
+    """Raises BadInput where images have other sides than those that the network was trained on."""
+    if list(sides) != kept.record["sides"]:
+        told = [" by ".join(map(str, each)) for each in (sides, kept.record["sides"])]
+        raise BadInput(f"{where}: images of {told[0]} pixels, the backbone is for {told[1]}; see --config.features.size")
+
+
+def use(kept: Kept, where: str) -> tuple[extract.Backbone, dict[str, Any]]:
+    """images → features of the network, and its card."""
+    apply = partial(jax.jit(networks.features), jax.device_put(kept.arrays["variables"]))
+
+    def compute(batch):
+        check_sides(kept, batch.shape[1:3], where)
+        return apply(batch)
+
+    network = type(networks.network_of(kept.arrays["variables"])).__qualname__
+    return compute, {"network": f"mmn_jax.data.networks.{network}", **kept.record, "folder": kept.folder.name}

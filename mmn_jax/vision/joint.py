@@ -1,0 +1,186 @@
+"""Joint feature and classifier dynamics (Wang et al. 2017, section 4.4): the backbone learns from the long-tailed set, too.
+
+    images, split → backbone fine-tuned → its features → heads, banks, chain as ever
+
+fixed: once, on the whole training set. recursive: at stage i of the chain, from N down to 0, on H_t alone, the classes with t = 2^(i+1)
+examples or more, from the backbone of the stage before; the banks and θ* of that stage are of its features, and the last backbone gives
+those that are used at test. It starts from the network trained on base images or given by features.weights; without either from
+nothing, which is the first step of decoupling (Kang et al. 2020): representation by instance-balanced training, then heads.
+
+Images of the training set, validation and test lie in memory. The backbone trains on one device, in every process alike.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmn_jax.data import feature_files
+from mmn_jax.data.normalisation import normalisation
+from mmn_jax.data.repeats import tell_repeats
+from mmn_jax.errors import BadInput
+from mmn_jax.linear.weighting import log_prior
+from mmn_jax.machine import host_memory
+from mmn_jax.methods.tuning import Fold
+from mmn_jax.rng import stream
+from mmn_jax.store import artifacts
+from mmn_jax.store.banks import shots_used
+from mmn_jax.store.run import Run
+from mmn_jax.store.terminal import Terminal
+from mmn_jax.types import Examples, FeatureSet, LongTail
+from mmn_jax.vision import arrays, backbones, extract, features, network_training, networks
+from mmn_jax.vision.images import PARTS, ImageSet
+
+
+class Studio(NamedTuple):
+    """What all seeds share: the images, not read yet; start: the network that fine-tuning starts from, None for nothing; labels: the data
+    set whose x [n, 2] say where an image is, its part and its row there; fingerprint: of all of it."""
+
+    images: ImageSet
+    start: backbones.Kept | None
+    labels: FeatureSet
+    fingerprint: str
+
+
+def _check(config):
+    """Raises BadInput for settings that cannot go together with fine-tuning."""
+    flag = f"--config.features.finetune={config.features.finetune}"
+    if config.data.source not in ("images", "fonts"):
+        raise BadInput(f"{flag}: needs images, --config.data.source=images or fonts; it is {config.data.source}")
+    if config.data.validation == "train":
+        raise BadInput(f"{flag}: needs a validation set that the backbone hasn't seen, not --config.data.validation=train")
+    if config.features.backbone is not None:
+        raise BadInput(f"{flag}: features.backbone is a function, which cannot be trained; leave it out")
+    if config.features.finetune == "recursive" and config.meta.split == "fixed":
+        raise BadInput(f"{flag}: its last stage is that of all classes, which --config.meta.split=fixed leaves out; make it finetune=fixed")
+
+
+def _start(config, workdir, terminal, base):
+    if config.features.weights:
+        return backbones.of_another_run(Path(config.features.weights))
+    return None if base is None else backbones.of_base(base, config, workdir, terminal)
+
+
+def open_studio(config: ConfigDict, workdir: Path, terminal: Terminal) -> Studio:
+    """The images that the config names, and the network trained on base images where there are some.
+
+    Raises:
+      BadInput: settings that cannot go together; whatever the source of images raises.
+    """
+    _check(config)
+    terminal.say("features")
+    source = features.choose_source(config, terminal)
+    found, base = source.open()
+    start = _start(config, workdir, terminal, base)
+
+    def places(number, part):
+        return part and Examples(np.stack([np.full(len(part.y), number), np.arange(len(part.y))], 1), part.y)
+
+    train, val, test = (places(number, getattr(found, name)) for number, name in enumerate(PARTS))
+    labels = FeatureSet(source.name, train, val, test, found.class_names)
+    told = (source.version, feature_files.fingerprint(labels), config.features.size, start and start.folder.name)
+    return Studio(found, start, labels, artifacts.digest(backbones.SCHEMA, *told))
+
+
+def _load(studio, examples, settings):
+    """uint8 [n, H, W, 3], or [n, H, W, 1] where all are grey, of the images at these places, which are of one part."""
+    part = PARTS[examples.x[0, 0]]
+    x = extract.gather(getattr(studio.images, part), examples.x[:, 1], settings.size, settings.batch, part)
+    return Examples(x[..., :1] if (x == x[..., :1]).all() else x, examples.y)
+
+
+def _check_memory(studio, tail, settings):
+    """Raises BadInput where the images of the tail, with a copy while they are read, don't fit into memory."""
+    first = extract.resized(studio.images.train.load(0), settings.size)
+    needed = 2 * sum(len(part.y) for part in tail[:3]) * first.nbytes
+    if needed > host_memory():
+        have = f"images take {needed / 1e9:.1f} GB of memory, there are {host_memory() / 1e9:.1f}"
+        raise BadInput(f"--config.features.size: {have}; lower it, or data.longtail.max_per_class")
+
+
+class FineTuned(NamedTuple):
+    """name: of the features, which tells what they depend on. tail: the long-tailed set in the features of the last backbone. stage_parts:
+    by k, the normalised training set in the features of that stage's backbone; empty but for recursive fine-tuning."""
+
+    name: str
+    tail: LongTail
+    stage_parts: dict[int, Fold]
+
+
+def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
+    """The backbones of a split, each fine-tuned where it is missing, and their features.
+
+    places: the split of the studio's `labels`. split: tells it from others.
+
+    Raises:
+      BadInput: the images don't fit into memory, or are of other sides than the network that fine-tuning starts from.
+    """
+    settings, counts = run.config.features, places.counts
+    _check_memory(studio, places, settings)
+    train, val, test = (_load(studio, each, settings) for each in places[:3])
+    seen = LongTail(train, val, test, counts)
+    others = {"the validation images": val, "the test images": test}
+    tell_repeats(train, others, lambda label: run.features.class_names[label], run.terminal.say, "the training images")
+    if studio.start is not None:
+        backbones.check_sides(studio.start, seen.train.x.shape[1:3], studio.images.name)
+    ladder = shots_used(run.config, counts) if settings.finetune == "recursive" else ()
+    kept, stage_parts = studio.start, {}
+    for shots in ladder[:0:-1]:
+        kept = fine_tune(run, studio, seen, split, kept, 2 * shots)
+        name, train = _features(run, kept, seen.train, "train")
+        stage_parts[shots] = Fold(name, normalisation(train).of(train), None)
+    kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
+    run.terminal.say(f"  backbone: {kept.folder}")
+    (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
+    return FineTuned(name, LongTail(train, val, test, counts), stage_parts)
+
+
+def image_task(tail: LongTail, least: int, adjust: float) -> network_training.ImageTask:
+    """To tell the classes with `least` examples or more apart, looked at on their validation images; adjust: τ of the loss."""
+    known = tail.counts >= least
+
+    def taught(examples):
+        return examples.at(known[examples.y])
+
+    return network_training.ImageTask(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
+
+
+def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: backbones.Kept | None, least: int) -> backbones.Kept:
+    """The network of `before` fine-tuned on the classes with `least` examples or more. Its head is kept where it is of these classes:
+    rows of classes that it has seen go on from there, the others are fresh."""
+    settings, how = run.config.finetune, backbones.maker(run.config.features)
+    recipe = how.recipe._replace(epochs=float(settings.epochs), rate=settings.rate, held_out=0.0)
+    names = (run.config.features.network, run.config.features.augment)
+    given = (run.fingerprint, run.seed, split, before and before.folder.name, least, recipe, *names, settings.adjust)
+    path, what = run.path(f"backbone-{least}", *given), image_task(tail, least, settings.adjust)
+    classes = int(what.known.sum())
+    if not path.exists():
+        run.terminal.say(f"  fine-tuning the backbone on {len(what.train.y)} images of {classes} classes")
+    start = None if before is None else before.arrays["variables"]
+    if before is studio.start and start is not None:
+        start = networks.without_head(start)
+    network = how.make(recipe.dim, recipe.widths, len(tail.counts)) if start is None else networks.network_of(start, len(tail.counts))
+    told = {"recipe": recipe._asdict(), "adjust": settings.adjust, "classes": classes, "images": len(what.train.y)}
+    told |= {"sides": list(tail.train.x.shape[1:3]), "start": before and before.folder.name}
+    keys = [stream(run.seed, "finetune", least, name) for name in ("fresh", "order", "augment")]
+    train = partial(network_training.train, keys, network, what, recipe, how.augment, start, track=run.terminal.track)
+    kept = backbones.trained(path, lambda checkpoints: train(checkpoints=checkpoints), told)
+    loss, right = kept.record["curve"][-1]
+    looked = "" if right is None else f", {100 * right:.1f}% of validation images are right"
+    run.terminal.say(f"  stage of {least} examples or more: loss {loss:.2f}{looked}")
+    return kept
+
+
+def _features(run, kept, examples, name):
+    """Features [n, d] of images in memory, and the name of their artefact."""
+    compute, _ = backbones.use(kept, name)
+    read, batch = arrays.in_memory(*examples).load, extract.rounded_batch(run.config.features.batch)
+
+    def make():
+        return {"x": extract.compute(compute, read, 0, len(examples.y), batch, name)}, {}
+
+    path = run.path(f"features-{name}", kept.folder.name)
+    x = artifacts.cached(path, make)[0]["x"]
+    return path.name, Examples(x.astype(np.float32), examples.y)
