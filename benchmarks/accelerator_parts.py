@@ -33,11 +33,11 @@ from mmn_jax.cli import export
 from mmn_jax.data import feature_files, glyphs, longtail, synthetic
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.errors import BadInput
-from mmn_jax.evaluation.metrics import mean_class_accuracy, predict_logits
+from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage
 from mmn_jax.linear.coordinates import coordinates
-from mmn_jax.linear.solve import centred
+from mmn_jax.linear.rows import centred, predict_logits
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.methods import mmn
 from mmn_jax.methods.stacking import HeldOut, fit_mixture, mix

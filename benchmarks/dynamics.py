@@ -14,13 +14,14 @@ from scipy.stats import spearmanr
 from mmn_jax.config import default
 from mmn_jax.data import feature_files, glyphs, longtail
 from mmn_jax.data.normalisation import normalisation
-from mmn_jax.evaluation.metrics import per_class_accuracy, predict_logits
+from mmn_jax.evaluation.metrics import per_class_accuracy
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import class_means
+from mmn_jax.linear.rows import predict_logits, subtract_log_prior
 from mmn_jax.methods import mmn
-from mmn_jax.methods.contract import subtract_log_prior, tune
+from mmn_jax.methods.contract import tune
+from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.tasks import make_task, unscaled
-from mmn_jax.methods.tuning import Fold
 from mmn_jax.pipeline.results import markdown
 from mmn_jax.report.row_dynamics import cosine, levels, weights_of
 from mmn_jax.rng import stream

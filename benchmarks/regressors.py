@@ -4,8 +4,8 @@ recipe and to the chosen rival.
 python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
 
 DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A problem may also be a file of your own,
---problems=features.npz, whose counts are taken as they are. A regressor is trained on mixed-shot
-episodes of the training set (`mmn_jax/contrib/mixed_shot.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
+--problems=features.npz, whose counts are taken as they are. A regressor is trained on mixed-shot episodes of the training set
+(`mmn_jax/contrib/mixed_shot.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
 validation examples choose; strength 0, the identity, is among them. The chosen rival of a seed is the one with the highest validation
 accuracy. `rarest` is the third of the classes with fewest examples, after the row's biases were shifted along log counts until the
 most frequent third is as accurate on validation examples as the chosen rival's.
@@ -18,30 +18,23 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags, logging
 
-from mmn_jax.cli.diagnose import diagnose
 from mmn_jax.config import default
 from mmn_jax.contrib import mixed_shot, small_regressors
 from mmn_jax.data import feature_files, glyphs
-from mmn_jax.evaluation.metrics import (
-    best_temperature,
-    bootstrap,
-    interval,
-    mean_class_accuracy,
-    per_class_accuracy,
-    predict_logits,
-    student_interval,
-    terciles,
-)
+from mmn_jax.evaluation.bootstrap import bootstrap, interval, student_interval
+from mmn_jax.evaluation.calibration import best_temperature
+from mmn_jax.evaluation.metrics import mean_class_accuracy, per_class_accuracy, terciles
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage
-from mmn_jax.linear.solve import centred
+from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
 from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Regressor, average, make_context
 from mmn_jax.metamodelnet.training_data import held_out_classes
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.methods import baselines, mmn, rivals
-from mmn_jax.methods.contract import Method, subtract_log_prior
+from mmn_jax.methods.contract import Method
+from mmn_jax.methods.diagnosis import diagnose
 from mmn_jax.methods.tasks import RowPrior, unscaled
 from mmn_jax.pipeline import stages
 from mmn_jax.pipeline.results import markdown

@@ -20,19 +20,18 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mmn_jax import config, devices
-from mmn_jax.cli import diagnose
 from mmn_jax.data.labels import codes_among, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.label_prior import NAMED, class_shares, gain
-from mmn_jax.evaluation.metrics import predict_logits
 from mmn_jax.linear.class_model import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
-from mmn_jax.linear.solve import centred
+from mmn_jax.linear.rows import centred, predict_logits
+from mmn_jax.methods import diagnosis
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.contract import Method, start, tune
-from mmn_jax.methods.tuning import Fold, tasks_of, training_folds
+from mmn_jax.methods.folds import Fold, make_tasks, training_folds
 from mmn_jax.types import Examples
 
 DEFAULT = config.default()
@@ -192,7 +191,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return Examples(self.normalise_(X_val), codes_among(self.classes_, y_val, "y_val"))
 
     def _tune(self, method, whole, folds, seed):
-        tasks = tasks_of((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
+        tasks = make_tasks((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
         final = tasks(whole.name)[1]
         return tune(method, [tasks(fold.name)[0] for fold in folds], folds, final, self.budget) if folds else start(method, final)
 
@@ -257,9 +256,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def diagnose(self, X, y, cuts=5):
-        """Does mmn help on data like X [n, d], y [n]? The `Diagnosis` of `mmn_jax/methods/diagnosis.py`; needs no fit and changes none, and goes
-        by the default l2 and budget, whatever this classifier's."""
+        """Estimates what mmn gains on data like X [n, d], y [n], as a `Diagnosis`; needs no fit and changes none, and uses the default l2
+        and budget, whatever this classifier's."""
         check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=(np.float64, np.float32))
         codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)
-        return diagnose.diagnose(Examples(X, codes), _seed(self.random_state), cuts)
+        return diagnosis.diagnose(Examples(X, codes), _seed(self.random_state), cuts)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from commands import in_process
 
-from mmn_jax import TailClassifier
 from mmn_jax.cli import diagnose, predict
 from mmn_jax.data import feature_files
 from mmn_jax.errors import BadInput
+from mmn_jax.estimator import TailClassifier
 
 OWN = ["--config=configs/own_features.py", "--config.data.path=DIR/good.npz"]
 

@@ -10,9 +10,9 @@ from conftest import blobs
 from mmn_jax import config, machine
 from mmn_jax.devices import AXIS
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.solve import padded
+from mmn_jax.linear.problem import padded
 from mmn_jax.metamodelnet import kshot_bank
-from mmn_jax.methods.tuning import Fold
+from mmn_jax.methods.folds import Fold
 from mmn_jax.store import banks
 from mmn_jax.store.run import Run
 from mmn_jax.store.terminal import Terminal

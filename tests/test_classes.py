@@ -6,8 +6,8 @@ from conftest import blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmn_jax.evaluation.metrics import predict_logits
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows, class_means, class_model, row_prior_metric
+from mmn_jax.linear.rows import predict_logits
 from mmn_jax.types import Examples
 
 COUNTS = np.array([60, 30, 12, 9, 5, 3, 2, 1])

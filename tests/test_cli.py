@@ -84,7 +84,7 @@ def test_sigterm_ends_with_130_and_a_word_on_how_to_go_on(feature_file, tmp_path
 def test_a_signal_ends_a_computation_that_never_asks_python():
     code = """
 import ctypes
-from mmn_jax import command
+from mmn_jax.cli import command
 command.stop_on_signals(grace=0.5)
 print("at work", flush=True)
 mutex = ctypes.create_string_buffer(64)

@@ -37,7 +37,7 @@ def test_help_and_predictions_load_no_jax(tmp_path):
     np.savez(tmp_path / "classifier.npz", **model, mean=np.zeros(3), scale=np.ones(3), temperature=np.float32(1))
     np.save(tmp_path / "x.npy", np.eye(3)[[2, 0]])
     script = (
-        "import sys\nfrom mmn_jax import cli\nassert main.main(['--help']) == 0\nassert 'numpy' not in sys.modules\n"
+        "import sys\nfrom mmn_jax.cli import main\nassert main.main(['--help']) == 0\nassert 'numpy' not in sys.modules\n"
         f"assert main.main(['predict', '--model={tmp_path}', '--features={tmp_path / 'x.npy'}']) == 0\nassert 'jax' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -39,7 +39,7 @@ def test_shots_are_those_of_other_classes_and_at_most_half_of_ones_own():
 def test_with_many_classes_fewer_examples_of_each_judge(monkeypatch):
     train = Examples(np.zeros((200, 1), np.float32), np.repeat(np.arange(20, dtype=np.int32), 10))
     every = make_cut(jax.random.key(0), train).held
-    monkeypatch.setattr("mmn_jax.cuts.LOGITS", 20 * 30)
+    monkeypatch.setattr("mmn_jax.methods.subsampling.LOGITS", 20 * 30)
     some = make_cut(jax.random.key(0), train).held
     assert len(some.y) == 30 < len(every.y)
     counts, before = np.bincount(some.y, minlength=20), np.bincount(every.y, minlength=20)

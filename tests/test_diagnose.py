@@ -8,7 +8,9 @@ import pytest
 from conftest import blobs
 
 from mmn_jax.cli import diagnose
+from mmn_jax.data.longtail import class_pool
 from mmn_jax.errors import BadInput
+from mmn_jax.methods.diagnosis import Diagnosis, cut
 from mmn_jax.types import Examples
 
 COUNTS = np.array([60, 40, 30, 20, 12, 9, 8, 3, 1])
@@ -16,8 +18,8 @@ TRAIN = Examples(*blobs(0, COUNTS, 6, spread=2.0))
 
 
 def test_a_cut_leaves_every_class_examples_to_choose_and_to_judge_by():
-    pool = diagnose.class_pool(TRAIN, np.arange(7))
-    parts = diagnose.cut(jax.random.key(0), pool, COUNTS)
+    pool = class_pool(TRAIN, np.arange(7))
+    parts = cut(jax.random.key(0), pool, COUNTS)
     sizes = np.stack([np.bincount(part.y, minlength=7) for part in parts])
     np.testing.assert_array_equal(sizes.sum(0), COUNTS[:7])
     assert (sizes[0] >= 1).all() and (sizes[1:] >= 2).all() and (sizes[0] <= COUNTS[:7] // 2).all()
@@ -29,7 +31,7 @@ def test_it_names_the_gain_its_interval_and_too_few_classes():
     assert found.low <= found.gains.mean() <= found.high and found.classes == 7 and len(found.gains) == 2
     text = diagnose.describe(found)
     assert f"{found.gains.mean():+.1f} points" in text and "only 7 classes" in text
-    certain = diagnose.describe(diagnose.Diagnosis(np.array([1.0, 1.2]), 0.5, 1.5, 100))
+    certain = diagnose.describe(Diagnosis(np.array([1.0, 1.2]), 0.5, 1.5, 100))
     assert "warning" not in certain and "holds 0" not in certain
 
 

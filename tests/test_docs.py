@@ -66,11 +66,12 @@ def test_every_file_named_in_the_docs_exists():
 
 def test_every_function_named_on_the_method_page_exists():
     page = (ROOT / "docs" / "method.md").read_text()
-    modules = "|".join(path.stem for path in (ROOT / "mmn_jax").glob("*.py"))
-    named = re.findall(rf"(?<![-./\w])({modules})\.(\w+)", page)
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "mmn_jax").rglob("*.py")]
+    modules = {path.stem: ".".join(path.parts) for path in paths}
+    named = re.findall(rf"(?<![-./\w])({'|'.join(modules)})\.(\w+)", page)
     assert len(named) > 30
     for module, function in named:
-        assert hasattr(importlib.import_module(f"mmn_jax.{module}"), function), f"{module}.{function}"
+        assert hasattr(importlib.import_module(modules[module]), function), f"{module}.{function}"
 
 
 def commands(page):

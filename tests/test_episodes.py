@@ -7,7 +7,8 @@ from conftest import blobs
 
 from mmn_jax.contrib import mixed_shot, small_regressors
 from mmn_jax.linear.class_model import class_means
-from mmn_jax.linear.solve import HeadProblem, fit_one
+from mmn_jax.linear.problem import HeadProblem
+from mmn_jax.linear.solve import fit_one
 from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.regressor import Regressor, RegressorSpec, make_context
 from mmn_jax.metamodelnet.training_data import held_out_classes

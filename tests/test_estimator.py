@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from mmn_jax import TailClassifier
 from mmn_jax.config import default
 from mmn_jax.errors import BadInput
+from mmn_jax.estimator import TailClassifier
 from mmn_jax.linear import weighting
 from mmn_jax.methods import catalogue
 from mmn_jax.methods.contract import Method, head_axes, solved

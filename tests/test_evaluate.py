@@ -6,6 +6,9 @@ import scipy.stats
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from mmn_jax.evaluation import metrics
+from mmn_jax.evaluation.bootstrap import bootstrap, interval, student_interval
+from mmn_jax.evaluation.calibration import best_temperature, calibration_error, class_mean_nll, reliability
+from mmn_jax.linear.rows import predict_logits
 
 RNG = np.random.default_rng(0)
 Y = np.repeat(np.arange(5), [9, 3, 6, 12, 4])
@@ -46,20 +49,20 @@ def test_calibration_error_by_hand():
     logits = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]))
     # bin of 0.9: confidence 1.8, one right; bin of 0.6: confidence 1.2, two right
     y = np.array([0, 1, 0, 1])
-    assert metrics.calibration_error(logits, y, bins=10) == pytest.approx(100 * (abs(1.8 - 1) + abs(1.2 - 2)) / 4)
+    assert calibration_error(logits, y, bins=10) == pytest.approx(100 * (abs(1.8 - 1) + abs(1.2 - 2)) / 4)
 
 
 def test_the_likelihood_is_scikit_learn_s_with_balanced_weights():
     probs = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
     expected = log_loss(Y, probs, sample_weight=1 / np.bincount(Y)[Y])
-    assert metrics.class_mean_nll(LOGITS, Y) == pytest.approx(expected)
+    assert class_mean_nll(LOGITS, Y) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
 def test_the_best_temperature_undoes_a_scale(scale):
-    best = metrics.best_temperature(LOGITS, Y)
-    assert metrics.best_temperature(scale * LOGITS, Y) == pytest.approx(scale * best, rel=1e-2)
-    around = [metrics.class_mean_nll(LOGITS / (best * factor), Y) for factor in (0.95, 1.0, 1.05)]
+    best = best_temperature(LOGITS, Y)
+    assert best_temperature(scale * LOGITS, Y) == pytest.approx(scale * best, rel=1e-2)
+    around = [class_mean_nll(LOGITS / (best * factor), Y) for factor in (0.95, 1.0, 1.05)]
     assert np.argmin(around) == 1
 
 
@@ -74,8 +77,8 @@ def two(difference):
 
 def test_the_interval_agrees_with_scipy_where_there_is_one_class():
     difference = RNG.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=(1, 400))
-    draws = metrics.bootstrap(two(difference), np.zeros(400, int), everything(1), np.random.default_rng(1), 10000)
-    mean, low, high = metrics.interval(draws[:, 0, 0] - draws[:, 1, 0], 100 * difference.mean())
+    draws = bootstrap(two(difference), np.zeros(400, int), everything(1), np.random.default_rng(1), 10000)
+    mean, low, high = interval(draws[:, 0, 0] - draws[:, 1, 0], 100 * difference.mean())
     expected = scipy.stats.bootstrap((100 * difference[0],), np.mean, method="percentile", random_state=1).confidence_interval
     assert mean == pytest.approx(100 * difference.mean())
     np.testing.assert_allclose([low, high], expected, atol=0.6)
@@ -84,8 +87,8 @@ def test_the_interval_agrees_with_scipy_where_there_is_one_class():
 def test_groups_are_resampled_as_their_own_classes():
     right = RNG.random((1, 1, len(Y))) < 0.6
     masks = np.array([[[True] * 5, [True, True, False, False, False], [False] * 5]])
-    both = metrics.bootstrap(right, Y, masks, np.random.default_rng(2), 300)
-    own = metrics.bootstrap(right, Y, masks[:, 1:2], np.random.default_rng(2), 300)
+    both = bootstrap(right, Y, masks, np.random.default_rng(2), 300)
+    own = bootstrap(right, Y, masks[:, 1:2], np.random.default_rng(2), 300)
     np.testing.assert_allclose(both[:, :, 1], own[:, :, 0], rtol=1e-5)
     assert np.isnan(both[:, :, 2]).all()
     expected = np.mean([100 * right[0, 0, c == Y].mean() for c in range(5)])
@@ -101,8 +104,8 @@ def coverage(truth, seed_spread, seeds, repeats=400, classes=8, each=25):
         gain = truth + seed_spread * rng.normal(size=(seeds, 1))
         u = rng.random((1, len(y))) + 0.05 * rng.normal(size=(seeds, len(y)))  # seeds share their test examples
         difference = np.where(u < 0.3 + gain / 2, 1.0, np.where(u > 0.7 + gain / 2, -1.0, 0.0))
-        draws = metrics.bootstrap(two(difference), y, everything(classes, seeds), rng, 400)
-        _, low, high = metrics.interval(draws[:, 0, 0] - draws[:, 1, 0], 0.0)
+        draws = bootstrap(two(difference), y, everything(classes, seeds), rng, 400)
+        _, low, high = interval(draws[:, 0, 0] - draws[:, 1, 0], 0.0)
         hits += low <= 100 * truth <= high
     return hits / repeats
 
@@ -119,25 +122,25 @@ def test_intervals_hold_the_planted_difference_as_often_as_they_say(truth, seed_
 
 def test_a_method_against_itself_is_exactly_zero():
     right = np.stack([LOGITS.argmax(1) == Y] * 2)[None]
-    draws = metrics.bootstrap(right, Y, everything(5), np.random.default_rng(0), 50)
+    draws = bootstrap(right, Y, everything(5), np.random.default_rng(0), 50)
     assert not (draws[:, 0] - draws[:, 1]).any()
 
 
 def test_what_is_always_right_has_100_percent_in_every_draw():
     right = np.stack([np.ones(len(Y), bool), np.zeros(len(Y), bool)])[None].repeat(3, 0)
-    draws = metrics.bootstrap(right, Y, everything(5, 3), np.random.default_rng(0), 50)
+    draws = bootstrap(right, Y, everything(5, 3), np.random.default_rng(0), 50)
     np.testing.assert_allclose(draws, np.broadcast_to([[[100.0], [0.0]]], draws.shape), rtol=1e-4)
 
 
 def test_draws_spread_as_the_unbiased_variance_says():
     right = np.array([[[True, False, False]]])
-    draws = metrics.bootstrap(right, np.zeros(3, int), everything(1), np.random.default_rng(0), 10000)
+    draws = bootstrap(right, np.zeros(3, int), everything(1), np.random.default_rng(0), 10000)
     assert draws.std() == pytest.approx(100 * np.sqrt(1 / 9), rel=0.03)
 
 
 def test_two_seeds_spread_by_students_t():
     right = np.stack([np.ones((1, 4), bool), np.zeros((1, 4), bool)])
-    draws = metrics.bootstrap(right, np.zeros(4, int), everything(1, 2), np.random.default_rng(0), 200)
+    draws = bootstrap(right, np.zeros(4, int), everything(1, 2), np.random.default_rng(0), 200)
     factor = scipy.stats.t.ppf(0.975, 1) / scipy.stats.norm.ppf(0.975)
     np.testing.assert_allclose(np.unique(draws.round(3)), [50 - 50 * factor, 50 + 50 * factor], rtol=1e-4)
 
@@ -145,7 +148,7 @@ def test_two_seeds_spread_by_students_t():
 def test_logits_are_rows_times_features_plus_bias():
     x, theta = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 4))
     expected = [[row[:3] @ one + row[3] for row in theta] for one in x]
-    np.testing.assert_allclose(metrics.predict_logits(theta, x), expected)
+    np.testing.assert_allclose(predict_logits(theta, x), expected)
 
 
 def test_classes_that_nobody_has_or_is_given_keep_their_place():
@@ -165,39 +168,39 @@ def test_tied_counts_go_by_class():
 
 
 def test_there_are_fifteen_bins_and_certainty_is_in_the_last():
-    parts = metrics.reliability(np.array([[800.0, 0.0], [0.1, 0.0]]), np.array([0, 1]))
+    parts = reliability(np.array([[800.0, 0.0], [0.1, 0.0]]), np.array([0, 1]))
     assert parts["count"].tolist() == [0] * 7 + [1] + [0] * 6 + [1]
     np.testing.assert_allclose(parts["confidence"][[7, 14]], [100 / (1 + np.exp(-0.1)), 100])
     assert parts["accuracy"][[7, 14]].tolist() == [0, 100]
-    assert metrics.calibration_error(LOGITS, Y) == pytest.approx(metrics.calibration_error(LOGITS, Y, 15))
+    assert calibration_error(LOGITS, Y) == pytest.approx(calibration_error(LOGITS, Y, 15))
 
 
 def test_the_likelihood_passes_over_classes_without_examples():
     y = np.array([0, 3, 3])
     losses = log_loss(y, np.full((3, 5), 0.2), labels=range(5))
-    assert metrics.class_mean_nll(np.zeros((3, 5)), y) == pytest.approx(losses)
+    assert class_mean_nll(np.zeros((3, 5)), y) == pytest.approx(losses)
 
 
 def test_the_temperature_stays_within_a_hundredth_and_a_hundred():
     right = np.eye(5)[Y]
-    assert metrics.best_temperature(0.05 * right, Y) == pytest.approx(0.01, rel=0.05)
-    assert metrics.best_temperature(-10 * right, Y) == pytest.approx(100, rel=0.05)
+    assert best_temperature(0.05 * right, Y) == pytest.approx(0.01, rel=0.05)
+    assert best_temperature(-10 * right, Y) == pytest.approx(100, rel=0.05)
 
 
 def test_a_few_values_have_student_s_interval():
     values = [1.0, 2.5, 4.0, 4.5]
     expected = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
-    np.testing.assert_allclose(metrics.student_interval(values), [3.0, *expected])
-    assert metrics.student_interval([2.0]) == (2.0, -np.inf, np.inf)
-    assert np.isfinite(metrics.student_interval([1.0, 2.0])).all()
+    np.testing.assert_allclose(student_interval(values), [3.0, *expected])
+    assert student_interval([2.0]) == (2.0, -np.inf, np.inf)
+    assert np.isfinite(student_interval([1.0, 2.0])).all()
 
 
 def test_an_interval_leaves_as_much_out_below_as_above():
-    assert metrics.interval(np.arange(1001.0), 500.0) == pytest.approx((500.0, 25.0, 975.0))
+    assert interval(np.arange(1001.0), 500.0) == pytest.approx((500.0, 25.0, 975.0))
 
 
 def test_one_good_seed_of_three_draws_upwards():
     right = np.repeat([[[1.0]], [[0.0]], [[0.0]]], 4, axis=2)
-    draws = metrics.bootstrap(right, np.zeros(4, int), np.ones((3, 1, 1), bool), np.random.default_rng(0))
+    draws = bootstrap(right, np.zeros(4, int), np.ones((3, 1, 1), bool), np.random.default_rng(0))
     assert draws.shape == (2000, 1, 1)
     assert draws.max() - 100 / 3 > 100 / 3 - draws.min() > 0

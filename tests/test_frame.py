@@ -8,7 +8,9 @@ from conftest import blobs
 from jax.scipy.linalg import block_diag
 
 from mmn_jax.linear import bfgs, newton
-from mmn_jax.linear.frame import HeadProblem, eigenframe, into_frame, line_search, out_of_frame, point_at, spanframe
+from mmn_jax.linear.frame import eigenframe, into_frame, out_of_frame, spanframe
+from mmn_jax.linear.line_search import line_search, point_at
+from mmn_jax.linear.problem import HeadProblem
 
 CLASSES = 4
 

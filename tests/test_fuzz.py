@@ -13,11 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmn_jax import TailClassifier, config
+from mmn_jax import config
 from mmn_jax.cli import predict
 from mmn_jax.data import feature_files, longtail
 from mmn_jax.errors import BadInput
+from mmn_jax.estimator import TailClassifier
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what comes in is doubtful as often as not
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 FUZZ = settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 NUMBERS = st.one_of(arrays_of.integer_dtypes(), arrays_of.floating_dtypes(), arrays_of.unsigned_integer_dtypes())

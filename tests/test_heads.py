@@ -15,7 +15,9 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from mmn_jax.linear import frame, solve
-from mmn_jax.linear.solve import HeadProblem, fit_batch, fit_head
+from mmn_jax.linear.problem import HeadProblem, pad_examples, padded
+from mmn_jax.linear.rows import centred
+from mmn_jax.linear.solve import BFGS, NEWTON, fit_batch, fit_head
 
 fit = jax.jit(fit_head, static_argnames="solver")
 
@@ -26,7 +28,7 @@ def problem(x, y, classes, weight=None, offset=None, l2=1e-3):
     return HeadProblem(jnp.asarray(x), jnp.asarray(y), *(jnp.asarray(v, jnp.float32) for v in (weight, offset, l2)))
 
 
-def solve(p, classes, tol=1e-6, solver=solve.NEWTON):
+def fitted(p, classes, tol=1e-6, solver=NEWTON):
     theta, info = fit(p, jnp.zeros((classes, p.x.shape[1] + 1)), tol, solver=solver)
     assert info.gradient_norm <= tol
     return np.asarray(theta), info
@@ -63,7 +65,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
+@pytest.mark.parametrize("solver", [NEWTON, BFGS])
 @pytest.mark.parametrize("l2", [1e-2, 1e-4])
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_scikit_learn(case, l2, solver):
@@ -71,7 +73,7 @@ def test_agrees_with_scikit_learn(case, l2, solver):
     x, y = blobs(0, counts, dim)
     weight = 1 / np.asarray(counts)[y] if weighted else None
     p = problem(x, y, len(counts), weight=weight, l2=l2)
-    theta, _ = solve(p, len(counts), tol=2e-7, solver=solver)
+    theta, _ = fitted(p, len(counts), tol=2e-7, solver=solver)
     reference = sklearn_theta(p)
     scale = np.abs(reference).max()
     np.testing.assert_allclose(theta / scale, reference / scale, atol=5e-3 if l2 == 1e-4 else 2e-4)
@@ -85,7 +87,7 @@ def test_offsets_agree_with_scipy(by_example):
     x, y = blobs(1, counts, dim)
     offset = np.random.default_rng(0).normal(size=(len(y), 3)) if by_example else np.log(np.asarray(counts) / sum(counts))
     p = problem(x, y, 3, offset=offset)
-    theta, _ = solve(p, 3)
+    theta, _ = fitted(p, 3)
 
     def value_and_slope(v):
         v = v.reshape(3, dim + 1)
@@ -100,7 +102,7 @@ def test_offsets_agree_with_scipy(by_example):
 def test_reported_norm_is_the_true_gradient_norm(counts, dim):
     x, y = blobs(2, counts, dim)
     p = problem(x, y, 3, l2=1e-5)
-    theta, info = solve(p, 3, tol=1e-4)
+    theta, info = fitted(p, 3, tol=1e-4)
     assert abs(np.linalg.norm(gradient(theta.astype(float), p)) - float(info.gradient_norm)) < 2e-6
 
 
@@ -113,7 +115,7 @@ def test_with_fewer_examples_than_dimensions_the_basis_is_orthonormal():
     assert kept.sum() > 10
 
 
-@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
+@pytest.mark.parametrize("solver", [NEWTON, BFGS])
 def test_an_iteration_cap_shows_in_the_reported_norm(solver):
     x, y = blobs(2, [50, 20, 10], 8)
     capped = solver._replace(descend=partial(solver.descend, max_steps=1))
@@ -126,7 +128,7 @@ def test_vmapped_problems_are_the_single_ones():
     strengths = [1e-1, 1e-3, 1e-5]
     batch = jax.vmap(lambda l2: fit_head(problem(x, y, 3)._replace(l2=l2), jnp.zeros((3, 7)), 1e-6))(jnp.array(strengths))
     for i, l2 in enumerate(strengths):
-        single, _ = solve(problem(x, y, 3, l2=l2), 3)
+        single, _ = fitted(problem(x, y, 3, l2=l2), 3)
         np.testing.assert_allclose(batch[0][i], single, atol=2e-2 * np.abs(single).max())
 
 
@@ -144,7 +146,7 @@ def test_a_batch_solves_each_problem_as_if_it_were_alone():
         assert info.steps[i] == its.steps[0] and info.gradient_norm[i] <= 1e-5
 
 
-@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
+@pytest.mark.parametrize("solver", [NEWTON, BFGS])
 def test_in_64_bits_it_goes_on_where_float32_ends(solver):
     x, y = blobs(3, [20, 10, 5], 6)
     with jax.enable_x64(True):
@@ -160,8 +162,8 @@ def test_weights_count_copies_and_zero_removes(seed):
     x, y = blobs(seed, [6, 4, 3], 4)
     times = rng.integers(0, 3, len(y)) + (np.arange(len(y)) % 3 == 0)
     times[[0, 6, 10]] = np.maximum(times[[0, 6, 10]], 1)
-    weighted, _ = solve(problem(x, y, 3, weight=times, l2=1e-2), 3)
-    copied, _ = solve(problem(np.repeat(x, times, 0), np.repeat(y, times), 3, l2=1e-2), 3)
+    weighted, _ = fitted(problem(x, y, 3, weight=times, l2=1e-2), 3)
+    copied, _ = fitted(problem(np.repeat(x, times, 0), np.repeat(y, times), 3, l2=1e-2), 3)
     np.testing.assert_allclose(weighted, copied, atol=5e-4)
 
 
@@ -172,8 +174,8 @@ def test_rotating_and_shifting_features_and_renaming_classes_change_nothing(seed
     x, y = blobs(seed, [6, 4, 3], 4)
     rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
     names, shift = rng.permutation(3), rng.normal(size=4)
-    theta, _ = solve(problem(x, y, 3, l2=1e-2), 3)
-    moved, _ = solve(problem((x @ rotation + shift).astype(np.float32), names[y].astype(np.int32), 3, l2=1e-2), 3)
+    theta, _ = fitted(problem(x, y, 3, l2=1e-2), 3)
+    moved, _ = fitted(problem((x @ rotation + shift).astype(np.float32), names[y].astype(np.int32), 3, l2=1e-2), 3)
     logits = x @ theta[:, :-1].T + theta[:, -1]
     other = ((x @ rotation + shift) @ moved[:, :-1].T + moved[:, -1])[:, names]
     np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), other - other.mean(1, keepdims=True), atol=2e-3)
@@ -181,36 +183,36 @@ def test_rotating_and_shifting_features_and_renaming_classes_change_nothing(seed
 
 def test_rows_are_centred_over_classes():
     x, y = blobs(4, [20, 10, 5], 6)
-    theta, _ = solve(problem(x, y, 3), 3)
+    theta, _ = fitted(problem(x, y, 3), 3)
     np.testing.assert_allclose(theta.sum(0), 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("solver", [solve.NEWTON, solve.BFGS])
+@pytest.mark.parametrize("solver", [NEWTON, BFGS])
 def test_separable_data_constant_and_duplicate_features_stay_finite(solver):
     x, y = blobs(5, [5] * 4, 6, spread=0.01)
     x = np.concatenate([x, x[:, :2], np.zeros((len(x), 1), np.float32)], 1)
-    theta, info = solve(problem(x, y, 4, l2=1e-7), 4, tol=1e-5, solver=solver)
+    theta, info = fitted(problem(x, y, 4, l2=1e-7), 4, tol=1e-5, solver=solver)
     assert np.isfinite(theta).all() and np.isfinite(info.gradient_norm)
 
 
 def test_centred_rows_are_the_same_classifier_and_sum_to_nothing():
     theta, x = np.random.default_rng(0).normal(size=(2, 5, 4)), np.random.default_rng(1).normal(size=(7, 3))
-    centred = solve.centred(theta)
-    np.testing.assert_allclose(centred.sum(1), 0, atol=1e-12)
-    for before, after in zip(theta, centred, strict=True):
+    rows = centred(theta)
+    np.testing.assert_allclose(rows.sum(1), 0, atol=1e-12)
+    for before, after in zip(theta, rows, strict=True):
         probabilities = [softmax(x @ rows[:, :-1].T + rows[:, -1], axis=1) for rows in (before, after)]
         np.testing.assert_allclose(*probabilities, atol=1e-12)
 
 
 def test_padding_adds_examples_of_weight_0_up_to_a_multiple():
-    assert [solve.padded(n, 4) for n in (1, 4, 5)] == [4, 4, 8] and solve.padded(513) == 1024
+    assert [padded(n, 4) for n in (1, 4, 5)] == [4, 4, 8] and padded(513) == 1024
     x, y = blobs(0, [3, 2], 2)
     for offset in (None, np.ones((5, 2))):
         given_ = problem(x, y, 2, offset=offset)
-        padded = solve.pad_examples(given_, 4)
-        assert padded.x.shape == (8, 2) and len(padded.y) == len(padded.weight) == 8 and not padded.weight[5:].any()
-        assert padded.offset.shape == ((2,) if offset is None else (8, 2))
-        np.testing.assert_allclose(solve(padded, 2)[0], solve(given_, 2)[0], atol=1e-5)
+        longer = pad_examples(given_, 4)
+        assert longer.x.shape == (8, 2) and len(longer.y) == len(longer.weight) == 8 and not longer.weight[5:].any()
+        assert longer.offset.shape == ((2,) if offset is None else (8, 2))
+        np.testing.assert_allclose(fitted(longer, 2)[0], fitted(given_, 2)[0], atol=1e-5)
 
 
 def shapes_only(examples, dim, classes):

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmn_jax import devices
-from mmn_jax.linear.solve import HeadProblem, fit_head
+from mmn_jax.linear.problem import HeadProblem
+from mmn_jax.linear.solve import fit_head
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.types import Examples
 

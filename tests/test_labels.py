@@ -12,6 +12,7 @@ from test_sources import class_label, said
 from mmn_jax.data.feature_files import from_arrays, load, load_training
 from mmn_jax.data.labels import told_apart
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* rows of t:UserWarning")  # small sets repeat their rows
 ANIMALS = ["ant", "bee", "cat"]
 SHORT, LONG = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
 

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 from scipy.special import log_softmax
 
-from mmn_jax.evaluation.metrics import predict_logits
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows, class_model, class_statistics
-from mmn_jax.linear.frame import into_frame, out_of_frame, point_at, spanframe
-from mmn_jax.linear.solve import HeadProblem, fit_one
+from mmn_jax.linear.frame import into_frame, out_of_frame, spanframe
+from mmn_jax.linear.line_search import point_at
+from mmn_jax.linear.problem import HeadProblem
+from mmn_jax.linear.rows import predict_logits
+from mmn_jax.linear.solve import fit_one
 from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, entry_rung

@@ -7,7 +7,7 @@ from conftest import blobs
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from mmn_jax.evaluation.metrics import predict_logits
+from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods import stacking
 from mmn_jax.methods.stacking import HeldOut, Mixture, fit_mixture, mix
 from mmn_jax.types import Examples

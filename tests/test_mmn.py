@@ -6,13 +6,14 @@ import pytest
 from conftest import blobs
 from scipy.special import softmax
 
-from mmn_jax.evaluation.metrics import mean_class_accuracy, predict_logits
+from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.linear.class_model import Shrinkage
+from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods import mmn, rivals
 from mmn_jax.methods.contract import tune
+from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.stacking import class_weights, fit_mixture, mix
 from mmn_jax.methods.tasks import RowPrior, make_task
-from mmn_jax.methods.tuning import Fold
 from mmn_jax.types import Examples
 
 COUNTS = np.array([50, 20, 8, 4, 2, 1])

@@ -6,10 +6,10 @@ from conftest import blobs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mmn_jax import TailClassifier
 from mmn_jax.data import glyphs
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.errors import BadInput
+from mmn_jax.estimator import TailClassifier
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.types import Examples
 

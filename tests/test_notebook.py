@@ -12,8 +12,8 @@ from commands import STRICT
 from conftest import blobs
 from nbclient import NotebookClient
 
-from mmn_jax import TailClassifier
 from mmn_jax.cli import run
+from mmn_jax.estimator import TailClassifier
 
 PATH = Path(__file__).resolve().parents[1] / "examples" / "colab.ipynb"
 SMALL = [

@@ -210,10 +210,9 @@ def test_memory_that_arrow_lacks_is_one_line(tmp_path, monkeypatch):
 
 
 def test_features_beyond_memory_are_one_line(tmp_path, monkeypatch):
-    from mmn_jax import devices
 
     pq.write_table(with_split(SPELLED[0]), tmp_path / "a.parquet")
-    monkeypatch.setattr(devices, "host_memory", lambda: 200)
+    monkeypatch.setattr(parquet, "host_memory", lambda: 200)
     told = "19 rows of 3 float32 features take 0.0 GB, there are 0.0 GB of memory; give fewer rows, or fewer dimensions"
     assert said(lambda: feature_files.load(tmp_path / "a.parquet")) == f"{tmp_path / 'a.parquet'}: {told}"
 

@@ -8,8 +8,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 
-from mmn_jax.evaluation.metrics import predict_logits
 from mmn_jax.linear import weighting
+from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods import baselines, rivals
 from mmn_jax.methods.tasks import make_task
 from mmn_jax.types import Examples

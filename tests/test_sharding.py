@@ -54,10 +54,10 @@ import sys, threading
 import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np
-from mmn_jax import kshot
+from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.data import synthetic
-from mmn_jax.mesh import AXIS, all_devices
-from mmn_jax.normalisation import normalisation
+from mmn_jax.devices import AXIS, all_devices
+from mmn_jax.data.normalisation import normalisation
 
 train = synthetic.make("wide", 40, 384, 12, 12, 1).train
 train = train.at(np.isin(train.y, np.flatnonzero(np.bincount(train.y) >= 8)))

@@ -148,7 +148,7 @@ import os, sys, warnings
 import numpy as np
 warnings.filterwarnings("ignore", "os.fork")
 from mmn_jax import TailClassifier
-from mmn_jax.types import BadInput
+from mmn_jax.errors import BadInput
 
 y = np.repeat(np.arange(4), [20, 10, 9, 8])
 x = np.random.default_rng(0).normal(size=(47, 5)) + y[:, None]

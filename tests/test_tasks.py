@@ -4,9 +4,9 @@ import jax
 import numpy as np
 from conftest import blobs
 
-from mmn_jax.evaluation.metrics import predict_logits
 from mmn_jax.linear import weighting
 from mmn_jax.linear.coordinates import coordinates
+from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.methods import tasks
 from mmn_jax.methods.tasks import fit_weighted, make_task, standardised, unscaled

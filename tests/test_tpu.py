@@ -20,7 +20,7 @@ from mmn_jax.contrib import mixed_shot, small_regressors
 from mmn_jax.devices import AXIS, all_devices
 from mmn_jax.linear import solve
 from mmn_jax.linear.class_model import ClassModel
-from mmn_jax.linear.frame import HeadProblem
+from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.metamodelnet import chain, kshot_bank, training, transfer
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import Lessons, Rung
@@ -37,8 +37,12 @@ CUSTOM_CALLS = {"Eigh", "Qr", "ProductOfElementaryHouseholderReflectors"}
 # A TPU rounds the operands of a float32 product to bfloat16 unless the program asks for more. These programs do, in all but so many
 # products: the two that scale BFGS's coordinates change the number of its steps, not the optimum.
 EXACT = {
-    "export.to_stablehlo": 0, "heads.fit_one": 0, "kshot._fit_chunk": 0, "mixture._derivatives": 0, "stagewise.programs": 0,
-    "stagewise.programs (2)": 0, "transfer.transfer_rows": 0,
+    "cli.export.to_stablehlo": 0,
+    "linear.solve.fit_one": 0,
+    "metamodelnet.kshot_bank._fit_chunk": 0,
+    "methods.stacking._derivatives": 0,
+    "metamodelnet.training.programs": 0,
+    "metamodelnet.training.programs (2)": 0, "metamodelnet.transfer.transfer_rows": 0,
 }  # fmt: skip
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
@@ -196,51 +200,51 @@ def scale_loss():
 
 # Every place where mmn_jax calls `jit`, and the cases that are lowered for it. "(2)" marks the second call in one place.
 CASES = {
-    "backbones.use": {name: lambda name=name: reached(network_features, name) for name in NETWORKS},
-    "candidates._shared": {"": fresh_stage},
-    "chain._sown": {
+    "vision.backbones.use": {name: lambda name=name: reached(network_features, name) for name in NETWORKS},
+    "pipeline.candidates._shared": {"": fresh_stage},
+    "metamodelnet.chain._sown": {
         "": lambda: lowered(chain._sown, chain.Chain(LADDER, 16, 0), variables_of(CHAIN), floats(CLASSES, DIM + 1), ints(CLASSES))
     },
-    "data.augment.crop_and_flip": {"": lambda: lowered(augment.crop_and_flip, KEY, BATCH, 4)},
-    "data.augment.distort": {"": lambda: lowered(augment.distort, KEY, BATCH, augment.Strength())},
-    "data.network_training._compile_top.top": {
+    "vision.augment.crop_and_flip": {"": lambda: lowered(augment.crop_and_flip, KEY, BATCH, 4)},
+    "vision.augment.distort": {"": lambda: lowered(augment.distort, KEY, BATCH, augment.Strength())},
+    "vision.network_training._compile_top.top": {
         name: lambda name=name: lowered(network_training._compile_top(NETWORKS[name]), network_variables(name), KNOWN, BATCH)
         for name in NETWORKS
     },
-    "data.network_training.begin": {
+    "vision.network_training.begin": {
         name: lambda name=name: reached(network_training.begin, jax.random.key(0), NETWORKS[name], (16, 16)) for name in NETWORKS
     },
-    "data.network_training.compile_step.step": {name: partial(network_step, name) for name in NETWORKS},
-    "episodes.fit_regressor": {
+    "vision.network_training.compile_step.step": {name: partial(network_step, name) for name in NETWORKS},
+    "contrib.mixed_shot.fit_regressor": {
         name: lambda one=one: reached(mixed_shot.fit_regressor, jax.random.key(0), one, CONTEXT, EPISODES, [])
         for name, one in REGRESSORS.items()
     },
-    "export.to_stablehlo": {"": partial(scores, 24)},
-    "heads.fit_one": {
+    "cli.export.to_stablehlo": {"": partial(scores, 24)},
+    "linear.solve.fit_one": {
         "few examples": partial(head, 64, 512, CLASSES),
         "an offset for every example": partial(head, 512, DIM, CLASSES, 512),
         "ImageNet-LT": partial(head, 115846, 2048, 1000),
     },
-    "kshot._fit_chunk": {
+    "metamodelnet.kshot_bank._fit_chunk": {
         "one device": partial(bank, ONE, 1, False),
         "eight devices": partial(bank, all_devices(), 1, False),
         "eigenbasis": partial(bank, ONE, 8, True),
     },
-    "mixture._derivatives": {"": mixture_sums},
-    "rivals._scale_loss": {"": scale_loss},
-    "stagewise._copied": {"": lambda: lowered(training._copied, begun(CHAIN))},
-    "stagewise.programs": {
+    "methods.stacking._derivatives": {"": mixture_sums},
+    "methods.rivals._scale_loss": {"": scale_loss},
+    "metamodelnet.training._copied": {"": lambda: lowered(training._copied, begun(CHAIN))},
+    "metamodelnet.training.programs": {
         "one device": lambda: step(*chain_stage(CHAIN, ONE)),
         "eight devices": lambda: step(*chain_stage(CHAIN, all_devices())),
         "bfloat16": lambda: step(*chain_stage(MIXED, ONE)),
         "episodes": lambda: step(*episode_stage(REGRESSORS["attention"])),
     },
-    "stagewise.programs (2)": {
+    "metamodelnet.training.programs (2)": {
         "one device": lambda: losses(*chain_stage(CHAIN, ONE)),
         "eight devices": lambda: losses(*chain_stage(CHAIN, all_devices())),
         "episodes": lambda: losses(*episode_stage(REGRESSORS["attention"])),
     },
-    "transfer.transfer_rows": {name: partial(moved, one) for name, one in REGRESSORS.items()},
+    "metamodelnet.transfer.transfer_rows": {name: partial(moved, one) for name, one in REGRESSORS.items()},
 }
 
 

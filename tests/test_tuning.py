@@ -6,6 +6,7 @@ from conftest import blobs
 
 from mmn_jax.methods import tuning
 from mmn_jax.methods.baselines import methods
+from mmn_jax.methods.folds import Fold, held_accuracy, training_folds
 from mmn_jax.methods.tuning import Axis, Trial
 from mmn_jax.types import Examples
 
@@ -64,13 +65,13 @@ def test_grids_are_refined_to_half_decades_and_then_done():
 
 
 def test_held_out_predictions_are_judged_together():
-    folds = [tuning.Fold("a", TRAIN, Examples(X[:2], np.array([0, 1]))), tuning.Fold("b", TRAIN, Examples(X[:2], np.array([0, 0])))]
+    folds = [Fold("a", TRAIN, Examples(X[:2], np.array([0, 1]))), Fold("b", TRAIN, Examples(X[:2], np.array([0, 0])))]
     logits = [np.eye(3)[[0, 0]], np.eye(3)[[0, 1]]]  # class 0: two of three right; class 1: none of one
-    assert tuning.held_accuracy(logits, folds) == pytest.approx(100 * (2 / 3 + 0) / 2)
+    assert held_accuracy(logits, folds) == pytest.approx(100 * (2 / 3 + 0) / 2)
 
 
 def test_a_fold_that_would_learn_from_one_point_is_dropped():
     train = Examples(np.array([[0.0], [1.0], [0.0]], np.float32), np.array([0, 0, 1], np.int32))
-    (fold,) = tuning.training_folds("x", train, 0, 3)
+    (fold,) = training_folds("x", train, 0, 3)
     assert fold.val.x.tolist() == [[0.0]] and sorted(fold.train.x.ravel()) == [0.0, 1.0]
-    assert tuning.training_folds("x", Examples(train.x[1:], train.y[1:]), 0, 3) == ()
+    assert training_folds("x", Examples(train.x[1:], train.y[1:]), 0, 3) == ()

@@ -1,0 +1,1 @@
+"""Extensions of the method: small regressors, and training on mixed-shot episodes."""

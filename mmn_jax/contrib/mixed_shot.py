@@ -21,12 +21,11 @@ import numpy as np
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.coordinates import coordinates
-from mmn_jax.linear.solve import centred
+from mmn_jax.linear.rows import centred, subtract_log_prior
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.metamodelnet.training import Hyper, Programs, StageReport, mean_task_loss, programs, relative_row_loss, train_stage
 from mmn_jax.metamodelnet.training_data import JUDGING_EXAMPLES, JUDGING_HEADS, row_unit
-from mmn_jax.methods.contract import subtract_log_prior
 from mmn_jax.methods.subsampling import LEAST, draw_shots
 from mmn_jax.methods.tasks import fit_weighted
 from mmn_jax.rng import generator

@@ -1,8 +1,9 @@
-"""Small regressors behind the contract of `metamodelnet/regressor.py`: a handful of numbers for each shot level, the identity before training.
+"""Small regressors (`metamodelnet/regressor.py`): a handful of numbers for each shot level, the identity before training.
 
 A level is an entry rung of the ladder (1, 2, 4, .., 64), so every map can move a row less the more examples it saw. A Context's
-whitened coordinates are those in which the within-class covariance is the identity (`linear/class_model.py`). In a recipe one of them stands as
-`config.meta.regressor`, a function of a ladder, by `def mine(ladder): return maps.diagonal()`; those that look at class means can't.
+whitened coordinates are those in which the within-class covariance is the identity (`linear/class_model.py`). A recipe uses one of them as
+`config.meta.regressor`, a function of the ladder: `def mine(ladder): return small_regressors.diagonal()`. Regressors that need class
+means can't be used there.
 """
 
 from collections.abc import Callable

@@ -14,6 +14,7 @@ import numpy as np
 from mmn_jax.data.labels import Coded, meet, normal
 from mmn_jax.data.parquet_files import Columns, batches, find_shards, is_text_type, label_codes, opened, whole
 from mmn_jax.errors import BadInput, Say, warn
+from mmn_jax.machine import host_memory
 
 
 def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
@@ -55,8 +56,6 @@ class _PartRows:
 
 def _room(path, total, rows, dim):
     """[rows, dim] float32, where memory holds all `total` rows."""
-    from mmn_jax.machine import host_memory  # with jax
-
     told = f"{path}: {total} rows of {dim} float32 features take {4e-9 * total * dim:.1f} GB"
     if 4 * total * dim > host_memory():
         raise BadInput(f"{told}, there are {host_memory() / 1e9:.1f} GB of memory; give fewer rows, or fewer dimensions")

@@ -1,0 +1,1 @@
+"""Scores of predictions: accuracy, calibration, bootstrap intervals, and the prior of the labels."""

@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mmn_jax.linear.frame import Frame, HeadProblem, Point, any_in_batch, line_search, mm
+from mmn_jax.linear.algebra import mm
+from mmn_jax.linear.frame import Frame
+from mmn_jax.linear.line_search import Point, any_in_batch, line_search
+from mmn_jax.linear.problem import HeadProblem
 
 DAMPING = 10.0  # mean eigenvalues added to all: a head differs from what it is drawn from
 LINE_LIMIT = 3  # looks along one step

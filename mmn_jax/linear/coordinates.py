@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.linear.solve import padded
+from mmn_jax.linear.problem import padded
 from mmn_jax.machine import one_thread
 
 PAD = 128  # dimensions are filled up to a multiple of it, so that similar numbers of examples share one compiled program

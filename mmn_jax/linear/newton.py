@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mmn_jax.linear.frame import HIGHEST, Frame, HeadProblem, Point, line_search, mm, point_at, solve_by_cholesky
+from mmn_jax.linear.algebra import HIGHEST, mm, solve_by_cholesky
+from mmn_jax.linear.frame import Frame
+from mmn_jax.linear.line_search import Point, line_search, point_at
+from mmn_jax.linear.problem import HeadProblem
 
 LINE_LIMIT = 30  # looks along one step
 BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it their diagonals have to do

@@ -2,9 +2,9 @@
 
     minimise over W, b:  Σ_j ω_j · CE(W x_j + b + a_j, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
 
-Every way of training a head in this project is this problem with other weights ω and offsets a (`linear/weighting.py`). `fit_head`
-solves one, in the eigenbasis of its features (`linear/frame.py`) by truncated Newton (`linear/newton.py`); `fit_batch` solves many small ones at
-once by BFGS (`linear/bfgs.py`).
+Every way of training a head in this project is this problem with other weights ω and offsets a (`weighting.py`). `fit_head` solves one
+problem by truncated Newton (`newton.py`) in the eigenbasis of its features (`frame.py`); `fit_batch` solves many small ones at once by
+BFGS (`bfgs.py`).
 """
 
 from collections.abc import Callable
@@ -16,9 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmn_jax.linear.algebra import mm
 from mmn_jax.linear.bfgs import bfgs
-from mmn_jax.linear.frame import HeadProblem, eigenframe, into_frame, mm, out_of_frame, point_at, spanframe
+from mmn_jax.linear.frame import eigenframe, into_frame, out_of_frame, spanframe
+from mmn_jax.linear.line_search import point_at
 from mmn_jax.linear.newton import BLOCK_EXAMPLES, BLOCK_LIMIT, newton
+from mmn_jax.linear.problem import HeadProblem
 
 
 class Solver(NamedTuple):
@@ -29,32 +32,8 @@ class Solver(NamedTuple):
     descend: Callable
 
 
-PAD = 512  # examples are filled up to a multiple, so that similar sizes share one compiled program;
-SMALL_PAD = 128  # to one of this up to PAD
 NEWTON = Solver(eigenframe, newton)
 BFGS = Solver(spanframe, bfgs)
-
-
-def centred(theta: np.ndarray) -> np.ndarray:
-    """Rows [.., C, d+1] less their mean over classes: of all the rows that make this classifier, those of least norm."""
-    return theta - theta.mean(-2, keepdims=True)
-
-
-def padded(examples: int, multiple: int | None = None) -> int:
-    """How many examples there are once filled up, by default to a multiple of PAD or SMALL_PAD."""
-    multiple = multiple or (PAD if examples > PAD else SMALL_PAD)
-    return int(examples + -examples % multiple)
-
-
-def pad_examples(problem: HeadProblem, multiple: int | None = None) -> HeadProblem:
-    """The same problem with examples of weight 0 added up to a multiple; on the host, not under jit or vmap."""
-    extra = padded(len(problem.y), multiple) - len(problem.y)
-
-    def pad(array):
-        return np.pad(array, [(0, extra)] + [(0, 0)] * (array.ndim - 1))  # numpy's: JAX would compile one for every shape
-
-    offset = pad(problem.offset) if problem.offset.ndim == 2 else problem.offset
-    return HeadProblem(*jax.device_put((pad(problem.x), pad(problem.y), pad(problem.weight), offset, np.float32(problem.l2))))
 
 
 class HeadInfo(NamedTuple):

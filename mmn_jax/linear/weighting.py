@@ -13,6 +13,7 @@ import numpy as np
 
 from mmn_jax.data.longtail import random_ranks
 from mmn_jax.errors import BadInput
+from mmn_jax.linear.rows import log_prior
 from mmn_jax.rng import uniform
 
 
@@ -95,8 +96,3 @@ def logit_adjusted(tau: float) -> Rule:
         return Weighting(np.ones(len(y), np.float32), (tau * log_prior(counts)).astype(np.float32))
 
     return draw
-
-
-def log_prior(counts: np.ndarray) -> np.ndarray:
-    """[C] log of the training share π of each class."""
-    return np.log(counts / counts.sum())

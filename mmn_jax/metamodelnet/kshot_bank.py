@@ -18,8 +18,10 @@ from jax.sharding import Mesh
 
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.devices import EACH, SAME, gathered, replicated
-from mmn_jax.linear.frame import HIGHEST, HeadProblem, spanframe
-from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one, padded
+from mmn_jax.linear.algebra import HIGHEST
+from mmn_jax.linear.frame import spanframe
+from mmn_jax.linear.problem import HeadProblem, padded
+from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one
 from mmn_jax.machine import one_thread
 from mmn_jax.types import Bank, Examples
 

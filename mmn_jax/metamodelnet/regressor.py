@@ -1,6 +1,7 @@
 """The extension point: a Regressor moves rows θ [C, d+1] to where more examples would take them.
 
-The paper's is the residual chain (`metamodelnet/chain.py`); small ones are in `contrib/small_regressors.py`; docs/extend_the_regressor.md has one of your own.
+The paper's is the residual chain (`chain.py`); `contrib/small_regressors.py` has small ones, docs/extend_the_regressor.md shows how to
+write one.
 All of them are trained, applied and saved by the same functions.
 """
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.devices import replicated
-from mmn_jax.linear.solve import padded
+from mmn_jax.linear.problem import padded
 from mmn_jax.rng import permutation
 from mmn_jax.types import Bank, Examples, MixedBank
 

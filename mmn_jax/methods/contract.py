@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmn_jax.evaluation.metrics import best_temperature, mean_class_accuracy, predict_logits
-from mmn_jax.linear.weighting import Rule, log_prior
+from mmn_jax.evaluation.calibration import best_temperature
+from mmn_jax.evaluation.metrics import mean_class_accuracy
+from mmn_jax.linear.rows import predict_logits
+from mmn_jax.linear.weighting import Rule
+from mmn_jax.methods.folds import Fold, held_accuracy, held_labels
 from mmn_jax.methods.tasks import Head, Scaling, Task, standardised, unscaled
-from mmn_jax.methods.tuning import Axis, Fold, Setting, Trial, at_edge, best, held_accuracy, held_labels, search
+from mmn_jax.methods.tuning import Axis, Setting, Trial, at_edge, best, search
 
 Arrays = dict[str, Any]
 
@@ -80,13 +83,6 @@ def start(method: Method, final: Task) -> Tuned:
     whole = method.fit(final, setting)
     record = {"setting": setting, "val_accuracy": float("nan"), "temperature": 1.0, "trials": [], "at_edge": []}
     return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm})
-
-
-def subtract_log_prior(theta: np.ndarray, tau: float, counts: np.ndarray) -> np.ndarray:
-    """Rows [C, d+1] after post-hoc logit adjustment, b − τ log π (Menon et al. 2021, equation 9)."""
-    adjusted = theta.copy()
-    adjusted[:, -1] -= tau * log_prior(counts)
-    return adjusted
 
 
 def by_factor(a: float, b: float) -> float | None:

@@ -16,9 +16,11 @@ from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.devices import start
 from mmn_jax.errors import BadInput
-from mmn_jax.evaluation.metrics import mean_class_accuracy, student_interval
-from mmn_jax.methods import mmn, rivals, tuning
+from mmn_jax.evaluation.bootstrap import student_interval
+from mmn_jax.evaluation.metrics import mean_class_accuracy
+from mmn_jax.methods import mmn, rivals
 from mmn_jax.methods.contract import Method, tune
+from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.subsampling import draw_shots
 from mmn_jax.methods.tasks import Task, make_task
 from mmn_jax.rng import generator, stream
@@ -39,7 +41,7 @@ class Diagnosis(NamedTuple):
 
 
 def _tuned_accuracy(method: Method, task: Task, val: Examples, test: Examples, budget: int) -> float:
-    arrays = tune(method, [task], [tuning.Fold("cut", task.train, val)], task, budget).arrays
+    arrays = tune(method, [task], [Fold("cut", task.train, val)], task, budget).arrays
     return mean_class_accuracy(method.logits(arrays, test.x), test.y)
 
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmn_jax.evaluation.metrics import best_temperature, predict_logits
+from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows
-from mmn_jax.linear.solve import centred
-from mmn_jax.methods.contract import Fitted, Method, by_factor, linear, subtract_log_prior
+from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
+from mmn_jax.methods.contract import Fitted, Method, by_factor, linear
 from mmn_jax.methods.stacking import HeldOut, class_weights, fit_mixture, mix
 from mmn_jax.methods.subsampling import make_cut
 from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled

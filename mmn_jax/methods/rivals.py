@@ -1,4 +1,4 @@
-"""The methods of later years that MetaModelNet is held against, behind the contract of `methods/contract.py`: what each fits, its knobs, its source.
+"""The rivals: later methods that MetaModelNet is compared with, as `Method`s (`contract.py`), each with its source.
 
 Nearly all end in one linear head, solved by `linear/solve.py`. Adding one is a function and a line in `methods`.
 """
@@ -10,27 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from mmn_jax.evaluation.metrics import predict_logits
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.coordinates import is_wide, span_basis
-from mmn_jax.linear.solve import centred
-from mmn_jax.linear.weighting import Weighting, log_prior
+from mmn_jax.linear.rows import centred, log_prior, predict_logits, subtract_log_prior
+from mmn_jax.linear.weighting import Weighting
 from mmn_jax.machine import one_thread
-from mmn_jax.methods.contract import (
-    SCALING,
-    Arrays,
-    Fitted,
-    Method,
-    by_factor,
-    by_step,
-    head_axes,
-    linear,
-    scaling,
-    solved,
-    subtract_log_prior,
-    tau_axis,
-)
+from mmn_jax.methods.contract import SCALING, Arrays, Fitted, Method, by_factor, by_step, head_axes, linear, scaling, solved, tau_axis
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
 

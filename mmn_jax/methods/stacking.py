@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from mmn_jax.linear.solve import padded
+from mmn_jax.linear.problem import padded
 
 LEFT = 1e-6  # nats left to gain at which it is solved; float32 tells little more
 UNSOLVED = 1e-5  # nats left to gain that are worth a warning

@@ -14,7 +14,8 @@ from mmn_jax.devices import device_memory
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.class_model import ClassModel, ClassStatistics, Shrinkage, class_statistics, model_of, row_prior_metric
 from mmn_jax.linear.coordinates import Coordinates, coordinates, is_wide, span_basis, span_coordinates
-from mmn_jax.linear.solve import HeadInfo, HeadProblem, fit_one, pad_examples, solve_bytes
+from mmn_jax.linear.problem import HeadProblem, pad_examples
+from mmn_jax.linear.solve import HeadInfo, fit_one, solve_bytes
 from mmn_jax.linear.weighting import Rule, Weighting, checked, plain
 from mmn_jax.machine import one_thread
 from mmn_jax.types import Examples

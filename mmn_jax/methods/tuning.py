@@ -6,18 +6,9 @@ by the mean per-class accuracy of what it predicts for examples that it was not 
 validation set, or every training example by the fold that left it out.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
-
-import numpy as np
-
-from mmn_jax.data.longtail import stratified_folds
-from mmn_jax.evaluation.metrics import mean_class_accuracy
-from mmn_jax.methods.tasks import Task, make_task
-from mmn_jax.rng import stream
-from mmn_jax.types import Examples
 
 Setting = dict[str, Any]
 
@@ -105,43 +96,3 @@ def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
     """The knobs with an ordered grid whose chosen value is its first or last: a wider grid might have given another."""
     grids = {axis.name: [value for value in axis.values if value is not None] for axis in axes}
     return [name for name, grid in grids.items() if len(grid) > 2 and setting[name] in (grid[0], grid[-1])]
-
-
-class Fold(NamedTuple):
-    """Normalised examples to fit on and to choose by (None: none), and a name that goes into the hash of every artefact made from them."""
-
-    name: str
-    train: Examples
-    val: Examples | None
-
-
-def training_folds(name: str, train: Examples, seed: int, number: int) -> tuple[Fold, ...]:
-    """At most `number` folds, each holding out a share of every class with two examples or more; none where no class has two.
-
-    Together they hold out every such example, but for a fold that would leave a single point to train on, which is dropped.
-    """
-    held = stratified_folds(stream(seed, "folds"), train.y, number)
-    used = [i for i in range(number) if (held == i).any() and np.ptp(train.x[held != i], axis=0).any()]
-    return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i)) for i in used)
-
-
-def tasks_of(parts: Iterable[Fold], seed: int, tol: float, final_tol: float) -> Callable[[str], tuple[Task, Task]]:
-    """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
-    train = {part.name: part.train for part in parts}
-
-    @functools.cache  # heads that several methods use are solved once
-    def tasks(name):
-        rough = make_task(train[name], stream(seed, "weighting"), tol)
-        return rough, make_task(rough.train, rough.key, final_tol, rough)
-
-    return tasks
-
-
-def held_labels(folds: Iterable[Fold]) -> np.ndarray:
-    """[n] labels of the folds' validation examples taken together."""
-    return np.concatenate([fold.val.y for fold in folds if fold.val is not None])
-
-
-def held_accuracy(logits: Iterable[np.ndarray], folds: Iterable[Fold]) -> float:
-    """Mean per-class accuracy of the folds' validation examples taken together."""
-    return mean_class_accuracy(np.concatenate(list(logits)), held_labels(folds))

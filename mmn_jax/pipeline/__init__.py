@@ -1,0 +1,1 @@
+"""The stages of a run, from data to the table of results."""

@@ -21,7 +21,7 @@ from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables, check, make_context
 from mmn_jax.metamodelnet.training_data import held_out_classes, make_lessons, row_unit
-from mmn_jax.methods.tuning import Fold
+from mmn_jax.methods.folds import Fold
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts, metrics_log
 from mmn_jax.store.banks import Banks, banks

@@ -13,16 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmn_jax.devices import all_devices
-from mmn_jax.evaluation.metrics import predict_logits
 from mmn_jax.linear import weighting
+from mmn_jax.linear.rows import predict_logits
 from mmn_jax.metamodelnet.chain import block_movement
 from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables
 from mmn_jax.metamodelnet.training import Hyper
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.methods import tuning
 from mmn_jax.methods.contract import chosen_record, linear_logits
+from mmn_jax.methods.folds import Fold, held_accuracy
 from mmn_jax.methods.tasks import Task, unscaled
-from mmn_jax.methods.tuning import Fold, Setting
+from mmn_jax.methods.tuning import Setting
 from mmn_jax.pipeline import candidates
 from mmn_jax.pipeline.candidates import Trained
 from mmn_jax.store import artifacts
@@ -143,7 +144,7 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Le
     def logits(number):
         return [predict_logits(part.theta[number], fold.val.x) for part, fold in zip(parts, data.folds, strict=True)]
 
-    accuracies = [tuning.held_accuracy(logits(number), data.folds) for number in range(len(whole.moves))]
+    accuracies = [held_accuracy(logits(number), data.folds) for number in range(len(whole.moves))]
     trials = [tuning.Trial(one.setting, accuracy) for one, accuracy in zip(whole.moves, accuracies, strict=True)]
     number = trials.index(tuning.best(trials))
     record = {**chosen_record(trials[number].setting, logits(number), data.folds, trials), "gradient_norm": whole.record["gradient_norm"]}

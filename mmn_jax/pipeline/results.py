@@ -19,18 +19,10 @@ from ml_collections import ConfigDict
 from mmn_jax import __version__
 from mmn_jax.config import described
 from mmn_jax.devices import together
+from mmn_jax.evaluation.bootstrap import bootstrap, interval
+from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
 from mmn_jax.evaluation.label_prior import read_prior
-from mmn_jax.evaluation.metrics import (
-    bootstrap,
-    calibration_error,
-    class_mean_nll,
-    interval,
-    per_class_accuracy,
-    prior_accuracy,
-    reliability,
-    shot_groups,
-    terciles,
-)
+from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
 from mmn_jax.pipeline.markdown import in_markdown
 from mmn_jax.pipeline.sources import licence
 from mmn_jax.pipeline.stages import SeedResult

@@ -22,10 +22,10 @@ from mmn_jax.data.normalisation import normalisation
 from mmn_jax.devices import all_devices
 from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.label_prior import read_prior
-from mmn_jax.methods import baselines, mmn, rivals, tuning
+from mmn_jax.methods import baselines, mmn, rivals
 from mmn_jax.methods.contract import Method, tune
+from mmn_jax.methods.folds import Fold, held_labels, make_tasks, training_folds
 from mmn_jax.methods.tasks import Task
-from mmn_jax.methods.tuning import Fold
 from mmn_jax.pipeline import sources
 from mmn_jax.pipeline.metamodelnet import Learned, meta
 from mmn_jax.store import artifacts, metrics_log
@@ -128,7 +128,7 @@ def _normalised(run, tail, name):
         _check_validation(run, tail)
         whole = Fold(name, train, val)
         return Data(tail, normalise, whole, (whole,))
-    folds = tuning.training_folds(name, train, run.seed, run.config.data.folds)
+    folds = training_folds(name, train, run.seed, run.config.data.folds)
     if not folds:
         raise BadInput("--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y")
     return Data(tail._replace(val=None), normalise, Fold(name, train, None), folds)
@@ -136,7 +136,7 @@ def _normalised(run, tail, name):
 
 def describe_choice(data: Data) -> str:
     """One line on what the knobs of this run are chosen by."""
-    chosen = np.bincount(tuning.held_labels(data.folds), minlength=len(data.tail.counts))
+    chosen = np.bincount(held_labels(data.folds), minlength=len(data.tail.counts))
     held = chosen[chosen > 0]
     source = f"{len(data.folds)} folds of the training set" if data.whole.val is None else "the validation set"
     line = f"knobs are chosen on {source}, {chosen.sum()} examples, {held.min()} to {held.max()} a class"
@@ -147,7 +147,7 @@ def describe_choice(data: Data) -> str:
 
 def tasks_of(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
     """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
-    return tuning.tasks_of((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
+    return make_tasks((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
 
 
 def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:

@@ -1,0 +1,1 @@
+"""The report of a run: its page, figures and model card."""

@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mmn_jax.contrib.small_regressors import LEVELS
-from mmn_jax.linear.solve import centred
+from mmn_jax.linear.rows import centred
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.pipeline.metamodelnet import Learned
 from mmn_jax.types import Bank

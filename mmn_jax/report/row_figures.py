@@ -1,4 +1,4 @@
-"""From how rows move (`report/row_dynamics.py`) and how the chain was trained to matplotlib figures, in the style of `report/figures.py`."""
+"""Figures of how rows move (`row_dynamics.py`) and of how the chain was trained, in the style of `figures.py`."""
 
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any

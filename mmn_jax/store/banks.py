@@ -20,10 +20,11 @@ from ml_collections import ConfigDict
 
 from mmn_jax.devices import batch_memory, device_memory, first_process, out_of_memory, together
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.solve import BFGS, HeadInfo, head_flops, padded
+from mmn_jax.linear.problem import padded
+from mmn_jax.linear.solve import BFGS, HeadInfo, head_flops
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.metamodelnet.kshot_bank import BankPlan, Pool
-from mmn_jax.methods.tuning import Fold
+from mmn_jax.methods.folds import Fold
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts
 from mmn_jax.store.run import Run, warn_unless_solved

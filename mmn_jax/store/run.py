@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax.data.normalisation import Normalisation
-from mmn_jax.methods.tuning import Fold
+from mmn_jax.methods.folds import Fold
 from mmn_jax.store import artifacts
 from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import FeatureSet, LongTail

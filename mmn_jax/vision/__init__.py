@@ -1,0 +1,1 @@
+"""From images to features: sources of images, backbones and their training, rendered letters."""

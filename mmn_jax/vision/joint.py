@@ -21,9 +21,9 @@ from mmn_jax.data import feature_files
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.weighting import log_prior
+from mmn_jax.linear.rows import log_prior
 from mmn_jax.machine import host_memory
-from mmn_jax.methods.tuning import Fold
+from mmn_jax.methods.folds import Fold
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts
 from mmn_jax.store.banks import shots_used

@@ -1,8 +1,8 @@
 """How a network of ours is trained, from nothing or from another training: images → variables.
 
 It learns to tell apart classes that are not among the long-tailed ones (`pretrain`), or the long-tailed ones themselves, all of them or
-those with many examples (`train` with an `ImageTask` of them; mmn_jax/vision/joint.py); its last layer is then thrown away. Every image is drawn
-once before any is drawn again, whatever its class, and seen changed at random, another way each time (mmn_jax/vision/augment.py).
+those with many examples (`train` with an `ImageTask` of them; `joint.py`); its last layer is then thrown away. Every image is drawn
+once before any is drawn again, whatever its class, and augmented at random (`augment.py`).
 """
 
 import functools
