@@ -43,7 +43,7 @@ from mmn_jax.methods import mmn
 from mmn_jax.methods.stacking import HeldOut, fit_mixture, mix
 from mmn_jax.methods.subsampling import make_cut
 from mmn_jax.methods.tasks import RowPrior, fit_weighted, make_task, unscaled
-from mmn_jax.pipeline import candidates, sources, stages
+from mmn_jax.pipeline import metamodelnet, sources, stages
 from mmn_jax.store.banks import banks
 from mmn_jax.store.classifier import Classifier
 from mmn_jax.store.run import Run
@@ -174,7 +174,7 @@ def _mixtures_agree(train, test, devices):
         return ((np.log(part.counts) - np.log(task.counts).mean()) / np.log(task.counts).std())[None]
 
     used, held = make_cut(task.key, train)
-    cut = make_task(used, task.key, 1e-4)
+    cut = make_task(used, task.root, 1e-4)
     heard = HeldOut(np.stack([predict_logits(theta, held.x) for theta in rows(cut)]), traits(cut), held.y)
     thetas = []
     for device in devices:
@@ -259,11 +259,10 @@ def paper_scale(small: bool) -> None:
         whole = stages.split(run).whole
         began = time.perf_counter()
         made = banks(run, whole, mesh)
-        ladder = tuple(one.shots for one in made.every)
         say("banks")
         emit(what="all banks", seconds=time.perf_counter() - began, **_used_memory())
         middle = time.perf_counter()
-        trained = candidates.train(run, ladder, candidates.stage_of(run, whole, made, {}, mesh), mesh)
+        trained = metamodelnet.train(run, whole, made, {}, mesh)
         say("chain")
         steps = sum(len(record["looks"]) - 1 for record in trained.records[0].values()) * config.meta.every
         emit(what=f"chain, {steps} steps", seconds=time.perf_counter() - middle, **_used_memory())
@@ -319,7 +318,7 @@ def large(small: bool) -> None:
     what = f"iNaturalist's shape, {len(train.y)} × {train.x.shape[1]}, {len(full.class_names)} classes"
     task = make_task(train, jax.random.key(0), 1e-4)
     began = time.perf_counter()
-    members = [one for one in mmn.default_members((1e-2,)) if "l2" not in one]
+    members = tuple(one for one in mmn.default_members((1e-2,)) if one.l2 is None)
     mmn.fit(members, task, {"kappa": 1.0, "alone": None})
     emit(run=what, stage=f"mmn of {len(members)} closed-form members", seconds=time.perf_counter() - began, **_used_memory())
     _one_head(what, train, task.counts)

@@ -21,7 +21,7 @@ from mmn_jax import devices
 from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
-from mmn_jax.metamodelnet.training_data import held_out_classes, make_lessons
+from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.pipeline.results import markdown
 from mmn_jax.types import Examples
 
@@ -51,7 +51,7 @@ def steps_per_second(classes: int, dim: int, precision: str) -> float:
     rows = rng.standard_normal((2, classes, dim + 1), np.float32)
     banks = [kshot_bank.in_memory(k, np.arange(classes), rows, rows[0]) for k in LADDER]
     held, mesh = held_out_classes(counts, 0.05), devices.all_devices()
-    data = make_lessons(jax.random.key(0), banks, train, counts, held, 1.0, mesh)(0)
+    data = training_data(jax.random.key(0), banks, train, held, mesh)(0, 0)
     chain = residual_chain(LADDER, dim, jnp.dtype(precision))
     programs = training.compile_programs(chain, BATCH, mesh)
     variables = jax.jit(chain.init, static_argnums=1)(jax.random.key(1), RegressorSpec(dim + 1, 0))

@@ -7,6 +7,7 @@ of all examples that the file has, under the same ridge. Norms are shares of the
 correlation of their logits over test examples: rows of small norm in directions that features hardly use say nothing.
 """
 
+import jax
 import numpy as np
 from absl import app, flags
 from scipy.stats import spearmanr
@@ -24,7 +25,6 @@ from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.tasks import make_task, unscaled
 from mmn_jax.pipeline.results import markdown
 from mmn_jax.report.row_dynamics import cosine, levels, weights_of
-from mmn_jax.rng import stream
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("features", "", "npz file; the glyphs by default.")
@@ -52,10 +52,10 @@ def main(_):
     tail, heads = longtail.take(source, part), default().heads
     normalise = normalisation(tail.train)
     train, val, test = (normalise.of(one) for one in (tail.train, tail.val, tail.test))
-    key = stream(FLAGS.seed, "weighting")
+    key = jax.random.key(FLAGS.seed)
     task = make_task(train, key, heads.tol)
-    members = mmn.default_members(heads.l2)
-    moved = tune(mmn.method(members, heads.l2), [task], [Fold("whole", train, val)], task, default().tuning.budget).arrays
+    members, whole = mmn.default_members(heads.l2), Fold("whole", train, val)
+    moved = tune(mmn.method(members, heads.l2), lambda name: (task, task), [whole], whole).arrays
     (before, plain), after = _adjusted_rows(task), weights_of(moved["theta"])
     target, _ = _adjusted_rows(make_task(normalise.of(source.train), key, heads.tol))
 

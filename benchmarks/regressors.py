@@ -103,8 +103,9 @@ def regressors() -> dict[str, Regressor]:
 
 def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
     """mmn of plain heads alone, at every ridge; without Bayesian rows; and of these and Bayesian rows without a row prior."""
-    plain = [{"l2": l2, "within": 1.0, "between": 1.0} for l2 in grid]
-    heads, bayesian = ([member for member in mmn.default_members(grid) if ("l2" in member) is solved] for solved in (True, False))
+    plain = tuple(mmn.Member(mmn.NO_PRIOR, l2) for l2 in grid)
+    members = mmn.default_members(grid)
+    heads, bayesian = (tuple(member for member in members if (member.l2 is not None) is solved) for solved in (True, False))
     kinds = {"mmn_of_plain_heads": plain, "mmn_of_heads": heads, "mmn_of_plain_and_bayesian": plain + bayesian}
     return {name: mmn.method(members, grid) for name, members in kinds.items()}
 
@@ -167,7 +168,7 @@ def move(run: stages.Run, data: stages.Data, models: dict, wanted: dict[str, Reg
     for name, regressor in wanted.items():
         best = (-1.0, theta)
         for variables, _ in mixed_shot.fit_regressor(stream(run.seed, "regressor", name), regressor, context, episode, HYPER):
-            moved = transfer_rows(regressor, variables, theta, counts, context, float(episode.unit))
+            moved = transfer_rows(regressor, variables, theta, counts, context)
             for strength in STRENGTHS:
                 for tau in TAUS if adjusted else (*TAUS, 0.75, 1.0, 1.25, 1.5):
                     rows = subtract_log_prior(theta + strength * (moved - theta), tau, counts)

@@ -1,7 +1,8 @@
 """What bad input raises, and how doubtful input is reported."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 Say = Callable[[str], None]  # reports one line
 
@@ -21,3 +22,15 @@ class BadInput(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+@contextlib.contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Inside, a BadInput that begins with one of these argument names begins with the name given for it, such as a flag."""
+    try:
+        yield
+    except BadInput as error:
+        name, colon, rest = str(error).partition(": ")
+        if not colon or name not in names:
+            raise
+        raise BadInput(f"{names[name]}: {rest}") from error

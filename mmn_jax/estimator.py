@@ -12,6 +12,7 @@ import numbers
 import warnings
 from functools import partial
 
+import jax
 import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -19,7 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
-from mmn_jax import config, devices
+from mmn_jax import defaults, devices
 from mmn_jax.data.labels import codes_among, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
 from mmn_jax.data.normalisation import normalisation
@@ -30,11 +31,9 @@ from mmn_jax.linear.class_model import ClassStatistics, Shrinkage, bayesian_rows
 from mmn_jax.linear.rows import centred, predict_logits
 from mmn_jax.methods import diagnosis
 from mmn_jax.methods.catalogue import every_method
-from mmn_jax.methods.contract import Method, start, tune
-from mmn_jax.methods.folds import Fold, make_tasks, training_folds
+from mmn_jax.methods.contract import Method, fit_method
 from mmn_jax.types import Examples
 
-DEFAULT = config.default()
 ADDED = Shrinkage(0.6, 0.5)  # of the model of classes that a row added later comes from
 
 
@@ -93,8 +92,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     There is no sample_weight: every method goes by how many examples a class has, which weights would leave undefined.
 
     Args:
-      method: "mmn", or another name of the table of results but metamodelnet, which needs the command line (banks in a workdir); or a
-        `Method` of your own (`mmn_jax/methods/contract.py`).
+      method: "mmn", or another name of the table of results; or a `Method`, such as one of your own (`mmn_jax.methods`).
       l2: ridges ℓ to search over, for the mean loss of features at unit mean square norm; a number for a single one.
       budget: settings that are tried at most; each is fitted to every fold.
       folds: parts of the training set that choose.
@@ -120,9 +118,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self,
         method="mmn",
         *,
-        l2=DEFAULT.heads.l2,
-        budget=DEFAULT.tuning.budget,
-        folds=DEFAULT.data.folds,
+        l2=defaults.RIDGES,
+        budget=defaults.BUDGET,
+        folds=defaults.FOLDS,
         prior="uniform",
         random_state=None,
     ):
@@ -152,11 +150,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         val = self._validation(X_val, y_val)
         others = {} if val is None else {"X_val": val}
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
-        whole = Fold("all", train, val)
-        folds = training_folds("all", train, seed, self.folds) if val is None else (whole,)
-        tuned = self._tune(method, whole, folds, seed)
-        self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record
-        self.temperature_, self.statistics_ = tuned.record["temperature"], class_statistics(train)
+        tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget)
+        self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
+        self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
         return self
 
     def _checked(self, X, *y, reset=False):
@@ -175,8 +171,6 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(self.method, Method):
             return self.method
         methods = every_method(_grid(self.l2))
-        if self.method == "metamodelnet":
-            raise BadInput("method: metamodelnet keeps banks of heads on a disk; run it by bin/run.py --stage=meta")
         if self.method not in methods:
             raise BadInput(f"method: must be one of {', '.join(methods)}, it is {self.method!r}")
         return methods[self.method]
@@ -189,11 +183,6 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         check_rows(X_val, "X_val", y_val=y_val)
         X_val, y_val = self._checked(X_val, y_val)
         return Examples(self.normalise_(X_val), codes_among(self.classes_, y_val, "y_val"))
-
-    def _tune(self, method, whole, folds, seed):
-        tasks = make_tasks((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
-        final = tasks(whole.name)[1]
-        return tune(method, [tasks(fold.name)[0] for fold in folds], folds, final, self.budget) if folds else start(method, final)
 
     def _gain(self):
         """[C] what calibrated scores gain under the prior."""

@@ -12,8 +12,12 @@ SMALLEST = 4096  # numbers are drawn in powers of two from here on; the first of
 
 
 def stream(seed: int, *names: str | int) -> jax.Array:
-    """The key of the stream named by a path of strings and integers, e.g. stream(0, "kshot", 4)."""
-    key = jax.random.key(seed)
+    """Returns the key of the stream that a path of strings and integers names, e.g. stream(0, "kshot", 4)."""
+    return fold(jax.random.key(seed), *names)
+
+
+def fold(key: jax.Array, *names: str | int) -> jax.Array:
+    """Returns the key of a named stream below `key`: stream(seed, *names) is fold(jax.random.key(seed), *names)."""
     for name in names:
         data = name if isinstance(name, int) else zlib.crc32(name.encode())
         key = jax.random.fold_in(key, data)

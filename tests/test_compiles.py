@@ -1,6 +1,7 @@
 """What is compiled once stays compiled: over chunks, keys, seeds of nearly the same size, ridges, scalings and candidates."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from mmn_jax.linear.solve import fit_one
 from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
-from mmn_jax.metamodelnet.training_data import held_out_classes, make_lessons
+from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.methods.tasks import RowPrior, make_task, standardised, unscaled
 from mmn_jax.types import Examples
 
@@ -32,9 +33,9 @@ def test_a_bank_is_one_program_whatever_its_chunks_key_and_ridge():
     train = Examples(*blobs(0, counts, 3))
 
     def banks():
-        for key, ridge in ((0, 0.1), (1, 0.2)):
-            plan = kshot_bank.BankPlan(2, 40, ridge, 1e-4, 1e-4, 3 * kshot_bank.head_bytes(8, 3, 4, 512))
-            kshot_bank.fit_bank(jax.random.key(key), train, counts, plan, all_devices())
+        for key, l2 in ((0, 3e-3), (1, 6e-3)):
+            memory = 3 * kshot_bank.head_bytes(8, 3, 4, 512)
+            kshot_bank.fit_bank(jax.random.key(key), *train, 2, subsets=40, l2=l2, target_tol=1e-4, memory=memory)
 
     assert compiled(kshot_bank._fit_chunk, banks) == 1
 
@@ -51,14 +52,14 @@ def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes()
     assert compiled(fit_one, tune) == 1
 
 
-def test_a_stage_is_one_program_for_all_candidates():
+def test_a_level_is_one_program_for_all_candidates():
     counts = np.full(10, 6)
     rng = np.random.default_rng(0)
     train = Examples(*blobs(0, counts, 3))
     target = rng.normal(size=(10, 4)).astype(np.float32)
     bank = kshot_bank.in_memory(1, np.arange(10), np.stack([target] * 3), target)
     held = held_out_classes(counts, 0.2)
-    lessons = make_lessons(jax.random.key(0), [bank], train, counts, held, 1.0, all_devices(), 2)
+    data = partial(training_data(jax.random.key(0), [bank], train, held, all_devices(), 2), 0)
     chain = residual_chain((1,), 4)
     programs = training.compile_programs(chain, 8, all_devices())
     context = Context(None, jnp.zeros(10, jnp.int32))
@@ -67,5 +68,5 @@ def test_a_stage_is_one_program_for_all_candidates():
             variables = chain.init(jax.random.key(0), RegressorSpec(4, 0))
             hyper = training.Hyper(weight, 1e-3, 1e-2)
             key = jax.random.key(int(10 * weight))
-            training.train_stage(programs, variables, hyper, key, context, lessons, steps=4, every=2, patience=3)
+            training.train_level(programs, variables, hyper, key, context, data, training.Schedule(4, 2, 3, 8))
     assert programs.step._cache_size() == 1 and programs.losses._cache_size() == 1

@@ -10,8 +10,8 @@ from conftest import blobs
 from mmn_jax import config
 from mmn_jax.data.feature_files import from_arrays
 from mmn_jax.data.normalisation import normalisation
+from mmn_jax.devices import start
 from mmn_jax.methods import catalogue
-from mmn_jax.methods.contract import start
 from mmn_jax.methods.tasks import make_task
 from mmn_jax.pipeline import results, stages
 from mmn_jax.report import page

@@ -73,9 +73,9 @@ def test_training_helps_the_classes_that_it_never_saw(make):
     regressor = make()
     start = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
     programs = mixed_shot.compile_programs(regressor, 64)
-    settings = {"steps": 150, "every": 10, "patience": 3}
-    trained, report = training.train_stage(
-        programs, start, training.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, **settings
+    schedule = training.Schedule(150, 10, 3, 64)
+    trained, report = training.train_level(
+        programs, start, training.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, schedule
     )
     before, after = (mixed_shot.held_out_losses(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
     assert after < before and report.best_step > 0

@@ -277,7 +277,6 @@ def test_a_method_without_rows_adds_no_class():
     ("knobs", "named"),
     [
         ({"method": "magic"}, "method: must be one of plain"),
-        ({"method": "metamodelnet"}, "method: metamodelnet"),
         ({"l2": 0.0}, "l2"),
         ({"l2": ()}, "l2"),
         ({"l2": "strong"}, "l2"),

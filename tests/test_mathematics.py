@@ -22,7 +22,7 @@ from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.solve import fit_one
 from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
-from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, entry_rung
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, entry_level
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.types import Examples
 
@@ -122,14 +122,14 @@ def test_an_untrained_chain_gives_the_classifier_it_was_given():
     chain, counts = residual_chain((1, 2, 4), 3), np.array([1, 2, 3, 5, 9])
     theta = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     variables = jax.jit(chain.init, static_argnums=1)(jax.random.key(0), RegressorSpec(4, 0))
-    moved = transfer_rows(chain, variables, theta, counts, Context(None, jnp.zeros(5, jnp.int32)), 1.0, 100)
+    moved = transfer_rows(chain, variables, theta, counts, Context(None, jnp.zeros(5, jnp.int32)), 100)
     np.testing.assert_array_equal(moved, theta)
 
 
 @LAW
 @given(st.lists(st.integers(1, 2000), min_size=8, max_size=8), st.integers(0, 6))
 def test_more_examples_never_enter_earlier(counts, top):
-    rungs = np.asarray(entry_rung(jnp.asarray(np.sort(counts)), tuple(2**i for i in range(top + 1))))
+    rungs = np.asarray(entry_level(jnp.asarray(np.sort(counts)), tuple(2**i for i in range(top + 1))))
     assert (np.diff(rungs) >= 0).all() and rungs[0] >= 0 and rungs[-1] <= top
     np.testing.assert_array_equal(rungs, np.minimum(np.floor(np.log2(np.sort(counts))), top))
 

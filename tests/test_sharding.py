@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from mmn_jax.devices import AXIS, all_devices
 from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
-from mmn_jax.metamodelnet.training_data import held_out_classes, make_lessons
+from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.types import Examples
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
@@ -23,7 +24,7 @@ COUNTS = np.full(11, 8)
 
 def bank(mesh, subsets=13):
     train = Examples(*blobs(0, COUNTS, 5))
-    return kshot_bank.fit_bank(jax.random.key(3), train, COUNTS, kshot_bank.BankPlan(2, subsets, 0.05, 1e-5, 1e-6, 1 << 20), mesh)[0], train
+    return kshot_bank.fit_bank(jax.random.key(3), *train, 2, subsets=subsets, l2=0.05 / 88, tol=1e-5, memory=1 << 20, mesh=mesh), train
 
 
 def test_eight_devices_solve_the_heads_of_one_though_their_number_is_uneven():
@@ -38,13 +39,13 @@ def test_eight_devices_learn_what_one_learns():
     made, train = bank(ONE)
     trained = []
     for mesh in (ONE, all_devices()):
-        lessons = make_lessons(jax.random.key(0), [made], train, COUNTS, held, 1.0, mesh)
+        data = partial(training_data(jax.random.key(0), [made], train, held, mesh), 0)
         programs = training.compile_programs(chain, 16, mesh)
         start = chain.init(jax.random.key(1), RegressorSpec(6, 0))
-        hyper, steps = training.Hyper(0.1, 1e-2, 1e-3), {"steps": 20, "every": 10, "patience": 3}
+        hyper, schedule = training.Hyper(0.1, 1e-2, 1e-3), training.Schedule(20, 10, 3, 16)
         with jax.numpy_dtype_promotion("standard"):
-            _, report = training.train_stage(programs, start, hyper, jax.random.key(2), context, lessons, **steps)
-            trained.append([look.loss for look in report.looks])
+            _, report = training.train_level(programs, start, hyper, jax.random.key(2), context, data, schedule)
+            trained.append([one.loss for one in report.evaluations])
     np.testing.assert_allclose(*trained, rtol=1e-2)
     assert trained[0][-1] < trained[0][0]
 

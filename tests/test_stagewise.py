@@ -14,7 +14,7 @@ from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import in_memory
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
-from mmn_jax.metamodelnet.training_data import draw_episode, held_out_classes, make_lessons
+from mmn_jax.metamodelnet.training_data import draw_episode, held_out_classes, training_data
 from mmn_jax.types import Examples
 
 LADDER, DIM, CLASSES = (1, 2), 6, 20
@@ -39,105 +39,110 @@ def standard_promotion(request):
         yield
 
 
-def lessons_in(unit, window=None):
+def shared_data(window=None, scale=1.0):
+    """data(level, number) of a bank of each k, all rows multiplied by `scale`."""
     rng = np.random.default_rng(0)
     train = Examples(rng.normal(size=(200, DIM)).astype(np.float32), np.repeat(np.arange(CLASSES), 10).astype(np.int32))
-    held = held_out_classes(COUNTS, 0.25)
     banks = [shifted_bank(k) for k in LADDER]
-    return make_lessons(jax.random.key(1), banks, train, COUNTS, held, unit, all_devices(), window)
-
-
-def late(lessons):
-    """Those of the last rung alone."""
-    return lessons._replace(rungs=lessons.rungs[1:])
+    banks = [
+        in_memory(one.shots, one.classes, one.heads(0, one.subsets) * np.float32(scale), one.target * np.float32(scale)) for one in banks
+    ]
+    return training_data(jax.random.key(1), banks, train, held_out_classes(COUNTS, 0.25), all_devices(), window)
 
 
 @pytest.fixture(scope="module")
-def lessons():
-    return lessons_in(1.0)(0)
+def data():
+    """What level 0 learns from."""
+    return shared_data()(0, 0)
 
 
-def train(variables, lessons, hyper, key=0, **settings):
+def late(data):
+    """What the last level learns from."""
+    return data._replace(banks=data.banks[1:])
+
+
+def train(variables, data, hyper, key=0, **settings):
     programs = training.compile_programs(CHAIN, 16, all_devices())
-    settings = {"steps": 60, "every": 10, "patience": 3} | settings
-    return training.train_stage(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: lessons, **settings)
+    schedule = training.Schedule(**{"steps": 60, "every": 10, "patience": 3, "batch": 16} | settings)
+    return training.train_level(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: data, schedule)
 
 
 def begin(first, trained=None):
-    return training.begin_stage(CHAIN.init(jax.random.key(5), RegressorSpec(DIM + 1, first)), trained)
+    return training.begin_level(CHAIN.init(jax.random.key(5), RegressorSpec(DIM + 1, first)), trained)
 
 
 def curve(report):
-    return np.array([look.loss for look in report.looks])
+    return np.array([one.loss for one in report.evaluations])
 
 
 ROWS_ONLY = training.Hyper(0.0, 1e-2, 1e-4)
 
 
-def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(lessons):
-    _, report = train(begin(1), late(lessons), ROWS_ONLY, steps=200)
+def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(data):
+    _, report = train(begin(1), late(data), ROWS_ONLY, steps=200)
     assert curve(report).min() < 0.3 * curve(report)[0]
 
 
-def test_kept_variables_are_those_of_the_best_look(lessons):
-    variables, report = train(begin(1), late(lessons), ROWS_ONLY)
-    losses = training.held_out_losses(CHAIN, variables, CONTEXT, late(lessons))
+def test_kept_variables_are_those_of_the_best_look(data):
+    variables, report = train(begin(1), late(data), ROWS_ONLY)
+    losses = training.held_out_losses(CHAIN, variables, CONTEXT, late(data))
     np.testing.assert_allclose(losses[0], curve(report).min(), rtol=1e-5)
     assert report.best_step == 10 * curve(report).argmin()
 
 
-def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(lessons):
+def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(data):
     start = begin(1)
-    variables, report = train(start, late(lessons), training.Hyper(0.0, 10.0, 0.0), patience=2)
+    variables, report = train(start, late(data), training.Hyper(0.0, 10.0, 0.0), patience=2)
     assert report.best_step == 0 and len(curve(report)) == 3
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
 
-def test_an_earlier_stage_starts_from_the_trained_later_blocks(lessons):
-    trained, _ = train(begin(1), late(lessons), ROWS_ONLY)
+def test_an_earlier_stage_starts_from_the_trained_later_blocks(data):
+    trained, _ = train(begin(1), late(data), ROWS_ONLY)
     start = begin(0, trained)
     jax.tree.map(np.testing.assert_array_equal, start["params"]["block_1"], trained["params"]["block_1"])
     assert set(start["params"]) == {"block_0", "block_1"} and set(trained["params"]) == {"block_1"}
-    fine_tuned, report = train(start, lessons, ROWS_ONLY)
+    fine_tuned, report = train(start, data, ROWS_ONLY)
     assert report.best_step > 0
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), fine_tuned["params"]["block_1"], trained["params"]["block_1"])
     assert max(jax.tree.leaves(moved)) > 0
 
 
-def test_the_same_key_gives_the_same_bits(lessons):
-    first, second = (train(begin(1), late(lessons), training.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
+def test_the_same_key_gives_the_same_bits(data):
+    first, second = (train(begin(1), late(data), training.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-def test_held_out_classes_take_no_part_in_training(lessons):
-    rung = lessons.rungs[0]
-    seen = rung.theta.shape[1]
-    assert int(lessons.y.max()) < seen <= int(rung.held_y.min())
-    scrambled = rung._replace(target=rung.target.at[seen:].set(99.0), held_x=rung.held_x * 0, held_theta=rung.held_theta * 0)
+def test_held_out_classes_take_no_part_in_training(data):
+    bank = data.banks[0]
+    seen = bank.theta.shape[1]
+    assert int(data.y.max()) < seen <= int(bank.held_y.min())
+    scrambled = bank._replace(target=bank.target.at[seen:].set(99.0), held_x=bank.held_x * 0, held_theta=bank.held_theta * 0)
     state = training.begin_training(begin(0), ROWS_ONLY)
     step = jax.jit(lambda s, r: training.train_step(OBJECTIVE, s, training.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
-    jax.tree.map(np.testing.assert_array_equal, step(state, lessons), step(state, lessons._replace(rungs=(scrambled, lessons.rungs[1]))))
+    jax.tree.map(np.testing.assert_array_equal, step(state, data), step(state, data._replace(banks=(scrambled, data.banks[1]))))
 
 
-def test_the_unit_of_the_rows_changes_no_loss(lessons):
-    variables = begin(0)
-    rest = {"batch_stats": variables["batch_stats"]}
-    hyper, key = training.Hyper(1.0, 0.0, 0.0), jax.random.key(0)
-    objective, losses = jax.jit(OBJECTIVE), jax.jit(partial(training.held_out_losses, CHAIN))
-    plain, scaled = (objective(variables["params"], rest, hyper, key, CONTEXT, r)[0] for r in (lessons, lessons_in(7.0)(0)))
-    np.testing.assert_allclose(scaled, plain, rtol=1e-5)
-    found = [losses(variables, CONTEXT, r) for r in (lessons, lessons_in(7.0)(0))]
-    np.testing.assert_allclose(*found, rtol=1e-5)
+def test_the_unit_of_the_rows_changes_no_row_loss_and_leaves_the_task_loss_that_of_the_rows(data):
+    variables, scaled = begin(0), shared_data(scale=7.0)(0, 0)
+    np.testing.assert_allclose(scaled.unit, 7 * data.unit, rtol=1e-6)
+    np.testing.assert_allclose(scaled.banks[0].theta, data.banks[0].theta, rtol=1e-5)
+    losses = jax.jit(partial(training.held_out_losses, CHAIN))
+    found = losses(variables, CONTEXT, data)
+    np.testing.assert_allclose(losses(variables, CONTEXT, scaled)[0], found[0], rtol=1e-4)
+    tempered = data._replace(unit=scaled.unit)  # rows seven times as large
+    np.testing.assert_allclose(losses(variables, CONTEXT, scaled)[1], losses(variables, CONTEXT, tempered)[1], rtol=1e-4)
+    assert float(found[1]) != pytest.approx(float(losses(variables, CONTEXT, scaled)[1]), rel=0.1)
 
 
-def test_the_last_step_is_looked_at_too(lessons):
-    _, report = train(begin(1), late(lessons), ROWS_ONLY, steps=7, every=100)
+def test_the_last_step_is_looked_at_too(data):
+    _, report = train(begin(1), late(data), ROWS_ONLY, steps=7, every=100)
     assert len(curve(report)) == 2 and report.best_step == 7
 
 
-def test_a_stage_that_diverges_keeps_its_start(lessons):
+def test_a_stage_that_diverges_keeps_its_start(data):
     start = begin(1)
-    variables, report = train(start, late(lessons), training.Hyper(0.0, 1e30, 0.0), patience=2)
+    variables, report = train(start, late(data), training.Hyper(0.0, 1e30, 0.0), patience=2)
     assert report.best_step == 0 and np.isinf(curve(report)[1:]).all()
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
@@ -157,21 +162,21 @@ def test_held_out_classes_are_spread_over_the_counts():
 
 
 @pytest.mark.strict
-def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(lessons):
+def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(data):
     variables = begin(0)
     rest = {"batch_stats": variables["batch_stats"]}
-    episode = draw_episode(jax.random.key(0), lessons.rungs, 16)
+    episode = draw_episode(jax.random.key(0), data.banks, 16)
 
     def loss(params, weight):
-        return OBJECTIVE(params, rest, training.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, lessons)[0]
+        return OBJECTIVE(params, rest, training.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, data)[0]
 
     losses = [jax.jit(loss)(variables["params"], weight) for weight in (0.0, 1.0)]
     rows, task = 0.0, 0.0
-    for rung, subset, index in zip(lessons.rungs, *episode, strict=True):
-        theta, target = np.asarray(rung.theta[subset]), np.asarray(rung.target)[: rung.theta.shape[1]]
+    for bank, subset, index in zip(data.banks, *episode, strict=True):
+        theta, target = np.asarray(bank.theta[subset]), np.asarray(bank.target)[: bank.theta.shape[1]]
         rows += ((theta - target) ** 2).sum(1).mean() / (target**2).sum(1).mean() / 2
-        logits = np.asarray(lessons.x[index]) @ theta[:, :-1].T + theta[:, -1]
-        task -= log_softmax(logits, axis=1)[np.arange(16), np.asarray(lessons.y[index])].mean() / 2
+        logits = float(data.unit) * (np.asarray(data.x[index]) @ theta[:, :-1].T + theta[:, -1])
+        task -= log_softmax(logits, axis=1)[np.arange(16), np.asarray(data.y[index])].mean() / 2
     np.testing.assert_allclose(losses, [rows, rows + task], rtol=1e-5)  # the untrained chain is the identity
     jax.jit(jax.grad(loss))(variables["params"], 1.0)
 
@@ -187,13 +192,14 @@ def test_losses_are_their_formulas():
 
 
 def test_windows_go_round_all_heads_in_one_shape():
-    every = lessons_in(1.0)(0).rungs[0].theta
-    window = lessons_in(1.0, window=4)
-    seen = [window(number).rungs[0].theta for number in range(3)]
+    every = shared_data()(0, 0).banks[0].theta
+    window = shared_data(window=4)
+    seen = [window(0, number).banks[0].theta for number in range(3)]
     np.testing.assert_array_equal(np.concatenate(seen), every[np.arange(12) % 6])
-    assert lessons_in(1.0, window=99)(3).rungs[0].theta.shape == every.shape
+    np.testing.assert_array_equal(window(1, 2).banks[0].theta, shared_data(window=4)(0, 2).banks[1].theta)
+    assert shared_data(window=99)(0, 3).banks[0].theta.shape == every.shape
 
 
-def test_a_variable_that_changes_its_shape_between_rungs_is_refused():
-    with pytest.raises(BadInput, match=r"shape \(1,\) at one rung and \(2,\) at the next"):
-        training.begin_stage({"params": {"scale": jnp.ones(2)}}, {"params": {"scale": jnp.ones(1)}})
+def test_a_variable_that_changes_its_shape_between_levels_is_refused():
+    with pytest.raises(BadInput, match=r"shape \(1,\) at one level and \(2,\) at the next"):
+        training.begin_level({"params": {"scale": jnp.ones(2)}}, {"params": {"scale": jnp.ones(1)}})

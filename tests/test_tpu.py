@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -22,12 +21,10 @@ from mmn_jax.linear import solve
 from mmn_jax.linear.class_model import ClassModel
 from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.metamodelnet import chain, kshot_bank, training, transfer
-from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
-from mmn_jax.metamodelnet.training_data import Lessons, Rung
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, rows_alone
+from mmn_jax.metamodelnet.training_data import BankData, TrainingData
 from mmn_jax.methods import rivals, stacking
-from mmn_jax.pipeline import candidates
 from mmn_jax.store.classifier import Classifier
-from mmn_jax.types import Examples
 from mmn_jax.vision import augment, backbones, network_training, networks
 from mmn_jax.vision.network_training import NetworkState, Recipe
 
@@ -67,7 +64,7 @@ class Reached(Exception):
     """Carries the StableHLO of a jitted function out of the work that called it."""
 
 
-def reached(work, *args):
+def reached(work, *args, **more):
     """The StableHLO of the first function that `work` itself jits and calls, lowered with the arguments and in the context of that call."""
     jit = jax.jit
 
@@ -79,7 +76,7 @@ def reached(work, *args):
         return call
 
     with mock.patch.object(jax, "jit", spy), pytest.raises(Reached) as error:
-        work(*args)
+        work(*args, **more)
     return error.value.args[0]
 
 
@@ -133,8 +130,10 @@ def losses(programs, regressor, context, data):
 def chain_stage(regressor, mesh):
     """The arguments of `step` and `losses` for the paper's training."""
     seen, width = CLASSES - 2, DIM + 1
-    rung = Rung(ints(CLASSES), floats(6, seen, width), floats(CLASSES, width), ints(), floats(8, CLASSES, width), floats(64, DIM), ints(64))
-    data = Lessons(floats(), floats(512, DIM), ints(512), (rung,) * len(LADDER))
+    one = BankData(
+        ints(CLASSES), floats(6, seen, width), floats(CLASSES, width), ints(), floats(8, CLASSES, width), floats(64, DIM), ints(64)
+    )
+    data = TrainingData(floats(), floats(512, DIM), ints(512), (one,) * len(LADDER))
     return training.compile_programs(regressor, 24, mesh), regressor, Context(None, ints(CLASSES)), data
 
 
@@ -151,13 +150,17 @@ def episode_stage(regressor):
 
 def moved(regressor):
     theta, counts = np.ones((CLASSES, DIM + 1), np.float32), np.arange(1, CLASSES + 1)
-    return reached(transfer.transfer_rows, regressor, variables_of(regressor), theta, counts, CONTEXT, 1.0)
+    return reached(transfer.transfer_rows, regressor, variables_of(regressor), theta, counts, CONTEXT)
 
 
-def fresh_stage():
-    train = Examples(np.zeros((4, DIM), np.float32), np.zeros(4, np.int32))
-    run, now = SimpleNamespace(seed=0), SimpleNamespace(part=SimpleNamespace(train=train))
-    return reached(candidates._shared, run, CHAIN, None, ONE, 0, now)
+def fresh_level():
+    """The first call of `fit_metamodelnet` that computes: the variables of the last level."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(CLASSES, dtype=np.int32), 4)
+    rows = rng.standard_normal((6, CLASSES, DIM + 1), np.float32)
+    bank = kshot_bank.in_memory(1, np.arange(CLASSES), rows, rows[0])
+    x = rng.standard_normal((len(y), DIM), np.float32)
+    return reached(training.fit_metamodelnet, jax.random.key(0), [bank], x, y, chain.residual_chain((1,), 4), context=rows_alone)
 
 
 NETWORKS = {"plain": networks.Plain(8, (4, 8), CLASSES), "residual": networks.Residual(8, (4, 8), CLASSES)}
@@ -201,7 +204,6 @@ def scale_loss():
 # Every place where mmn_jax calls `jit`, and the cases that are lowered for it. "(2)" marks the second call in one place.
 CASES = {
     "vision.backbones.use": {name: lambda name=name: reached(network_features, name) for name in NETWORKS},
-    "pipeline.candidates._shared": {"": fresh_stage},
     "metamodelnet.chain._sown": {
         "": lambda: lowered(chain._sown, chain.Chain(LADDER, 16, 0), variables_of(CHAIN), floats(CLASSES, DIM + 1), ints(CLASSES))
     },
@@ -232,6 +234,7 @@ CASES = {
     },
     "methods.stacking._derivatives": {"": mixture_sums},
     "methods.rivals._scale_loss": {"": scale_loss},
+    "metamodelnet.training.fit_metamodelnet.make": {"": fresh_level},
     "metamodelnet.training._copied": {"": lambda: lowered(training._copied, begun(CHAIN))},
     "metamodelnet.training.programs": {
         "one device": lambda: step(*chain_stage(CHAIN, ONE)),

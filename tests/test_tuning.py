@@ -1,5 +1,6 @@
 """Choosing on validation data: the search, its budget, ties, grids and folds."""
 
+import jax
 import numpy as np
 import pytest
 from conftest import blobs
@@ -72,6 +73,6 @@ def test_held_out_predictions_are_judged_together():
 
 def test_a_fold_that_would_learn_from_one_point_is_dropped():
     train = Examples(np.array([[0.0], [1.0], [0.0]], np.float32), np.array([0, 0, 1], np.int32))
-    (fold,) = training_folds("x", train, 0, 3)
+    (fold,) = training_folds("x", train, jax.random.key(0), 3)
     assert fold.val.x.tolist() == [[0.0]] and sorted(fold.train.x.ravel()) == [0.0, 1.0]
-    assert training_folds("x", Examples(train.x[1:], train.y[1:]), 0, 3) == ()
+    assert training_folds("x", Examples(train.x[1:], train.y[1:]), jax.random.key(0), 3) == ()

@@ -24,12 +24,14 @@ from mmn_jax.linear.coordinates import coordinates
 from mmn_jax.linear.rows import centred, subtract_log_prior
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables
-from mmn_jax.metamodelnet.training import Hyper, Programs, StageReport, mean_task_loss, programs, relative_row_loss, train_stage
-from mmn_jax.metamodelnet.training_data import JUDGING_EXAMPLES, JUDGING_HEADS, row_unit
+from mmn_jax.metamodelnet.training import Hyper, LevelReport, Programs, Schedule, mean_task_loss, programs, relative_row_loss, train_level
+from mmn_jax.metamodelnet.training_data import EVALUATED_EXAMPLES, EVALUATED_HEADS, row_unit
 from mmn_jax.methods.subsampling import LEAST, draw_shots
 from mmn_jax.methods.tasks import fit_weighted
 from mmn_jax.rng import generator
 from mmn_jax.types import Examples, MixedBank
+
+SCHEDULE = Schedule(steps=400, every=20)  # of one level that learns all shot counts at once
 
 
 class MixedPlan(NamedTuple):
@@ -106,7 +108,7 @@ def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray) -> Episodes
     free = ~bank.used
     chance = np.stack([np.cumsum(_balanced(one & ~out[y], y, classes)) for one in free])
     rng = generator(key)
-    judged = np.stack([rng.choice(len(y), JUDGING_EXAMPLES, p=_balanced(one & out[y], y, classes)) for one in free[:JUDGING_HEADS]])
+    judged = np.stack([rng.choice(len(y), EVALUATED_EXAMPLES, p=_balanced(one & out[y], y, classes)) for one in free[:EVALUATED_HEADS]])
     theta, target = bank.theta / np.float32(unit), bank.target / np.float32(unit)
     shots, chance, judged = bank.shots.astype(np.int32), chance.astype(np.float32), judged.astype(np.int32)
     return Episodes(*map(jnp.asarray, (np.float32(unit), shots, theta, bank.means, target, bank.pool.x, y, chance, judged, ~out)))
@@ -149,7 +151,7 @@ def held_out_losses(regressor: Regressor, variables: Variables, context: Context
 
 
 def compile_programs(regressor: Regressor, batch: int) -> Programs:
-    """Those of a regressor on mixed-shot episodes, for `stagewise.train_stage`."""
+    """Those of a regressor on mixed-shot episodes, for `stagewise.train_level`."""
     return programs(partial(_objective, regressor, batch), partial(held_out_losses, regressor), jax.device_put)
 
 
@@ -160,17 +162,14 @@ def fit_regressor(
     data: Episodes,
     candidates: Iterable[Hyper],
     *,
-    batch: int = 256,
-    steps: int = 400,
-    every: int = 20,
-    patience: int = 3,
-) -> list[tuple[Variables, StageReport]]:
+    schedule: Schedule = SCHEDULE,
+) -> list[tuple[Variables, LevelReport]]:
     """The regressor trained on mixed-shot episodes under every candidate, from the same start and on the same draws, and how that went.
 
-    steps, every, patience: of `stagewise.train_stage`.
+    steps, every, patience: of `stagewise.train_level`.
     """
     begin, draws = jax.random.split(key)
-    compiled = compile_programs(regressor, batch)
+    compiled = compile_programs(regressor, schedule.batch)
     start = jax.jit(regressor.init, static_argnums=1)(begin, RegressorSpec(data.theta.shape[2], 0))
-    train = partial(train_stage, compiled, start, steps=steps, every=every, patience=patience)
-    return [train(hyper, draws, context, lambda _: data) for hyper in candidates]
+    trained = [train_level(compiled, start, hyper, draws, context, lambda _: data, schedule) for hyper in candidates]
+    return [({**variables, "unit": np.asarray(data.unit)}, report) for variables, report in trained]

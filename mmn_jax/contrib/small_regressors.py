@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.class_model import bayesian_rows
-from mmn_jax.metamodelnet.regressor import Regressor, entry_rung
+from mmn_jax.metamodelnet.regressor import Regressor, entry_level
 
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -26,7 +26,7 @@ def _from_zeros(shapes: Callable, move: Callable) -> Regressor:
         return {"params": {name: jnp.zeros(shape) for name, shape in shapes(spec.dim).items()}}
 
     def apply(variables, theta, shots, context, train):
-        return move(variables["params"], theta, entry_rung(shots, LEVELS), shots, context), variables
+        return move(variables["params"], theta, entry_level(shots, LEVELS), shots, context), variables
 
     return Regressor(init, apply)
 
@@ -109,7 +109,7 @@ def low_rank(rank: int = 8) -> Regressor:
     def apply(variables, theta, shots, context, train):
         params = variables["params"]
         moved = theta @ params["inward"] @ params["outward"]
-        return theta + params["gate"][entry_rung(shots, LEVELS), None] * moved, variables
+        return theta + params["gate"][entry_level(shots, LEVELS), None] * moved, variables
 
     return Regressor(init, apply)
 

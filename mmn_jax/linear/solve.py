@@ -99,3 +99,7 @@ def head_flops(examples: int, dim: int, classes: int, steps: ArrayLike, products
     basis = 5 * examples * examples * dim if examples < dim else whole  # Gram matrix, basis, features in it
     moved = 4 * classes * side * dim if basis else 0
     return basis + moved + 4.0 * examples * (side + 1) * classes * (np.asarray(steps) + np.asarray(products) + 1)
+
+
+def warn_unless_converged(info: HeadInfo, what: str) -> None:
+    """PROVISIONAL"""

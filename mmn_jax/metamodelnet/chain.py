@@ -16,29 +16,29 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from mmn_jax.metamodelnet.regressor import Regressor, Variables, entry_rung
+from mmn_jax.metamodelnet.regressor import Regressor, Variables, entry_level, split_unit
 
 
-class RungNorm(nn.Module):
-    """BatchNorm over the rows of each entry rung apart, since rows of other shot counts have other statistics.
+class LevelNorm(nn.Module):
+    """BatchNorm over the rows of each entry level apart, since rows of other shot counts have other statistics.
 
-    Scale and shift are shared; running mean and variance are kept per rung [rungs, width of the rows]. They start from
-    nothing when a rung is first seen, so `weight` [rungs] says how much they have gathered (Adam's bias correction).
+    Scale and shift are shared; running mean and variance are kept per level [levels, width of the rows]. They start from
+    nothing when a level is first seen, so `weight` [levels] says how much they have gathered (Adam's bias correction).
     """
 
-    rungs: int
+    levels: int
     momentum: float = 0.9
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, rows, rung, active, train):
+    def __call__(self, rows, level, active, train):
         dim = rows.shape[-1]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (self.rungs, dim))
-        var = self.variable("batch_stats", "var", jnp.zeros, (self.rungs, dim))
-        weight = self.variable("batch_stats", "weight", jnp.zeros, (self.rungs, 1))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (self.levels, dim))
+        var = self.variable("batch_stats", "var", jnp.zeros, (self.levels, dim))
+        weight = self.variable("batch_stats", "weight", jnp.zeros, (self.levels, 1))
         scale = self.param("scale", nn.initializers.ones, (dim,))
         bias = self.param("bias", nn.initializers.zeros, (dim,))
-        member = jax.nn.one_hot(rung, self.rungs)  # products with it are faster than gathers, and so are their gradients
+        member = jax.nn.one_hot(level, self.levels)  # products with it are faster than gathers, and so are their gradients
         gathered = jnp.maximum(weight.value, 1.0 - self.momentum)
         used_mean, used_var = mean.value / gathered, jnp.where(weight.value > 0, var.value / gathered, 1.0)
         if train:
@@ -60,20 +60,20 @@ class Block(nn.Module):
     """The residual f(θ; w_i) of one block, with a hidden layer of `width`; its products are computed in `dtype`."""
 
     width: int
-    rungs: int
+    levels: int
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, rows, rung, active, train):
-        hidden = RungNorm(self.rungs, name="norm_in")(rows, rung, active, train)
+    def __call__(self, rows, level, active, train):
+        hidden = LevelNorm(self.levels, name="norm_in")(rows, level, active, train)
         hidden = nn.Dense(self.width, name="hidden", dtype=self.dtype)(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
-        hidden = RungNorm(self.rungs, name="norm_hidden")(hidden, rung, active, train)
+        hidden = LevelNorm(self.levels, name="norm_hidden")(hidden, level, active, train)
         out = nn.Dense(rows.shape[-1], kernel_init=nn.initializers.zeros, name="out", dtype=self.dtype)
         return out(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
 
 
 class Chain(nn.Module):
-    """Blocks first..N; a row passes those from its own entry rung on."""
+    """Blocks first..N; a row passes those from its own entry level on."""
 
     ladder: tuple[int, ...]
     width: int
@@ -82,10 +82,10 @@ class Chain(nn.Module):
 
     @nn.compact
     def __call__(self, theta, shots, train):
-        rung = entry_rung(shots, self.ladder)
+        level = entry_level(shots, self.ladder)
         for i in range(self.first, len(self.ladder)):
-            active = rung <= i
-            residual = Block(self.width, len(self.ladder), self.dtype, name=f"block_{i}")(theta, rung, active, train)
+            active = level <= i
+            residual = Block(self.width, len(self.ladder), self.dtype, name=f"block_{i}")(theta, level, active, train)
             ratio = jnp.linalg.norm(residual, axis=1) / jnp.linalg.norm(theta, axis=1)
             self.sow("intermediates", f"movement_{i}", jnp.where(active, ratio, 0.0).sum() / active.sum().astype(ratio.dtype))
             theta = theta + jnp.where(active[:, None], residual, 0.0)
@@ -94,7 +94,7 @@ class Chain(nn.Module):
 
 @functools.cache  # so that programs compiled for it are shared
 def residual_chain(ladder: tuple[int, ...], width: int, dtype: DTypeLike = jnp.float32) -> Regressor:
-    """The paper's chain, one block for each rung of the ladder, hidden layers of `width` (the paper: d). Products are computed in
+    """The paper's chain, one block for each level of the ladder, hidden layers of `width` (the paper: d). Products are computed in
     `dtype`, bfloat16 for mixed precision; parameters, statistics and rows stay in float32."""
 
     def init(key, spec):
@@ -102,8 +102,7 @@ def residual_chain(ladder: tuple[int, ...], width: int, dtype: DTypeLike = jnp.f
         return Chain(ladder, width, spec.first, dtype).init(key, rows, jnp.full(2, ladder[spec.first]), False)
 
     def apply(variables, theta, shots, context, train):
-        first = min(int(name.removeprefix("block_")) for name in variables["params"])
-        chain = Chain(ladder, width, first, dtype)
+        chain = Chain(ladder, width, len(ladder) - len(variables["params"]), dtype)  # one entry a block, of the last levels
         if not train:
             return chain.apply(variables, theta, shots, False), variables
         moved, state = chain.apply(variables, theta, shots, True, mutable="batch_stats")
@@ -120,6 +119,7 @@ def _sown(chain, variables, theta, shots):
 def block_movement(ladder: tuple[int, ...], width: int, variables: Variables, theta: jax.Array, shots: jax.Array) -> list[float | None]:
     """Mean ‖f(θ; w_i)‖ / ‖θ‖ of a trained chain's blocks, each over the rows that pass it, None where none does: the
     identity regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
-    sown = _sown(Chain(ladder, width, 0), variables, theta, shots)
+    inner, unit = split_unit(variables)
+    sown = _sown(Chain(ladder, width, 0), inner, jnp.asarray(theta) / unit, shots)
     means = [float(sown["intermediates"][f"movement_{i}"][0]) for i in range(len(ladder))]
     return [None if math.isnan(mean) else mean for mean in means]

@@ -8,6 +8,7 @@ its examples and the ridge doesn't depend on how many other examples the head sa
 A draw depends on (seed, k, s) alone, whatever the chunking.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,23 +16,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Int, PRNGKeyArray
 
+from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool
-from mmn_jax.devices import EACH, SAME, gathered, replicated
+from mmn_jax.devices import EACH, SAME, all_devices, batch_memory, gathered, replicated
+from mmn_jax.errors import BadInput
 from mmn_jax.linear.algebra import HIGHEST
 from mmn_jax.linear.frame import spanframe
 from mmn_jax.linear.problem import HeadProblem, padded
-from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one
+from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one, warn_unless_converged
 from mmn_jax.machine import one_thread
+from mmn_jax.rng import fold
 from mmn_jax.types import Bank, Examples
 
 EASING = (100, 10, 1)  # times the ridge: a large head from zero takes half as many Hessian products this way
 
 
-def shot_ladder(counts: np.ndarray, min_classes: int, top: int) -> tuple[int, ...]:
-    """(1, 2, .., 2^N): N is the largest i ≤ top for which min_classes classes have 2^{i+1} examples; () if there is none."""
-    rungs = [2**i for i in range(top + 1)]
-    return tuple(k for k in rungs if len(shot_classes(counts, k)) >= min_classes)
+def shot_ladder(counts: Int[np.ndarray, " C"], min_classes: int | None = None, top: int = defaults.TOP) -> tuple[int, ...]:
+    """Returns the shot counts (1, 2, .., 2^N) of the banks.
+
+    Args:
+      counts: training examples of each class.
+      min_classes: N is the largest i for which so many classes have 2^{i+1} examples; by default `enough_classes`.
+      top: N at most.
+
+    Returns:
+      The shot counts, none where too few classes have two examples.
+    """
+    enough = enough_classes(len(counts)) if min_classes is None else min_classes
+    return tuple(2**i for i in range(top + 1) if len(shot_classes(counts, 2**i)) >= enough)
+
+
+def enough_classes(classes: int, wanted: int = defaults.MIN_CLASSES) -> int:
+    """Returns how many classes a bank needs: as many as wanted, a quarter of all where there are fewer, but at least 5."""
+    return max(5, min(wanted, classes // 4))
 
 
 def shot_classes(counts: np.ndarray, shots: int) -> np.ndarray:
@@ -62,13 +81,6 @@ class BankPlan(NamedTuple):
     tol: float
     target_tol: float
     memory: int
-
-
-class BankInfo(NamedTuple):
-    """How the solves ended: of the S k-shot heads, each field [S], and of θ*."""
-
-    heads: HeadInfo
-    target: HeadInfo
 
 
 class Pool(NamedTuple):
@@ -169,18 +181,62 @@ def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh
     return jax.tree.map(lambda field: field[: plan.subsets - first], solved)
 
 
-def fit_bank(key: jax.Array, train: Examples, counts: np.ndarray, plan: BankPlan, mesh: Mesh) -> tuple[Bank, BankInfo]:
-    """The bank of one k, all of it in memory, for use without a workdir (`banks.banks` keeps those of a run).
+def fit_bank(
+    key: PRNGKeyArray,
+    x: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    shots: int,
+    *,
+    subsets: int | None = None,
+    l2: float = defaults.BANK_L2,
+    tol: float = defaults.BANK_TOL,
+    target_tol: float = defaults.FINAL_TOL,
+    before: Bank | None = None,
+    memory: int | None = None,
+    mesh: Mesh | None = None,
+) -> Bank:
+    """Fits the bank of one k, all of it in memory.
 
     Args:
-      key: the stream of this k; subset s uses fold_in(key, s).
-      train: normalised examples. counts: [C] of them by class.
+      key: the root of the streams that are drawn from; subset s of this k depends on the key, k and s alone.
+      x: normalised features of the training set.
+      y: its labels, 0 to C − 1, each of which has an example.
+      shots: k.
+      subsets: S, by default 32 at k = 1, 16 at k = 2 and 8 above. (The paper: 1000, 500 and 200.)
+      l2: the ridge for the mean loss of the whole training set; every head is regularised as strongly per example.
+      tol: the gradient norm to which k-shot heads are solved.
+      target_tol: likewise θ*.
+      before: the bank of the k before, from whose θ* the solver of this one's starts.
+      memory: bytes that the heads solved at once may take on a device, by default what suits the device.
+      mesh: the devices, by default all.
+
+    Returns:
+      The bank of the classes with at least 2k examples. Warns (`ConvergenceWarning`) of heads that didn't converge.
+
+    Raises:
+      BadInput: fewer than two classes have 2k examples.
     """
-    pool = bank_pool(train, counts, plan.shots, mesh)
-    chunks = [fit_heads(key, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
+    counts, mesh = np.bincount(y), mesh or all_devices()
+    if len(shot_classes(counts, shots)) < 2:
+        raise BadInput(f"shots: fewer than two classes have {2 * shots} examples or more; lower it from {shots}")
+    plan = BankPlan(shots, subsets or subsets_at(shots), l2 * len(y), tol, target_tol, memory or batch_memory())
+    pool, stream = bank_pool(Examples(x, y), counts, shots, mesh), fold(key, "kshot", shots)
+    chunks = [fit_heads(stream, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
     theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
-    target, target_info = fit_target(pool, plan)
-    return in_memory(plan.shots, pool.classes, theta, target), BankInfo(info, target_info)
+    target, target_info = fit_target(pool, plan, starting_target(before, pool.classes))
+    warn_unless_converged(info, f"a head of k = {shots}")
+    warn_unless_converged(target_info, f"θ* of k = {shots}")
+    return in_memory(shots, pool.classes, theta, target)
+
+
+def subsets_at(shots: int, subsets: Sequence[int] = defaults.SUBSETS) -> int:
+    """Returns S at k = shots, of numbers for k = 1, 2, 4, .., the last of which stands for all that follow."""
+    return subsets[min(shots.bit_length() - 1, len(subsets) - 1)]
+
+
+def starting_target(before: Bank | None, classes: Int[np.ndarray, " C"]) -> Float[np.ndarray, "C p"] | None:
+    """Returns θ* of the bank before for the classes of this one, None where there is none before."""
+    return None if before is None else before.target[np.isin(before.classes, classes)]
 
 
 def in_memory(shots: int, classes: np.ndarray, theta: np.ndarray, target: np.ndarray) -> Bank:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.class_model import ClassModel, Shrinkage, class_means, class_model
@@ -60,34 +61,61 @@ class Regressor(NamedTuple):
     apply: Callable[[Variables, jax.Array, jax.Array, Context, bool], tuple[jax.Array, Variables]]
 
 
+def split_unit(variables: Variables) -> tuple[Variables, np.float32]:
+    """Separates a trained regressor's own variables from 'unit', what rows are divided by before it moves them (1 if it isn't there)."""
+    return {name: value for name, value in variables.items() if name != "unit"}, np.float32(variables.get("unit", 1.0))
+
+
 def make_context(train: Examples, shrinkage: Shrinkage = HALF) -> Context:
-    """The Context of the head of a training set, whose features are normalised."""
+    """Makes the Context of a head fitted to a training set with normalised features: the model of its classes, and their means."""
     counts = np.bincount(train.y)
     model = jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), class_model(train, shrinkage))
     means = jnp.asarray(class_means(*train, len(counts)), jnp.float32)
     return Context(model, jnp.zeros(len(counts), jnp.int32), means)
 
 
-def check(regressor: Regressor, spec: RegressorSpec, shots: np.ndarray, context: Context) -> None:
-    """Raises BadInput where an untrained regressor breaks the contract on rows of classes with these shots [C]."""
-    told = "--config.meta.regressor: must return a Regressor whose"
+def rows_and_model(train: Examples) -> Context:
+    """Makes the Context of k-shot heads: the model of the classes; the means behind their rows aren't kept."""
+    return make_context(train)._replace(means=None)
+
+
+def rows_alone(train: Examples) -> Context:
+    """Makes the Context of a regressor that looks at rows alone, such as the paper's chain."""
+    return Context(None, jnp.zeros(int(train.y.max()) + 1, jnp.int32))
+
+
+def check(regressor: Regressor, spec: RegressorSpec, shots: Int[np.ndarray, " C"], context: Context) -> None:
+    """Checks what a regressor returns for rows of classes with these shots, without computing it.
+
+    Raises:
+      BadInput: it breaks the contract.
+    """
+    must = "regressor: must be a Regressor whose"
     if not isinstance(regressor, Regressor):
-        raise BadInput(f"{told} init and apply are functions, it returns {type(regressor).__name__}")
-    theta = jax.random.normal(jax.random.key(0), (len(shots), spec.dim))
-    variables = regressor.init(jax.random.key(0), spec)
-    if not isinstance(variables, dict) or "params" not in variables:
-        raise BadInput(f"{told} init gives a dict with 'params'")
-    given = regressor.apply(variables, theta, jnp.asarray(shots), context, True)
-    if not isinstance(given, tuple) or len(given) != 2:
-        raise BadInput(f"{told} apply gives the moved rows and the variables")
-    moved = given[0]
-    if moved.shape != theta.shape or moved.dtype != theta.dtype:
-        raise BadInput(f"{told} apply gives rows {theta.shape} of {theta.dtype}, it gives {moved.shape} of {moved.dtype}")
-    if not np.isfinite(moved).all():
-        raise BadInput(f"{told} apply gives finite rows, it gives NaN or infinity before any training")
+        raise BadInput(f"{must} init and apply are functions, it is of type {type(regressor).__name__}")
+    returned: list[Any] = []
+
+    def run(key, theta, shots, context):
+        returned.append(regressor.init(key, spec))
+        if _is_variables(returned[0]):
+            returned.append(regressor.apply(returned[0], theta, shots, context, True))
+
+    rows = jax.ShapeDtypeStruct((len(shots), spec.dim), jnp.float32)
+    jax.eval_shape(run, jax.random.key(0), rows, jnp.asarray(shots), context)  # traced, not computed
+    if not _is_variables(returned[0]):
+        raise BadInput(f"{must} init returns a dict with 'params'")
+    if not isinstance(returned[1], tuple) or len(returned[1]) != 2:
+        raise BadInput(f"{must} apply returns the moved rows and the variables")
+    moved = returned[1][0]
+    if moved.shape != rows.shape or moved.dtype != rows.dtype:
+        raise BadInput(f"{must} apply returns rows {rows.shape} of {rows.dtype}, it returns {moved.shape} of {moved.dtype}")
 
 
-def entry_rung(shots: jax.Array, ladder: tuple[int, ...]) -> jax.Array:
+def _is_variables(given):
+    return isinstance(given, dict) and "params" in given
+
+
+def entry_level(shots: jax.Array, ladder: tuple[int, ...]) -> jax.Array:
     """[C] the rung at which a class enters: the last whose k it reaches, so ⌊log2 n_c⌋ capped at N on the full ladder."""
     rung = jnp.searchsorted(jnp.asarray(ladder), shots, side="right") - 1
     return jnp.clip(rung, 0, len(ladder) - 1)

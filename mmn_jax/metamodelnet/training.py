@@ -1,16 +1,17 @@
-"""Back-to-front training of a regressor on the banks of k-shot heads (Wang et al. 2017, equations 2 and 4).
+"""Back-to-front training of a regressor on banks of k-shot heads (Wang et al. 2017, equations 2 and 4).
 
-Stage i, from N down to 0, trains what is new at rung i and fine-tunes what the later rungs have, on
+Level i, from N down to 0, trains what is new at level i and fine-tunes what later levels trained, on
 
     L(w) = mean_{k ∈ 2^i..2^N} [ E ‖F(θ_k; w) − θ*‖² / E ‖θ*‖²  +  λ · E CE(F(θ_k; w) x, y) ]
 
-one random subset of every k and a fresh minibatch of examples a step (`metamodelnet/training_data.py`). Some classes are held out
-of all of it: their rows decide when a stage stops.
+with one random subset of every k and a fresh minibatch of examples a step (`training_data.py`). Some classes are held out
+of all of it: their rows decide when the training of a level stops.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,21 +19,35 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from mmn_jax.devices import EACH, replicated
+from mmn_jax import defaults
+from mmn_jax.devices import EACH, all_devices, replicated
 from mmn_jax.errors import BadInput
-from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables
-from mmn_jax.metamodelnet.training_data import Lessons, draw_episode
+from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables, check, rows_and_model
+from mmn_jax.metamodelnet.training_data import TrainingData, draw_episode, held_out_classes, row_unit, training_data, window_size
+from mmn_jax.rng import fold
+from mmn_jax.types import Bank, Examples
 
-WARM = 10  # episodes whose rows a stage's running statistics see before its first look
+WARM = 10  # episodes whose rows the running statistics of a level see before its first evaluation
 
 
 class Hyper(NamedTuple):
-    """One candidate: task weight λ, learning rate, weight decay."""
+    """The hyperparameters that validation data choose: task weight λ, learning rate, weight decay."""
 
-    task_weight: float
-    rate: float
-    decay: float
+    task_weight: float = defaults.TASK_WEIGHTS[0]
+    rate: float = defaults.RATES[0]
+    decay: float = defaults.DECAYS[0]
+
+
+class Schedule(NamedTuple):
+    """How long a level is trained: at most `steps`, held-out classes evaluated every `every` steps and after the last one; it ends when
+    none of the last `patience` evaluations was better. batch: examples in the task loss."""
+
+    steps: int = defaults.STEPS
+    every: int = defaults.EVERY
+    patience: int = defaults.PATIENCE
+    batch: int = defaults.BATCH
 
 
 class State(NamedTuple):
@@ -42,9 +57,12 @@ class State(NamedTuple):
     optimiser: optax.OptState
 
 
-class Look(NamedTuple):
-    """One look at a stage: after which step, the mean loss of the episodes since the look before, and of held-out classes the
-    row loss, the task loss and the loss that the two make, rows + λ task, infinite where it isn't a number."""
+class Evaluation(NamedTuple):
+    """The losses after `step` steps of a level.
+
+    train: mean loss of the episodes since the evaluation before. rows, task: row loss and task loss of held-out classes. loss: rows + λ
+    task, infinite where that isn't a number.
+    """
 
     step: int
     train: float
@@ -53,35 +71,35 @@ class Look(NamedTuple):
     loss: float
 
 
-class StageReport(NamedTuple):
-    """How a stage went: the step whose variables were kept, and every look, the first at step 0."""
+class LevelReport(NamedTuple):
+    """How the training of a level went: the step whose variables were kept, and every evaluation, the first at step 0."""
 
     best_step: int
-    looks: list[Look]
+    evaluations: list[Evaluation]
 
 
-def task_loss(theta: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Cross-entropy of one example x [d] with label y under the classifier of rows theta."""
+def task_loss(theta: Float[Array, "C p"], x: Float[Array, " d"], y: Int[Array, ""]) -> Float[Array, ""]:
+    """Computes the cross-entropy of one example under the classifier of rows theta."""
     return optax.softmax_cross_entropy_with_integer_labels(theta[:, :-1] @ x + theta[:, -1], y)
 
 
-def row_loss(theta: jax.Array, target: jax.Array) -> jax.Array:
-    """Squared distance of one row to its target."""
+def row_loss(theta: Float[Array, " p"], target: Float[Array, " p"]) -> Float[Array, ""]:
+    """Computes the squared distance of one row to its target."""
     return jnp.sum((theta - target) ** 2)
 
 
-def mean_task_loss(theta: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean of `task_loss` over examples x [n, d], y [n]."""
+def mean_task_loss(theta: Float[Array, "C p"], x: Float[Array, "n d"], y: Int[Array, " n"]) -> Float[Array, ""]:
+    """Computes the mean of `task_loss` over examples."""
     return jax.vmap(task_loss, (None, 0, 0))(theta, x, y).mean()
 
 
-def relative_row_loss(theta: jax.Array, target: jax.Array) -> jax.Array:
-    """Mean `row_loss` of rows [C, d+1] in units of the targets' mean squared norm."""
+def relative_row_loss(theta: Float[Array, "C p"], target: Float[Array, "C p"]) -> Float[Array, ""]:
+    """Computes the mean `row_loss` of rows in units of the targets' mean squared norm."""
     return jax.vmap(row_loss)(theta, target).mean() / jnp.sum(target**2, 1).mean()
 
 
 def _pack(regressor, variables, thetas, shots, context, train):
-    """Moves the rows of several heads in one call, and gives them back head by head."""
+    """Moves the rows of several heads in one call, and returns them head by head."""
     sizes = [len(theta) for theta in thetas]
     head = jnp.repeat(jnp.arange(len(sizes)), np.array(sizes), total_repeat_length=sum(sizes))
     rows, shots = jnp.concatenate(thetas), jnp.concatenate(shots)
@@ -89,18 +107,17 @@ def _pack(regressor, variables, thetas, shots, context, train):
     return jnp.split(moved, np.cumsum(sizes)[:-1]), variables
 
 
-def _objective(regressor, batch, params, state, hyper, key, context, lessons):
+def _objective(regressor, batch, params, state, hyper, key, context, data: TrainingData):
     """The paper's loss on one episode, and the variables after it."""
-    unit, x, y, rungs = lessons
-    episode = draw_episode(key, rungs, batch)
-    thetas = [rung.theta[s] for rung, s in zip(rungs, episode[0], strict=True)]
-    shots = [rung.shots[: len(theta)] for rung, theta in zip(rungs, thetas, strict=True)]
+    episode = draw_episode(key, data.banks, batch)
+    thetas = [bank.theta[s] for bank, s in zip(data.banks, episode[0], strict=True)]
+    shots = [bank.shots[: len(theta)] for bank, theta in zip(data.banks, thetas, strict=True)]
     heads, variables = _pack(regressor, {**state, "params": params}, thetas, shots, context, True)
-    total = 0.0
-    for rung, moved, index in zip(rungs, heads, episode[1], strict=True):
-        total += relative_row_loss(moved, rung.target[: len(moved)])
-        total += hyper.task_weight * mean_task_loss(unit * moved, x[index], y[index])
-    return total / len(rungs), variables
+    total: Any = 0.0
+    for bank, moved, index in zip(data.banks, heads, episode[1], strict=True):
+        total += relative_row_loss(moved, bank.target[: len(moved)])
+        total += hyper.task_weight * mean_task_loss(data.unit * moved, data.x[index], data.y[index])
+    return total / len(data.banks), variables
 
 
 def _optimiser(hyper):
@@ -108,14 +125,18 @@ def _optimiser(hyper):
 
 
 def begin_training(variables: Variables, hyper: Hyper) -> State:
-    """The State before the first step."""
+    """Makes the State before the first step."""
     return State(variables, _optimiser(hyper).init(variables["params"]))
 
 
-def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, context: Context, data: Any) -> tuple[State, jax.Array]:
-    """One optimiser step on the episode that `key` draws from data, and the loss that it had before.
+def train_step(objective: Callable, state: State, hyper: Hyper, key: PRNGKeyArray, context: Context, data: Any) -> tuple[State, jax.Array]:
+    """Takes one optimiser step on the episode that `key` draws from data.
 
-    objective(params, rest, hyper, key, context, data) gives its loss and the variables after it.
+    Args:
+      objective: (params, rest, hyper, key, context, data) → the loss and the variables after it.
+
+    Returns:
+      The new State, and the loss before the step.
     """
     rest = {name: value for name, value in state.variables.items() if name != "params"}
     params = state.variables["params"]
@@ -124,36 +145,35 @@ def train_step(objective: Callable, state: State, hyper: Hyper, key: jax.Array, 
     return State({**variables, "params": optax.apply_updates(params, update)}, optimiser), loss
 
 
-def held_out_losses(regressor: Regressor, variables: Variables, context: Context, lessons: Lessons) -> jax.Array:
-    """[2] mean row loss and task loss of held-out classes: their rows are moved, those of the classes that train are θ*."""
-    rungs = lessons.rungs
+def held_out_losses(regressor: Regressor, variables: Variables, context: Context, data: TrainingData) -> Float[Array, " 2"]:
+    """Computes the mean row loss and task loss of held-out classes: their rows are moved, those of the classes that train are θ*."""
 
     def one(thetas):
-        heads, _ = _pack(regressor, variables, thetas, [rung.shots for rung in rungs], context, False)
-        return jnp.stack([_held_out_losses(rung, moved, lessons.unit) for rung, moved in zip(rungs, heads, strict=True)])
+        heads, _ = _pack(regressor, variables, thetas, [bank.shots for bank in data.banks], context, False)
+        return jnp.stack([_held_out_losses(bank, moved, data.unit) for bank, moved in zip(data.banks, heads, strict=True)])
 
-    return jax.vmap(one)([rung.held_theta for rung in rungs]).mean((0, 1))
+    return jax.vmap(one)([bank.held_theta for bank in data.banks]).mean((0, 1))
 
 
-def _held_out_losses(rung, moved, unit):
-    seen = rung.theta.shape[1]
-    mixed = jnp.concatenate([rung.target[:seen], moved[seen:]])
-    rows = relative_row_loss(moved[seen:], rung.target[seen:])
-    return jnp.stack([rows, mean_task_loss(unit * mixed, rung.held_x, rung.held_y)])
+def _held_out_losses(bank, moved, unit):
+    seen = bank.theta.shape[1]
+    mixed = jnp.concatenate([bank.target[:seen], moved[seen:]])
+    rows = relative_row_loss(moved[seen:], bank.target[seen:])
+    return jnp.stack([rows, mean_task_loss(unit * mixed, bank.held_x, bank.held_y)])
 
 
 def _overlay(fresh, trained):
     """`fresh` with every leaf that `trained` also has taken from there."""
     if not isinstance(fresh, dict):
         if np.shape(fresh) != np.shape(trained):
-            told = f"a variable of its has shape {np.shape(trained)} at one rung and {np.shape(fresh)} at the next"
-            raise BadInput(f"--config.meta.regressor: {told}; give it one shape, or a name of its own at each rung")
+            shapes = f"a variable has shape {np.shape(trained)} at one level and {np.shape(fresh)} at the next"
+            raise BadInput(f"regressor: {shapes}; give it one shape, or a name of its own at each level")
         return trained
     return {name: _overlay(value, trained[name]) if name in trained else value for name, value in fresh.items()}
 
 
-def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
-    """Variables at the start of a stage: the rest as trained, what is new as init made it (`fresh`).
+def begin_level(fresh: Variables, trained: Variables | None) -> Variables:
+    """Returns the variables at the start of a level: trained ones where there are some, those that are new as init made them (`fresh`).
 
     Raises:
       BadInput: a variable that is trained has another shape now.
@@ -162,7 +182,7 @@ def begin_stage(fresh: Variables, trained: Variables | None) -> Variables:
 
 
 class Programs(NamedTuple):
-    """The two compiled functions of a stage, shared by all candidates; place(arrays) puts them where data are.
+    """The two compiled functions of training, shared by all hyperparameters; place(arrays) puts arrays where the data are.
 
     step(state, hyper, key, context, data) → the State that takes the place of the one it was given, and the loss before it.
     losses(variables, context, data) → [2] the row loss and task loss of held-out classes.
@@ -185,7 +205,7 @@ def _shared_rows(regressor, mesh):
 
 @functools.cache  # folds and seeds share them
 def compile_programs(regressor: Regressor, batch: int, mesh: Mesh) -> Programs:
-    """Those of a regressor in the paper's training, its rows shared out over the mesh."""
+    """Compiles the paper's training of a regressor, its rows shared out over the mesh."""
     regressor = _shared_rows(regressor, mesh)
     return programs(partial(_objective, regressor, batch), partial(held_out_losses, regressor), partial(replicated, mesh))
 
@@ -201,7 +221,7 @@ def _exact(function):
 
 
 def programs(objective: Callable, losses: Callable, place: Callable) -> Programs:
-    """The compiled step on an objective, and the compiled losses."""
+    """Compiles the step on an objective, and the losses."""
     step = _exact(partial(train_step, objective))
     return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(_exact(losses)), place)
 
@@ -214,7 +234,7 @@ def _begun(programs, variables, hyper):
 
 
 def _warmed(programs, variables, hyper, keys, context, data):
-    """The variables after an episode at rate 0 for every key, and what it lost: later blocks gather statistics of the rows that are
+    """The variables after an episode at rate 0 for every key, and the losses: later blocks gather statistics of the rows that are
     new to them, nothing is learned."""
     state, losses = _begun(programs, variables, hyper), []
     for key in keys:
@@ -223,44 +243,145 @@ def _warmed(programs, variables, hyper, keys, context, data):
     return state.variables, losses
 
 
-def train_stage(
+def train_level(
     programs: Programs,
     variables: Variables,
     hyper: Hyper,
-    key: jax.Array,
+    key: PRNGKeyArray,
     context: Context,
     data: Callable[[int], Any],
-    *,
-    steps: int,
-    every: int,
-    patience: int,
+    schedule: Schedule,
     track: Callable[[Iterable], Iterable] = lambda steps: steps,
-) -> tuple[Variables, StageReport]:
-    """One stage: at most `steps`, held-out classes looked at every `every` and after the last, the best
-    variables kept; over when none of the last `patience` looks was better. data(i) is what the steps before look i + 1 learn from."""
+) -> tuple[Variables, LevelReport]:
+    """Trains one level.
+
+    Args:
+      programs: the compiled step and losses.
+      variables: where it starts.
+      hyper: its hyperparameters.
+      key: draws the episodes.
+      context: what the regressor may look at beside the rows.
+      data: data(i) is what the steps before evaluation i + 1 learn from.
+      schedule: how long it goes on.
+      track: goes over the steps, such as tqdm.
+
+    Returns:
+      The variables of the best evaluation, and a report.
+
+    Raises:
+      BadInput: the regressor gives NaN or infinity before it is trained.
+    """
     current, context = data(0), programs.place(context)
 
-    def look(step, variables):
+    def evaluate(step, variables):
         rows, task = np.asarray(programs.losses(variables, context, current))
         loss = float(rows + hyper.task_weight * task)
         train = float(np.mean(jax.device_get(losses)))
-        return Look(step, train, float(rows), float(task), loss if np.isfinite(loss) else np.inf)
+        return Evaluation(step, train, float(rows), float(task), loss if np.isfinite(loss) else np.inf)
 
-    warm = [jax.random.fold_in(key, steps + 1 + i) for i in range(WARM)]
+    warm = [jax.random.fold_in(key, schedule.steps + 1 + i) for i in range(WARM)]
     variables, losses = _warmed(programs, variables, hyper, warm, context, current)
-    looks, losses = [look(0, variables)], []
+    evaluations, losses = [evaluate(0, variables)], []
+    if not np.isfinite(evaluations[0].loss):
+        raise BadInput("regressor: its rows are NaN or infinite before any training of this level; make it begin as the identity")
     state = _begun(programs, variables, hyper)
     best, best_step = _copied(state.variables), 0
-    for i in track(range(1, steps + 1)):
+    for i in track(range(1, schedule.steps + 1)):
         state, loss = programs.step(state, hyper, jax.random.fold_in(key, i), context, current)
         losses.append(loss)
-        if i % every and i < steps:
+        if i % schedule.every and i < schedule.steps:
             continue
-        looks.append(look(i, state.variables))
+        evaluations.append(evaluate(i, state.variables))
         losses = []
-        if looks[-1].loss < min(one.loss for one in looks[:-1]):
+        if evaluations[-1].loss < min(one.loss for one in evaluations[:-1]):
             best, best_step = _copied(state.variables), i
-        if i - best_step >= patience * every:
+        if i - best_step >= schedule.patience * schedule.every:
             break
-        current = data(i // every)
-    return best, StageReport(best_step, looks)
+        current = data(i // schedule.every)
+    return best, LevelReport(best_step, evaluations)
+
+
+class LevelSet(NamedTuple):
+    """The training set of a level that has features of its own (recursive feature dynamics): normalised examples, and their banks of the
+    level's k and above."""
+
+    banks: Sequence[Bank]
+    train: Examples
+
+
+NO_SETS: Mapping[int, LevelSet] = MappingProxyType({})
+Keep = Callable[[int, Callable[[], tuple[Variables, LevelReport]]], tuple[Variables, LevelReport]]
+Track = Callable[[Iterable, int], Iterable]
+
+
+def fit_metamodelnet(
+    key: PRNGKeyArray,
+    banks: Sequence[Bank],
+    x: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, " n"],
+    regressor: Regressor,
+    hyper: Hyper = Hyper(),  # noqa: B008 - a NamedTuple cannot change
+    *,
+    schedule: Schedule = Schedule(),  # noqa: B008 - likewise
+    held_out: float = defaults.HELD_OUT,
+    context: Callable[[Examples], Context] = rows_and_model,
+    memory: int | None = None,
+    mesh: Mesh | None = None,
+    level_sets: Mapping[int, LevelSet] = NO_SETS,
+    keep: Keep = lambda level, make: make(),
+    track: Track = lambda steps, level: steps,
+) -> tuple[Variables, tuple[LevelReport, ...]]:
+    """Trains a regressor on banks of k-shot heads, level by level from the last to the first.
+
+    Args:
+      key: the root of the streams that are drawn from: the regressor's own variables, episodes, examples of evaluations.
+      banks: of k = 1, 2, 4, .., fitted to x and y (`fit_bank`).
+      x: normalised features of the training set.
+      y: its labels, 0 to C − 1.
+      regressor: such as `residual_chain(ladder, width)`.
+      hyper: task weight, learning rate, weight decay.
+      schedule: how long each level is trained.
+      held_out: share of the classes that decide when a level stops.
+      context: training set → what the regressor may look at beside the rows.
+      memory: bytes that the heads of all banks may take on a device; where they take more, training goes over them in windows. By
+        default an eighth of the device's.
+      mesh: the devices, by default all.
+      level_sets: by level, the training set of a level with features of its own; the others learn from x and y.
+      keep: keep(level, make) → what make() returns. A caller can save that, and return what it saved instead of calling make() when the
+        same training is resumed.
+      track: goes over the steps of a level, such as a progress bar.
+
+    Returns:
+      The variables, whose entry 'unit' is what rows are divided by, and a report for each level, the first for level 0.
+
+    Raises:
+      BadInput: the regressor breaks its contract.
+
+    Source: Wang et al. 2017, section 3.3, equation 4.
+    """
+    mesh, dim = mesh or all_devices(), x.shape[1]
+    sets: dict[int | None, LevelSet] = {None: LevelSet(banks, Examples(x, y))}
+    sets.update(level_sets.items())
+    held = held_out_classes(np.bincount(y), held_out)
+    contexts = {name: context(own.train) for name, own in sets.items()}
+    check(regressor, RegressorSpec(dim + 1, len(banks) - 1), np.bincount(y), contexts[None])
+    compiled = compile_programs(regressor, schedule.batch, mesh)
+
+    @functools.cache  # shared by the levels without a set of their own; not made where all of them are kept
+    def prepared(name):
+        own = sets[name]
+        return training_data(fold(key, "held out"), own.banks, own.train, held, mesh, window_size(own.banks, memory))
+
+    def make(level, trained):
+        name, first = (level, 0) if level in level_sets else (None, level)
+        data = partial(prepared(name), first)
+        fresh = jax.jit(regressor.init, static_argnums=1)(fold(key, "chain", level), RegressorSpec(dim + 1, level))
+        start, steps = begin_level(fresh, trained), partial(track, level=level)
+        return train_level(compiled, start, hyper, fold(key, "episodes", level), contexts[name], data, schedule, steps)
+
+    variables: Variables | None = None
+    reports = []
+    for level in reversed(range(len(banks))):
+        variables, report = keep(level, partial(make, level, variables))
+        reports.append(report)
+    return {**(variables or {}), "unit": row_unit(banks)}, tuple(reversed(reports))

@@ -1,21 +1,25 @@
-"""The contract of a method: what it learns from a training set, and the knobs that validation examples choose.
+"""The contract of a method: what it learns from a training set, and the hyperparameters that validation examples choose.
 
 A `Method` is a pair of pure functions: fit(task, setting) learns arrays from a `Task`, logits(arrays, x) scores normalised
 features. Nearly all of them are one linear head {"theta": [C, d+1]}.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, PRNGKeyArray
 
+from mmn_jax import defaults
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.weighting import Rule
-from mmn_jax.methods.folds import Fold, held_accuracy, held_labels
+from mmn_jax.methods.folds import Fold, Tasks, held_accuracy, held_labels, make_tasks, training_folds
 from mmn_jax.methods.tasks import Head, Scaling, Task, standardised, unscaled
-from mmn_jax.methods.tuning import Axis, Setting, Trial, at_edge, best, search
+from mmn_jax.methods.tuning import Axis, Setting, Trial, at_edge, best, ranking, search
+from mmn_jax.types import Examples
 
 Arrays = dict[str, Any]
 
@@ -37,52 +41,151 @@ def linear_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return predict_logits(arrays["theta"], x)
 
 
+class Record(NamedTuple):
+    """How a method's setting was chosen.
+
+    setting: the chosen one. val_accuracy, temperature: its mean per-class accuracy in percent on validation examples, and what divides
+    its scores to calibrate them there. trials: every setting that was tried, with its val_accuracy. gradient_norm: that of the final
+    head. at_edge: hyperparameters whose chosen value is the first or last of its grid.
+    """
+
+    setting: Setting
+    val_accuracy: float
+    temperature: float
+    trials: list[dict[str, Any]]
+    gradient_norm: float
+    at_edge: list[str]
+
+
 class Tuned(NamedTuple):
-    """A method's arrays for all training examples, and the record of how they were chosen: `chosen_record` and gradient_norm."""
+    """A method's arrays, fitted to all training examples, and how its setting was chosen."""
 
     arrays: Arrays
-    record: dict[str, Any]
+    record: Record
 
 
-def chosen_record(setting: Setting, logits: Sequence[np.ndarray], folds: Sequence[Fold], trials: Sequence[Trial]) -> dict[str, Any]:
-    """What a record keeps of a choice: the setting, its accuracy and temperature on validation examples, and all trials."""
+def chosen(trials: Sequence[Trial], number: int, logits: Sequence[Float[np.ndarray, "n C"]], folds: Sequence[Fold], norm: float) -> Record:
+    """Makes the Record of a choice among trials. logits: of the chosen setting, fold by fold."""
     scores, y = np.concatenate(logits), held_labels(folds)
-    return {
-        "setting": setting,
-        "val_accuracy": mean_class_accuracy(scores, y),
-        "temperature": best_temperature(scores, y),
-        "trials": [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials],
-    }
+    tried = [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials]
+    return Record(trials[number].setting, mean_class_accuracy(scores, y), best_temperature(scores, y), tried, norm, [])
+
+
+def by_search(method: "Method", tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+    """Chooses a setting by `search` along the method's axes, on what the folds hold out, and fits it to the whole training set.
+
+    Where nothing is held out to choose by, it is the setting that the search starts from, uncalibrated.
+    """
+    final = tasks(whole.name)[1]
+    if not folds:
+        setting = {axis.name: axis.start for axis in method.axes}
+        fitted = method.fit(final, setting)
+        return Tuned(fitted.arrays, Record(setting, float("nan"), 1.0, [], fitted.gradient_norm, []))
+    rough = [tasks(fold.name)[0] for fold in folds]
+    found: list[tuple[float, list[np.ndarray]]] = []  # the best accuracy so far, and its logits
+
+    def evaluate(setting):
+        logits = [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(rough, folds, strict=True)]
+        accuracy = held_accuracy(logits, folds)
+        if not found or ranking(accuracy) > ranking(found[0][0]):
+            found[:] = [(accuracy, logits)]
+        return accuracy
+
+    trials = search(evaluate, method.axes, budget)
+    setting = best(trials).setting
+    fitted = method.fit(final._replace(folds=tuple(rough)), setting)
+    record = chosen(trials, trials.index(best(trials)), found[0][1], folds, fitted.gradient_norm)
+    return Tuned(fitted.arrays, record._replace(at_edge=at_edge(setting, method.axes)))
+
+
+def choose_among(
+    settings: Sequence[Setting], logits: Callable[[int], list[Float[np.ndarray, "n C"]]], folds: Sequence[Fold], norm: float
+) -> tuple[int, Record]:
+    """Chooses the setting that is most accurate on the folds' validation examples.
+
+    Args:
+      settings: all of them are tried.
+      logits: number of a setting → the logits of each fold's validation examples.
+      folds: what chooses.
+      norm: the gradient norm of the final head.
+
+    Returns:
+      The number of the chosen setting, and the Record of the choice.
+    """
+    trials = [Trial(setting, held_accuracy(logits(number), folds)) for number, setting in enumerate(settings)]
+    number = trials.index(best(trials))
+    return number, chosen(trials, number, logits(number), folds, norm)
+
+
+def by_grid(method: "Method", tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+    """Chooses among all combinations of the values of the method's axes, whatever the budget; heads are solved to the final tolerance."""
+    settings = [
+        dict(zip([axis.name for axis in method.axes], point, strict=True))
+        for point in itertools.product(*(axis.values for axis in method.axes))
+    ]
+    parts = [tasks(fold.name)[1] for fold in folds]
+
+    def logits(number):
+        return [method.logits(method.fit(task, settings[number]).arrays, fold.val.x) for task, fold in zip(parts, folds, strict=True)]
+
+    number, record = choose_among(settings, logits, folds, 0.0)
+    fitted = method.fit(tasks(whole.name)[1], settings[number])
+    return Tuned(fitted.arrays, record._replace(gradient_norm=fitted.gradient_norm))
 
 
 class Method(NamedTuple):
-    """kind: "paper" (its baselines), "rival" or "ours". axes: the knobs, in the order they are searched."""
+    """A method of classification: a pair of pure functions, and how its hyperparameters are chosen.
+
+    kind: "paper" (its baselines), "rival" or "ours". axes: the hyperparameters, in the order in which they are searched. fit(task,
+    setting) learns arrays from a Task. logits(arrays, x) scores normalised features. choose: by default `by_search`.
+    """
 
     kind: str
     axes: tuple[Axis, ...]
     fit: Callable[[Task, Setting], Fitted]
     logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
+    choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int], Tuned] = by_search
 
 
-def tune(method: Method, tasks: Sequence[Task], folds: Sequence[Fold], final: Task, budget: int) -> Tuned:
-    """The setting that `search` finds along the method's axes by what the folds hold out of the tasks, fitted to the final task."""
+def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int = defaults.BUDGET) -> Tuned:
+    """Chooses a method's hyperparameters on folds and fits it to the whole training set.
 
-    def logits(setting):
-        return [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(tasks, folds, strict=True)]
+    Args:
+      method: what is fitted.
+      tasks: of the training sets of all folds and of the whole (`make_tasks`).
+      folds: training and validation examples that choose; none where there is nothing to choose by.
+      whole: all training examples.
+      budget: settings that are tried at most.
+    """
+    return method.choose(method, tasks, folds, whole, budget)
 
-    trials = search(lambda setting: held_accuracy(logits(setting), folds), method.axes, budget)
-    setting = best(trials).setting
-    whole = method.fit(final._replace(folds=tuple(tasks)), setting)
-    record = chosen_record(setting, logits(setting), folds, trials)
-    return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm, "at_edge": at_edge(setting, method.axes)})
 
+def fit_method(
+    method: Method,
+    key: PRNGKeyArray,
+    train: Examples,
+    val: Examples | None = None,
+    *,
+    folds: int = defaults.FOLDS,
+    budget: int = defaults.BUDGET,
+    tol: float = defaults.TOL,
+    final_tol: float = defaults.FINAL_TOL,
+) -> Tuned:
+    """Fits a method to normalised examples, its hyperparameters chosen on a validation set or on folds of the training set.
 
-def start(method: Method, final: Task) -> Tuned:
-    """The setting that `search` starts from, fitted to the final task, where nothing is held out to choose by; no temperature."""
-    setting = {axis.name: axis.start for axis in method.axes}
-    whole = method.fit(final, setting)
-    record = {"setting": setting, "val_accuracy": float("nan"), "temperature": 1.0, "trials": [], "at_edge": []}
-    return Tuned(whole.arrays, record | {"gradient_norm": whole.gradient_norm})
+    Args:
+      method: what is fitted.
+      key: the root of the streams that are drawn from.
+      train: normalised training examples, each class 0 to C − 1 with at least one.
+      val: normalised validation examples; None: folds of the training set choose.
+      folds: how many there are.
+      budget: settings that are tried at most.
+      tol: the gradient norm to which heads are solved while choosing.
+      final_tol: that of the final head.
+    """
+    whole = Fold("all", train, val)
+    parts = training_folds(whole.name, train, key, folds) if val is None else (whole,)
+    return tune(method, make_tasks((whole, *parts), key, tol, final_tol), parts, whole, budget)
 
 
 def by_factor(a: float, b: float) -> float | None:

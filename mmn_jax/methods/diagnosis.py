@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmn_jax import config
+from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.devices import start
@@ -40,8 +40,9 @@ class Diagnosis(NamedTuple):
     classes: int
 
 
-def _tuned_accuracy(method: Method, task: Task, val: Examples, test: Examples, budget: int) -> float:
-    arrays = tune(method, [task], [Fold("cut", task.train, val)], task, budget).arrays
+def _tuned_accuracy(method: Method, task: Task, val: Examples, test: Examples) -> float:
+    whole = Fold("subsample", task.train, val)
+    arrays = tune(method, lambda name: (task, task), [whole], whole).arrays
     return mean_class_accuracy(method.logits(arrays, test.x), test.y)
 
 
@@ -64,7 +65,6 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
     """
     if cuts < 2:
         raise BadInput(f"cuts: must be at least 2 for an interval, it is {cuts}")
-    settings = config.default()
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
     if len(classes) < 3:
@@ -72,12 +72,12 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, track: Callable[[Ite
         raise BadInput(f"train_y: {has}; at least 3 must, to be cut and judged")
     start()
     pool = class_pool(train, classes)
-    pair = mmn.methods(settings.heads.l2)["mmn"], rivals.methods(settings.heads.l2)["logit_adjustment"]
+    pair = mmn.methods(defaults.RIDGES)["mmn"], rivals.methods(defaults.RIDGES)["logit_adjustment"]
     gains = []
     for i in track(range(cuts)):
         part, val, test = cut(stream(seed, "diagnose", i, "cut"), pool, counts[counts > 0])
-        task = make_task(part, stream(seed, "diagnose", i, "weighting"), settings.heads.tol)
-        ours, theirs = (_tuned_accuracy(method, task, val, test, settings.tuning.budget) for method in pair)
+        task = make_task(part, stream(seed, "diagnose", i), defaults.TOL)
+        ours, theirs = (_tuned_accuracy(method, task, val, test) for method in pair)
         gains.append(ours - theirs)
     _, low, high = student_interval(gains)
     return Diagnosis(np.array(gains), low, high, len(classes))

@@ -18,6 +18,7 @@ from mmn_jax.linear.problem import HeadProblem, pad_examples
 from mmn_jax.linear.solve import HeadInfo, fit_one, solve_bytes
 from mmn_jax.linear.weighting import Rule, Weighting, checked, plain
 from mmn_jax.machine import one_thread
+from mmn_jax.rng import fold
 from mmn_jax.types import Examples
 
 HEADS_BYTES = 2**31  # of the heads that a task remembers
@@ -92,6 +93,7 @@ class Task(NamedTuple):
 
     train: Examples
     counts: np.ndarray
+    root: jax.Array
     key: jax.Array
     statistics: Callable[[], ClassStatistics]
     model: Callable[[Shrinkage], ClassModel]
@@ -146,10 +148,10 @@ def _cold_start(task, drawn, l2, scaling):
     return _moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts)
 
 
-def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = None) -> Task:
+def make_task(train: Examples, root: jax.Array, tol: float, rough: Task | None = None) -> Task:
     """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given, else from
     others of its own. What a solve starts from depends on the problem, never on what was solved before it."""
-    counts = np.bincount(train.y)
+    counts, key = np.bincount(train.y), fold(root, "weighting")
     once = _memory() if rough is None else rough.once
     solved = _memory(max(16, HEADS_BYTES // (4 * len(counts) * (train.x.shape[1] + 1))))
 
@@ -175,5 +177,5 @@ def make_task(train: Examples, key: jax.Array, tol: float, rough: Task | None = 
     def metric(scaling):
         return once(scaling, lambda: scaling(task))
 
-    task = Task(train, counts, key, statistics, model, metric, head, once)
+    task = Task(train, counts, root, key, statistics, model, metric, head, once)
     return task

@@ -87,9 +87,14 @@ def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: i
     return list(trials.values())
 
 
+def ranking(accuracy: float) -> float:
+    """Returns the accuracy without its rounding, so that equal ones are a tie."""
+    return round(accuracy, 9)
+
+
 def best(trials: Iterable[Trial]) -> Trial:
-    """The most accurate; a tie goes to the one tried first, the simpler."""
-    return max(trials, key=lambda trial: round(trial.accuracy, 9))
+    """Returns the most accurate trial; a tie goes to the one tried first, the simpler."""
+    return max(trials, key=lambda trial: ranking(trial.accuracy))
 
 
 def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:

@@ -1,67 +1,65 @@
-"""`metamodelnet`, the paper's recipe on one run: banks of k-shot heads, the chain of every candidate, the plain head's rows moved.
+"""`metamodelnet` in a run: the library's steps (`methods/metamodelnet.py`), each of which saves its artefact.
 
-    banks → candidates.train → move → meta
-
-Each step saves its artefact; the setting is chosen on the folds as every other method's.
+banks → regressors, level by level → moved rows → choice
 """
 
-import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from mmn_jax.config import given
 from mmn_jax.devices import all_devices
+from mmn_jax.errors import renamed
 from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.metamodelnet.chain import block_movement
 from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables
-from mmn_jax.metamodelnet.training import Hyper
-from mmn_jax.metamodelnet.transfer import transfer_rows
-from mmn_jax.methods import tuning
-from mmn_jax.methods.contract import chosen_record, linear_logits
-from mmn_jax.methods.folds import Fold, held_accuracy
+from mmn_jax.metamodelnet.training import Evaluation, Hyper, LevelReport, LevelSet, Schedule, fit_metamodelnet
+from mmn_jax.metamodelnet.training_data import held_out_classes, window_size
+from mmn_jax.methods.contract import choose_among, linear_logits
+from mmn_jax.methods.folds import Fold
+from mmn_jax.methods.metamodelnet import RegressorOptions, move_rows
 from mmn_jax.methods.tasks import Task, unscaled
-from mmn_jax.methods.tuning import Setting
-from mmn_jax.pipeline import candidates
-from mmn_jax.pipeline.candidates import Trained
-from mmn_jax.store import artifacts
-from mmn_jax.store.banks import banks
+from mmn_jax.store import artifacts, metrics_log
+from mmn_jax.store.banks import Banks, banks
 from mmn_jax.store.run import Data, Model, Run, make_model, warn_unless_solved
 from mmn_jax.types import Bank
 
 
-class Move(NamedTuple):
-    """One setting: the candidate, whether the classes of the last rung keep their rows, and how much of the movement is applied."""
-
-    hyper: Hyper
-    frequent_keep: bool
-    strength: float
-
-    @property
-    def setting(self) -> Setting:
-        """As it is recorded."""
-        return {**self.hyper._asdict(), "frequent_keep": self.frequent_keep, "strength": self.strength}
+def regressor_options(config: ConfigDict) -> RegressorOptions:
+    """Reads the settings of a run that say which regressors are trained."""
+    meta = config.meta
+    schedule = Schedule(meta.steps, meta.every, meta.patience, meta.batch)
+    weights, rates, decays, strengths = (tuple(meta[name]) for name in ("task_weight", "rate", "decay", "strength"))
+    memory = meta.memory_mb << 20 or None
+    return RegressorOptions(meta.regressor, meta.width, meta.precision, weights, rates, decays, strengths, schedule, meta.held_out, memory)
 
 
-class Moved(NamedTuple):
-    """The plain rows [C, d+1] of one training set, under every Move: theta [moves, C, d+1]; and what moved them."""
+class Trained(NamedTuple):
+    """The regressors of one training set: for each of M hyperparameters, its variables, the name of its last artefact and its records by
+    level. held: the classes kept out of training. seconds: all of them took, with the banks."""
 
-    moves: list[Move]
-    theta: np.ndarray
-    plain: np.ndarray
-    record: dict[str, Any]
-    banks: list[Bank]
-    trained: Trained | None
+    regressor: Regressor
+    hypers: list[Hyper]
+    variables: list[Variables]
+    names: list[str]
+    records: list[dict[int, artifacts.Record]]
+    context: Context
+    held: np.ndarray
     seconds: float
 
 
 class Learned(NamedTuple):
-    """The chain that was chosen, and what it learned from.
+    """The regressor that was chosen, and what it learned from.
 
-    theta: [C, d+1] the rows that it moves. records: of each of its stages, by block. held: [C] the classes held out. The
-    rest is what `transfer_rows` takes.
+    theta: [C, p] the rows that it moves. held: [C] the classes held out. records: of the training of each level.
     """
 
     banks: list[Bank]
@@ -69,91 +67,156 @@ class Learned(NamedTuple):
     regressor: Regressor
     variables: Variables
     context: Context
-    unit: float
     held: np.ndarray
     records: dict[int, artifacts.Record]
 
 
-def _move_rows(moves, trained, theta, counts, keep_from):
-    """[moves, C, d+1] the rows under every Move."""
-    moved = {
-        (hyper, keep): transfer_rows(
-            trained.regressor, variables, theta, counts, trained.context, trained.unit, keep_from if keep else None
-        )
-        for hyper, variables in zip(trained.candidates, trained.variables, strict=True)
-        for keep in (True, False)
-    }
-    return np.stack([theta + one.strength * (moved[one.hyper, one.frequent_keep] - theta) for one in moves]).astype(np.float32)
+def _made_by(config, options):
+    """What tells a level's training from others, beside its banks and hyperparameters."""
+    meta = config.meta
+    own = options.make and given(options.make, "meta.regressor")
+    made_by = {"regressor": (own.name, own.text, own.values)} if own else {"width": meta.width, "precision": meta.precision}
+    return made_by | {name: meta[name] for name in ("held_out", "batch", "steps", "every", "patience")}
 
 
-def _movement(settings, ladder, variables, rows, counts):
-    """How far each block of the chain moves the rows; [] of a regressor that has none."""
-    return [] if settings.regressor else block_movement(ladder, settings.width, variables, jnp.asarray(rows), jnp.asarray(counts))
+def _as_record(report):
+    return {"best_step": report.best_step, "looks": [evaluation._asdict() for evaluation in report.evaluations]}
+
+
+def _as_report(record):
+    return LevelReport(record["best_step"], [Evaluation(**look) for look in record["looks"]])
+
+
+def _say_classes(run, made, sets, held):
+    for level, bank in reversed(list(enumerate(made.every))):
+        if level in sets:
+            run.terminal.say(f"  level {level}: has features of its own")
+        seen = int((~held[bank.classes]).sum())
+        run.terminal.say(f"  level {level}: learns from {seen} classes, {len(bank.classes) - seen} are held out")
+
+
+def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: Mesh) -> Trained:
+    """Trains the regressor of every combination of hyperparameters, each saved after each level.
+
+    Args:
+      run: the run.
+      part: a training set.
+      made: its banks.
+      others: by k, the training set of a level with features of its own (`vision/joint.py`).
+      mesh: the devices.
+
+    Raises:
+      BadInput: a regressor of the recipe's own breaks its contract, or stands in no file.
+    """
+    options, ladder = regressor_options(run.config), tuple(bank.shots for bank in made.every)
+    regressor, context = options.regressor(ladder)
+    used, held = _made_by(run.config, options), held_out_classes(np.bincount(part.train.y), options.held_out)
+    own = {level: banks(run, others[shots], mesh, shots) for level, shots in enumerate(ladder) if shots in others}
+    sets = {level: LevelSet(now.every, others[ladder[level]].train) for level, now in own.items()}
+    _say_classes(run, made, sets, held)
+    fit = partial(fit_metamodelnet, jax.random.key(run.seed), made.every, *part.train, regressor)
+    fit = partial(fit, schedule=options.schedule, held_out=options.held_out, context=context, memory=options.memory, mesh=mesh)
+    done = Trained(
+        regressor, options.hypers, [], [], [], context(part.train), held, made.seconds + sum(now.seconds for now in own.values())
+    )
+    for hyper in options.hypers:
+        records: dict[int, artifacts.Record] = {}
+        paths: dict[int, Path] = {}
+
+        def keep(level, make, hyper=hyper, records=records, paths=paths):
+            now = own.get(level, made)
+            paths[level] = run.path(f"chain-{level}", now.names, window_size(now.every, options.memory), used, hyper)
+
+            def trained():
+                variables, report = make()
+                return jax.device_get(variables), _as_record(report)
+
+            variables, records[level] = artifacts.cached(paths[level], trained)
+            metrics_log.log_stage(run.terminal.log, run.seed, part.name, hyper._asdict(), level, records[level]["looks"])
+            return variables, _as_report(records[level])
+
+        def track(steps, level, hyper=hyper):
+            return run.terminal.track(steps, f"level {level}, λ = {hyper.task_weight:g}")
+
+        with renamed({"regressor": "--config.meta.regressor"}):
+            variables, _ = fit(hyper, level_sets=sets, keep=keep, track=track)
+        done.variables.append(variables)
+        done.names.append(paths[0].name)
+        done.records.append(records)
+    return done._replace(seconds=done.seconds + sum(record["seconds"] for records in done.records for record in records.values()))
+
+
+class Moved(NamedTuple):
+    """The rows of one training set under every Move, theta [moves, C, p], the plain rows that were moved, and what moved them: the banks,
+    with nothing read yet, the regressors, None where nothing can teach them, the record of the artefact, the seconds of all of it."""
+
+    theta: np.ndarray
+    plain: np.ndarray
+    banks: list[Bank]
+    trained: Trained | None
+    record: dict[str, Any]
+    seconds: float
 
 
 def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fold]) -> Moved:
-    """MetaModelNet on one training set: banks, chain, and the plain head of the bank's own ridge, whose rows it moves: they
-    differ from the bank's in their shots, not in their regularisation. others: as in `candidates.stage_of`."""
+    """Moves the plain head of one training set under every Move.
+
+    The head has the banks' own ridge: its rows differ from theirs in their shots, not in their regularisation.
+    """
     run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
-    mesh = all_devices()
+    mesh, config, options = all_devices(), run.config, regressor_options(run.config)
     made = banks(run, part, mesh)
-    ladder = tuple(bank.shots for bank in made.every)
-    counts = np.bincount(part.train.y)
-    strengths = map(float, run.config.meta.strength)
-    moves = [Move(*each) for each in itertools.product(candidates.hypers(run.config.meta), (True, False), strengths)]
+    ladder, counts = tuple(bank.shots for bank in made.every), np.bincount(part.train.y)
     run.terminal.say(f"seed {run.seed}: meta")
-    trained = candidates.train(run, ladder, candidates.stage_of(run, part, made, others, mesh), mesh) if ladder else None
+    trained = train(run, part, made, others, mesh) if ladder else None
 
     def make():
-        theta, norm = task().head(weighting.plain, run.config.kshot.l2, unscaled)
-        record = {"gradient_norm": norm}
+        theta, norm = task().head(weighting.plain, config.kshot.l2, unscaled)
         if trained is None:
-            return {"theta": np.stack([theta] * len(moves)), "plain": theta}, {**record, "movement": []}
-        movement = [_movement(run.config.meta, ladder, variables, theta / trained.unit, counts) for variables in trained.variables]
-        moved = _move_rows(moves, trained, theta, counts, 2 * ladder[-1])
-        return {"theta": moved, "plain": theta}, {**record, "movement": movement}
+            return {"theta": np.stack([theta] * len(options.moves)), "plain": theta}, {"gradient_norm": norm, "movement": []}
+        movement = [_movement(options, ladder, variables, theta, counts) for variables in trained.variables]
+        by_hyper = list(zip(trained.hypers, trained.variables, strict=True))
+        moved = move_rows(options.moves, trained.regressor, by_hyper, theta, counts, trained.context, 2 * ladder[-1])
+        return {"theta": moved, "plain": theta}, {"gradient_norm": norm, "movement": movement}
 
-    depends = (run.config.kshot.l2, run.config.heads.tol, run.config.heads.final_tol, moves)
+    depends = (config.kshot.l2, config.heads.tol, config.heads.final_tol, options.moves)
     arrays, record = artifacts.cached(run.path("transfer", part.name, trained and trained.names, depends), make)
-    warn_unless_solved(run, "the head to move", record["gradient_norm"], run.config.heads.final_tol, "heads.final_tol")
-    record |= {"ladder": list(ladder)}
+    warn_unless_solved(run, "the head to move", record["gradient_norm"], config.heads.final_tol, "heads.final_tol")
     seconds = record["seconds"] + (trained.seconds if trained else 0.0)
-    return Moved(moves, arrays["theta"], arrays["plain"], record, made.again(), trained, seconds)
+    return Moved(arrays["theta"], arrays["plain"], made.again(), trained, {**record, "ladder": list(ladder)}, seconds)
 
 
-def _learned(moved, number):
-    """The Learned of one candidate."""
-    trained = moved.trained
-    chosen = (trained.regressor, trained.variables[number], trained.context, trained.unit, trained.held, trained.records[number])
-    return Learned(moved.banks, moved.plain, *chosen)
+def _movement(options, ladder, variables, theta, counts):
+    """How far each block of the chain moves the rows; [] of a regressor that has none."""
+    return [] if options.make else block_movement(ladder, options.width, variables, jnp.asarray(theta), jnp.asarray(counts))
 
 
 def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Learned | None]:
-    """MetaModelNet, its setting chosen as every other method's; the tuned plain head and None where no class can teach it."""
+    """Fits metamodelnet; it is the tuned plain head, and nothing was learned (None), where no class can teach it."""
+    moves = regressor_options(run.config).moves
 
-    def solved(fold):
-        return lambda: tasks(fold.name)[1]
+    def moved(fold):
+        return move(run, fold, lambda: tasks(fold.name)[1], data.stage_parts)
 
-    parts = [move(run, fold, solved(fold), data.stage_parts) for fold in data.folds]
-    whole = parts[0] if data.whole.val is not None else move(run, data.whole, solved(data.whole), data.stage_parts)
+    parts = [moved(fold) for fold in data.folds]
+    whole = parts[0] if data.whole.val is not None else moved(data.whole)
     every = parts if whole is parts[0] else [*parts, whole]
     if whole.trained is None or not all(part.trained for part in every):
-        run.terminal.say("  too few classes have examples enough to learn from: metamodelnet is the plain head")
+        run.terminal.say("  too few classes have enough examples to learn from: metamodelnet is the plain head")
         return plain._replace(tuned={**plain.tuned, "fallback": "plain"}), None
 
     def logits(number):
         return [predict_logits(part.theta[number], fold.val.x) for part, fold in zip(parts, data.folds, strict=True)]
 
-    accuracies = [held_accuracy(logits(number), data.folds) for number in range(len(whole.moves))]
-    trials = [tuning.Trial(one.setting, accuracy) for one, accuracy in zip(whole.moves, accuracies, strict=True)]
-    number = trials.index(tuning.best(trials))
-    record = {**chosen_record(trials[number].setting, logits(number), data.folds, trials), "gradient_norm": whole.record["gradient_norm"]}
-    candidate = whole.trained.candidates.index(whole.moves[number].hyper)
-    if np.allclose(whole.theta[number], whole.plain, rtol=1e-5, atol=1e-6):
+    number, record = choose_among([one.setting for one in moves], logits, data.folds, whole.record["gradient_norm"])
+    candidate = whole.trained.hypers.index(moves[number].hyper)
+    theta = whole.theta[number]
+    if np.allclose(theta, whole.plain, rtol=1e-5, atol=1e-6):
         run.terminal.say("  the chain moves no row: metamodelnet is the plain head under the ridge kshot.l2")
     tuned = {"movement": whole.record["movement"][candidate], "ladder": whole.record["ladder"], "split": run.config.meta.split}
     if run.config.meta.regressor:
         tuned["regressor"] = run.config.meta.regressor.__qualname__
-    seconds = sum(part.seconds for part in every)
-    model = make_model("paper", {"theta": whole.theta[number]}, linear_logits, record, seconds, **tuned)
-    return model, _learned(whole, candidate)
+    model = make_model("paper", {"theta": theta}, linear_logits, record, sum(part.seconds for part in every), **tuned)
+    trained = whole.trained
+    learned = (trained.regressor, trained.variables[candidate], trained.context, trained.held, trained.records[candidate])
+    return model, Learned(whole.banks, whole.plain, *learned)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -23,7 +24,7 @@ from mmn_jax.devices import all_devices
 from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.methods import baselines, mmn, rivals
-from mmn_jax.methods.contract import Method, tune
+from mmn_jax.methods.contract import Method, Record, tune
 from mmn_jax.methods.folds import Fold, held_labels, make_tasks, training_folds
 from mmn_jax.methods.tasks import Task
 from mmn_jax.pipeline import sources
@@ -128,7 +129,7 @@ def _normalised(run, tail, name):
         _check_validation(run, tail)
         whole = Fold(name, train, val)
         return Data(tail, normalise, whole, (whole,))
-    folds = training_folds(name, train, run.seed, run.config.data.folds)
+    folds = training_folds(name, train, jax.random.key(run.seed), run.config.data.folds)
     if not folds:
         raise BadInput("--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y")
     return Data(tail._replace(val=None), normalise, Fold(name, train, None), folds)
@@ -147,7 +148,7 @@ def describe_choice(data: Data) -> str:
 
 def tasks_of(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
     """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
-    return make_tasks((*data.folds, data.whole), run.seed, run.config.heads.tol, run.config.heads.final_tol)
+    return make_tasks((*data.folds, data.whole), jax.random.key(run.seed), run.config.heads.tol, run.config.heads.final_tol)
 
 
 def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:
@@ -155,15 +156,17 @@ def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method
     settings, budget, models = run.config.heads, run.config.tuning.budget, {}
 
     def make(method):
-        return tune(method, [tasks(fold.name)[0] for fold in data.folds], data.folds, tasks(data.whole.name)[1], budget)
+        tuned = tune(method, tasks, data.folds, data.whole, budget)
+        return tuned.arrays, tuned.record._asdict()
 
     for name, method in run.terminal.track(chosen.items(), "heads"):
         knobs = [(axis.name, axis.values, axis.start) for axis in method.axes]
         path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, knobs)
-        arrays, record = artifacts.cached(path, partial(make, method))
-        models[name] = make_model(method.kind, arrays, method.logits, record, record["seconds"], at_edge=record["at_edge"])
+        arrays, saved = artifacts.cached(path, partial(make, method))
+        record = Record(**{field: saved[field] for field in Record._fields})
+        models[name] = make_model(method.kind, arrays, method.logits, record, saved["seconds"], at_edge=record.at_edge)
         metrics_log.log_method(run.terminal.log, run.seed, name, models[name].val_accuracy, models[name].seconds)
-        warn_unless_solved(run, name, record["gradient_norm"], settings.final_tol, "heads.final_tol")
+        warn_unless_solved(run, name, record.gradient_norm, settings.final_tol, "heads.final_tol")
     edges = [f"{name} ({', '.join(model.tuned['at_edge'])})" for name, model in models.items() if model.tuned["at_edge"]]
     if edges:
         run.terminal.say(f"  chosen at the end of their grids, where a wider one may do better: {', '.join(edges)}")

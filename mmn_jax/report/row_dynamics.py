@@ -77,7 +77,7 @@ def _moved(learned, heads):
     shots = np.repeat([bank.shots for bank in learned.banks], [theta.shape[0] * theta.shape[1] for theta in heads])
     sizes = [theta.shape[1] for theta in heads for _ in theta]
     context = learned.context._replace(head=np.repeat(np.arange(len(sizes)), sizes))
-    moved = transfer_rows(learned.regressor, learned.variables, rows, shots, context, learned.unit)
+    moved = transfer_rows(learned.regressor, learned.variables, rows, shots, context)
     ends = np.cumsum([theta.shape[0] * theta.shape[1] for theta in heads])[:-1]
     return [part.reshape(theta.shape) for part, theta in zip(np.split(moved, ends), heads, strict=True)]
 

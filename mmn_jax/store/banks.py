@@ -25,6 +25,7 @@ from mmn_jax.linear.solve import BFGS, HeadInfo, head_flops
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.metamodelnet.kshot_bank import BankPlan, Pool
 from mmn_jax.methods.folds import Fold
+from mmn_jax.methods.metamodelnet import BankOptions, ladder_of
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts
 from mmn_jax.store.run import Run, warn_unless_solved
@@ -36,12 +37,15 @@ LATER_PRODUCTS = 10  # and those of the others, which start from the one before
 
 
 def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
-    """The ladder of k this run climbs; () where too few classes have examples enough."""
-    enough = max(5, min(config.kshot.min_classes, len(counts) // 4))
-    if config.meta.split == "recursive":
-        return kshot_bank.shot_ladder(counts, enough, config.kshot.top)
-    k = config.meta.fixed_shots
-    return (k,) if len(kshot_bank.shot_classes(counts, k)) >= enough else ()
+    """Returns the shot counts k of a run's banks; none where too few classes have enough examples."""
+    return ladder_of(counts, bank_options(config))
+
+
+def bank_options(config: ConfigDict) -> BankOptions:
+    """Reads the settings of a run that say which banks are fitted."""
+    kshot, fixed = config.kshot, config.meta.fixed_shots if config.meta.split == "fixed" else None
+    memory, target_tol = kshot.memory_mb << 20 or None, config.heads.final_tol
+    return BankOptions(kshot.top, kshot.min_classes, fixed, tuple(kshot.subsets), kshot.l2, kshot.tol, target_tol, memory)
 
 
 class BankJob(NamedTuple):
@@ -74,10 +78,9 @@ class BankJob(NamedTuple):
 
 
 def _job(run, part, shots, mesh):
-    settings, counts = run.config.kshot, np.bincount(part.train.y)
-    subsets = settings.subsets[min(shots.bit_length() - 1, len(settings.subsets) - 1)]
-    memory = settings.memory_mb << 20 or batch_memory()
-    plan = BankPlan(shots, subsets, settings.l2 * len(part.train.y), settings.tol, run.config.heads.final_tol, memory)
+    options, counts = bank_options(run.config), np.bincount(part.train.y)
+    subsets, memory = kshot_bank.subsets_at(shots, options.subsets), options.memory or batch_memory()
+    plan = BankPlan(shots, subsets, options.l2 * len(part.train.y), options.tol, options.target_tol, memory)
     path = run.path(f"bank-{shots}", part.name, plan._replace(memory=0))
     classes = kshot_bank.shot_classes(counts, shots)
     shape = (padded(counts[classes].sum()), part.train.x.shape[1], len(classes))
@@ -215,8 +218,7 @@ def _make(run, job, mesh, begun, before):
             first, held, began = stop, [], time.perf_counter()
 
     def target():
-        start = None if before is None else before.target[np.isin(before.classes, job.classes)]
-        theta, info = kshot_bank.fit_target(pool(), plan, start)
+        theta, info = kshot_bank.fit_target(pool(), plan, kshot_bank.starting_target(before, job.classes))
         return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
 
     return artifacts.cached(job.path / "target", target)

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax.data.normalisation import Normalisation
+from mmn_jax.methods.contract import Record
 from mmn_jax.methods.folds import Fold
 from mmn_jax.store import artifacts
 from mmn_jax.store.terminal import Terminal
@@ -70,7 +71,7 @@ def warn_unless_solved(run: Run, what: str, norm: float, tol: float, setting: st
         run.terminal.say(f"  warning: {what} stopped at gradient norm {norm:.1e}, above {setting}")
 
 
-def make_model(kind: str, arrays: dict, logits: Callable, record: dict[str, Any], seconds: float, **tuned: Any) -> Model:
-    """The Model of a `Tuned` record; tuned: what else to show of it."""
-    tuned = {**record["setting"], "settings_tried": len(record["trials"]), "gradient_norm": record["gradient_norm"], **tuned}
-    return Model(kind, arrays, logits, record["val_accuracy"], record["temperature"], tuned, record["trials"], seconds)
+def make_model(kind: str, arrays: dict, logits: Callable, record: Record, seconds: float, **tuned: Any) -> Model:
+    """Makes the Model of a method from the Record of its choice; tuned: what else is shown of it."""
+    tuned = {**record.setting, "settings_tried": len(record.trials), "gradient_norm": record.gradient_norm, **tuned}
+    return Model(kind, arrays, logits, record.val_accuracy, record.temperature, tuned, record.trials, seconds)

@@ -1,0 +1,186 @@
+"""`metamodelnet`, the paper's method: the plain head's rows moved by a regressor that is trained on banks of k-shot heads.
+
+    banks (`fit_bank`) → regressor for every (λ, learning rate, weight decay) (`fit_metamodelnet`) → moved rows → the best on the folds
+
+Of the movement a share (strength) is applied, and classes frequent enough for the last level may keep their rows; validation
+examples choose among all combinations. Where too few classes have examples enough to learn from, it is the tuned plain head.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from mmn_jax import defaults
+from mmn_jax.linear import weighting
+from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.kshot_bank import enough_classes, fit_bank, shot_classes, shot_ladder, subsets_at
+from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables, rows_alone, rows_and_model
+from mmn_jax.metamodelnet.training import Hyper, Schedule, fit_metamodelnet
+from mmn_jax.metamodelnet.transfer import transfer_rows
+from mmn_jax.methods import baselines
+from mmn_jax.methods.contract import Fitted, Method, Tuned, by_grid, linear, tune
+from mmn_jax.methods.folds import Fold, Tasks
+from mmn_jax.methods.tasks import Task, unscaled
+from mmn_jax.methods.tuning import Axis, Setting
+from mmn_jax.types import Bank, Examples
+
+
+@functools.cache  # one regressor for all folds and seeds, so that programs compiled for it are shared
+def _made(make, ladder):
+    return make(ladder)
+
+
+class BankOptions(NamedTuple):
+    """Which banks are fitted, and how.
+
+    top: N at most. min_classes: classes that a level needs, a quarter of all if fewer. fixed_shots: k of the only bank, the paper's
+    ablation with a fixed split; None: a bank for each k. subsets: S at k = 1, 2, 4, .. (`subsets_at`). l2: ridge for the mean loss of
+    the whole training set. tol, target_tol: gradient norms of k-shot heads and of θ*. memory: as for `fit_bank`.
+    """
+
+    top: int = defaults.TOP
+    min_classes: int = defaults.MIN_CLASSES
+    fixed_shots: int | None = None
+    subsets: tuple[int, ...] = defaults.SUBSETS
+    l2: float = defaults.BANK_L2
+    tol: float = defaults.BANK_TOL
+    target_tol: float = defaults.FINAL_TOL
+    memory: int | None = None
+
+
+class RegressorOptions(NamedTuple):
+    """Which regressors are trained, and how far they move rows.
+
+    make: ladder → a Regressor of one's own; None: the paper's chain, with hidden layers of `width` and products in `dtype`.
+    task_weights, rates, decays: candidates for λ, learning rate and weight decay. strengths: candidates for the share of the movement
+    that is applied. schedule, held_out, memory: as for `fit_metamodelnet`.
+    """
+
+    make: Callable[[tuple[int, ...]], Regressor] | None = None
+    width: int = defaults.WIDTH
+    dtype: str = "float32"
+    task_weights: tuple[float, ...] = defaults.TASK_WEIGHTS
+    rates: tuple[float, ...] = defaults.RATES
+    decays: tuple[float, ...] = defaults.DECAYS
+    strengths: tuple[float, ...] = defaults.STRENGTHS
+    schedule: Schedule = Schedule()
+    held_out: float = defaults.HELD_OUT
+    memory: int | None = None
+
+    @property
+    def hypers(self) -> list[Hyper]:
+        """Every combination of task weight, rate and decay."""
+        return [Hyper(*map(float, point)) for point in itertools.product(self.task_weights, self.rates, self.decays)]
+
+    @property
+    def moves(self) -> list["Move"]:
+        """Every combination that validation examples choose among."""
+        return [Move(*point) for point in itertools.product(self.hypers, (True, False), map(float, self.strengths))]
+
+    def regressor(self, ladder: tuple[int, ...]) -> tuple[Regressor, Callable[[Examples], Context]]:
+        """Returns the regressor of a ladder, and training set → what it may look at beside the rows."""
+        if self.make is None:
+            return residual_chain(ladder, self.width, jnp.dtype(self.dtype)), rows_alone
+        return _made(self.make, ladder), rows_and_model
+
+
+class Move(NamedTuple):
+    """One setting: the regressor's hyperparameters, whether the classes of the last level keep their rows, and how much of the movement is
+    applied."""
+
+    hyper: Hyper
+    frequent_keep: bool
+    strength: float
+
+    @property
+    def setting(self) -> Setting:
+        """The setting as it is recorded."""
+        return {**self.hyper._asdict(), "frequent_keep": self.frequent_keep, "strength": self.strength}
+
+
+def ladder_of(counts: Int[np.ndarray, " C"], options: BankOptions) -> tuple[int, ...]:
+    """Returns the shot counts k of the banks; none where too few classes have examples enough."""
+    enough = enough_classes(len(counts), options.min_classes)
+    if options.fixed_shots is None:
+        return shot_ladder(counts, enough, options.top)
+    return (options.fixed_shots,) if len(shot_classes(counts, options.fixed_shots)) >= enough else ()
+
+
+def move_rows(
+    moves: Sequence[Move],
+    regressor: Regressor,
+    trained: Sequence[tuple[Hyper, Variables]],
+    theta: Float[np.ndarray, "C p"],
+    counts: Int[np.ndarray, " C"],
+    context: Context,
+    keep_from: int,
+) -> Float[np.ndarray, "moves C p"]:
+    """Moves the rows of a head under every Move. keep_from: examples from which on a class keeps its row where a Move says so."""
+    moved = {
+        (hyper, keep): transfer_rows(regressor, variables, theta, counts, context, keep_from if keep else None)
+        for hyper, variables in trained
+        for keep in (True, False)
+    }
+    return np.stack([theta + one.strength * (moved[one.hyper, one.frequent_keep] - theta) for one in moves]).astype(np.float32)
+
+
+def fit_banks(key: PRNGKeyArray, train: Examples, options: BankOptions) -> list[Bank]:
+    """Fits the bank of every k of the ladder, all in memory."""
+    banks: list[Bank] = []
+    for shots in ladder_of(np.bincount(train.y), options):
+        fit = partial(fit_bank, key, *train, shots, subsets=subsets_at(shots, options.subsets), before=banks[-1] if banks else None)
+        banks.append(fit(l2=options.l2, tol=options.tol, target_tol=options.target_tol, memory=options.memory))
+    return banks
+
+
+def _fit(banks_by: BankOptions, regressor_by: RegressorOptions, task: Task, setting: Setting) -> Fitted:
+    """The plain head's rows under the Move of a setting; the plain rows themselves where there is nothing to learn from."""
+    train, move = task.train, Move(Hyper(*(setting[name] for name in Hyper._fields)), setting["frequent_keep"], setting["strength"])
+    head = task.head(weighting.plain, banks_by.l2, unscaled)
+    banks = task.once(("banks", banks_by), lambda: fit_banks(task.root, train, banks_by))
+    if not banks:
+        return linear(head.theta, head)
+    regressor, context = regressor_by.regressor(tuple(bank.shots for bank in banks))
+    seen = task.once(("context", context), lambda: context(train))
+    fit = partial(fit_metamodelnet, task.root, banks, *train, regressor, move.hyper, context=lambda _: seen, memory=regressor_by.memory)
+    name = ("regressor", banks_by, regressor_by, move.hyper)
+    variables, _ = task.once(name, lambda: fit(schedule=regressor_by.schedule, held_out=regressor_by.held_out))
+    rows = move_rows([move], regressor, [(move.hyper, variables)], head.theta, task.counts, seen, 2 * banks[-1].shots)
+    return linear(rows[0], head)
+
+
+def _choose(banks_by, plain, method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+    """`Method.choose` of metamodelnet: every setting is tried, whatever the budget; plain where a training set has nothing to teach."""
+    can_learn = all(ladder_of(np.bincount(part.train.y), banks_by) for part in (*folds, whole))
+    return by_grid(method, tasks, folds, whole, budget) if folds and can_learn else tune(plain, tasks, folds, whole, budget)
+
+
+def method(
+    grid: tuple[float, ...] = defaults.RIDGES,
+    banks: BankOptions = BankOptions(),  # noqa: B008 - a NamedTuple cannot change
+    regressor: RegressorOptions = RegressorOptions(),  # noqa: B008 - likewise
+) -> Method:
+    """Makes the paper's method, for `tune` and `TailClassifier`.
+
+    Args:
+      grid: ridges of the plain head that it is where there is nothing to learn from.
+      banks: which banks are fitted.
+      regressor: which regressors are trained on them; one of your own by `RegressorOptions(make=..)`.
+    """
+    candidates = zip(Hyper._fields, (regressor.task_weights, regressor.rates, regressor.decays), strict=True)
+    axes = [Axis(name, tuple(map(float, values)), float(values[0])) for name, values in candidates]
+    strength = Axis("strength", tuple(map(float, regressor.strengths)), float(regressor.strengths[0]))
+    plain = baselines.methods(grid)["plain"]
+    fit = partial(_fit, banks, regressor)
+    return Method("paper", (*axes, Axis("frequent_keep", (True, False), True), strength), fit, choose=partial(_choose, banks, plain))
+
+
+def methods(grid: tuple[float, ...]) -> dict[str, Method]:
+    """Returns `metamodelnet` by its name."""
+    return {"metamodelnet": method(grid)}
