@@ -1,15 +1,14 @@
 """MetaModelNet in JAX: long-tailed recognition over frozen features.
 
-A functional core (`heads`, `kshot`, `regressor`, `stagewise`, `transfer`) from arrays to
-arrays, `pipeline`, which runs it on a data set, and `TailClassifier`, its scikit-learn face.
+    from mmn_jax import TailClassifier                                      # arrays in, predictions out
+    from mmn_jax import fit_bank, fit_metamodelnet, transfer_rows           # the paper's method as functions
+    from mmn_jax import fit_head, HeadProblem                               # the solver alone
+
+Names are loaded when they are first used: `import mmn_jax` by itself loads neither JAX nor scikit-learn. `__init__.pyi` lists them.
 """
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
-
-def __getattr__(name: str):
-    if name != "TailClassifier":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mmn_jax.estimator import TailClassifier  # JAX and scikit-learn are loaded when it is asked for, not before
-
-    return TailClassifier
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

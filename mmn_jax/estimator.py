@@ -4,8 +4,8 @@
     model = TailClassifier().fit(X, y)
     model.predict(X_new), model.predict_proba(X_new)
 
-Fitting is what `--config.data.validation=train` does: knobs are chosen by stratified folds of the training set, all with the
-functions that the command line uses. With an integer random_state the classifier is the one of a run of that seed.
+Hyperparameters are chosen by stratified folds of the training set, with the functions that the command line uses: with an integer
+random_state the classifier is the one of a run of that seed which chooses by folds, too.
 """
 
 import numbers
@@ -38,7 +38,7 @@ ADDED = Shrinkage(0.6, 0.5)  # of the model of classes that a row added later co
 
 
 def _seed(random_state):
-    """The integer itself, so that it names the same streams as --config.seed."""
+    """Returns a seed; an integer names the same streams as the seed of a run."""
     generator = check_random_state(random_state)
     return int(random_state) if isinstance(random_state, numbers.Integral) else int(generator.randint(2**31 - 1))
 

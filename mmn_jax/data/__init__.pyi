@@ -1,0 +1,10 @@
+from . import glyphs as glyphs
+from . import longtail as longtail
+from . import synthetic as synthetic
+from .feature_files import from_arrays as from_arrays
+from .feature_files import load as load
+from .feature_files import load_training as load_training
+from .longtail import long_tail_split as long_tail_split
+from .longtail import take as take
+from .normalisation import Normalisation as Normalisation
+from .normalisation import normalisation as normalisation
