@@ -18,6 +18,7 @@ from mmn_jax.linear.line_search import Point, any_in_batch, line_search
 from mmn_jax.linear.problem import HeadProblem
 
 DAMPING = 10.0  # mean eigenvalues added to all: a head differs from what it is drawn from
+BFGS_STEPS = 2000  # at most, by default
 LINE_LIMIT = 3  # looks along one step
 
 
@@ -46,7 +47,7 @@ def _direction(gradient, s, change):
 
 
 def bfgs(
-    problem: HeadProblem, frame: Frame, point: Point, tol: float, axis: str | None = None, max_steps: int = 2000
+    problem: HeadProblem, frame: Frame, point: Point, tol: float, max_steps: int = BFGS_STEPS, axis: str | None = None
 ) -> tuple[Point, jax.Array, jax.Array]:
     """The Point where the gradient norm is down to tol, the steps that it took, and 0 Hessian products. axis: the name of the
     vmapped axis, where there is one; the batch is done when all of it is, and a problem's result doesn't depend on the others."""

@@ -12,6 +12,7 @@ from mmn_jax.linear.frame import Frame
 from mmn_jax.linear.line_search import Point, line_search, point_at
 from mmn_jax.linear.problem import HeadProblem
 
+NEWTON_STEPS = 100  # at most, by default
 LINE_LIMIT = 30  # looks along one step
 BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it their diagonals have to do
 BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block whole; the rest by their diagonal
@@ -104,7 +105,9 @@ def _newton_direction(frame, point, preconditioner, tolerance, limit):
     return s, k
 
 
-def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_steps: int = 100) -> tuple[Point, jax.Array, jax.Array]:
+def newton(
+    problem: HeadProblem, frame: Frame, point: Point, tol: float, max_steps: int = NEWTON_STEPS
+) -> tuple[Point, jax.Array, jax.Array]:
     """The Point where the gradient norm is down to tol, the Newton steps and the Hessian products that it took."""
     cold = point_at(problem, frame, jnp.zeros_like(point.v), jnp.zeros_like(point.logits))
     cold_norm = jnp.linalg.norm(cold.gradient)
