@@ -2,7 +2,7 @@
 
     minimise over W, b:  Σ_j ω_j · CE(W x_j + b + a_j, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
 
-Every way of training a head in this project is this problem with other weights ω and offsets a (`weighting.py`). `fit_head` solves one
+Every way of training a head in this project is this problem with its own weights ω and offsets a (`weighting.py`). `fit_head` solves one
 problem by truncated Newton (`newton.py`) in the eigenbasis of its features (`frame.py`); `fit_batch` solves many small ones at once by
 BFGS (`bfgs.py`).
 """
@@ -15,12 +15,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
-from mmn_jax.linear.algebra import mm
+from mmn_jax.linear.algebra import AnyArray, FloatLike, IntLike, mm
 from mmn_jax.linear.bfgs import BFGS_STEPS, bfgs
-from mmn_jax.linear.frame import eigenframe, into_frame, out_of_frame, spanframe
-from mmn_jax.linear.line_search import point_at
+from mmn_jax.linear.frame import Frame, eigenframe, into_frame, out_of_frame, spanframe
+from mmn_jax.linear.line_search import Point, point_at
 from mmn_jax.linear.newton import BLOCK_EXAMPLES, BLOCK_LIMIT, NEWTON_STEPS, newton
 from mmn_jax.linear.problem import HeadProblem
 
@@ -28,12 +28,12 @@ from mmn_jax.linear.problem import HeadProblem
 class Solver(NamedTuple):
     """A way to solve a `HeadProblem`.
 
-    frame: problem → its Frame. descend: (problem, frame, point, tol, max_steps) → the Point where the gradient norm is down to tol or
-    max_steps are used up, the steps and the Hessian products that it took. max_steps: the limit where a caller gives none.
+    frame: problem → its Frame. descend: (problem, frame, point, tol, max_steps) → the Point where the gradient norm is down to tol, or
+    where max_steps are used up, the number of steps, and that of Hessian products. max_steps: the limit where a caller gives none.
     """
 
-    frame: Callable
-    descend: Callable
+    frame: Callable[[HeadProblem], Frame]
+    descend: Callable[[HeadProblem, Frame, Point, FloatLike, IntLike], tuple[Point, Int[Array, ""], Int[Array, ""]]]
     max_steps: int
 
 
@@ -42,33 +42,38 @@ BFGS = Solver(spanframe, bfgs, BFGS_STEPS)
 
 
 class HeadInfo(NamedTuple):
-    """How a solve ended.
+    """How a solve ended; the fields of a batch have an axis of its problems, and may be numpy's once they are on the host.
 
-    gradient_norm: at the result, with features centred, as b is free. steps and products: how many steps and Hessian products it took.
-    converged: whether gradient_norm is tol or less; where it isn't, the solver ran out of steps or met a NaN.
+    gradient_norm: at the result, over W and b with features centred. steps: of the solver. products: Hessian products in all of them.
+    converged: whether gradient_norm is at or below tol; where it isn't, the solver ran out of steps or met a NaN.
     """
 
-    gradient_norm: jax.Array
-    steps: jax.Array
-    products: jax.Array
-    converged: jax.Array
+    gradient_norm: Float[AnyArray, "*batch"]
+    steps: Int[AnyArray, "*batch"]
+    products: Int[AnyArray, "*batch"]
+    converged: Bool[AnyArray, "*batch"]
 
 
 def fit_head(
-    problem: HeadProblem, theta: jax.Array, tol: float = 1e-6, *, solver: Solver = NEWTON, max_steps: int | None = None
-) -> tuple[jax.Array, HeadInfo]:
+    problem: HeadProblem,
+    theta: Float[AnyArray, "C p"],
+    tol: FloatLike = 1e-6,
+    *,
+    solver: Solver = NEWTON,
+    max_steps: IntLike | None = None,
+) -> tuple[Float[Array, "C p"], HeadInfo]:
     """Fits one head, starting from theta.
 
     Args:
-      problem: the data of one `HeadProblem`.
-      theta: [C, d+1] rows [W b] to start from; zeros will do.
-      tol: the gradient norm, over [W b] and for the mean loss, to stop at.
+      problem: the data of the head.
+      theta: rows [W b] to start from; zeros will do.
+      tol: the gradient norm to stop at, over W and b and for the mean loss.
       solver: NEWTON suits a large problem, BFGS a small one.
-      max_steps: the number of steps after which the solver stops even if it hasn't reached tol; by default the solver's own.
+      max_steps: the number of steps to stop after in any case; by default the solver's own.
 
     Returns:
-      theta [C, d+1] with biases centred over classes, and a `HeadInfo`, whose `converged` says whether tol was reached
-      (`warn_unless_converged` reports it). W has a mean over classes of up to tol / ℓ where theta had one: only the ridge depends on it.
+      Rows with biases centred over classes, and a `HeadInfo`, whose `converged` says whether tol was reached (`warn_unless_converged`
+      reports it). The mean of W over classes may be as large as tol / ℓ where that of theta was not 0: only the ridge depends on it.
     """
     frame = solver.frame(problem)
     v = into_frame(theta, frame)
@@ -78,27 +83,30 @@ def fit_head(
     return out_of_frame(point.v, frame), HeadInfo(norm, steps, products, norm <= tol)
 
 
-fit_one = jax.jit(fit_head)  # for single problems, so that they share its compiled programs
+fit_one = jax.jit(fit_head)  # callers that solve one problem at a time share its compiled programs
 
 
 def fit_batch(
     problems: HeadProblem,
-    theta: jax.Array,
-    tol: float = 1e-6,
+    theta: Float[AnyArray, "C p"],
+    tol: FloatLike = 1e-6,
     *,
     shared: tuple[str, ...] = (),
-    frame: Callable = spanframe,
-    max_steps: int | None = None,
-) -> tuple[jax.Array, HeadInfo]:
-    """Fits B small heads at once, each as if it were alone: theta [B, C, d+1] and a `HeadInfo` of fields [B].
+    frame: Callable[[HeadProblem], Frame] = spanframe,
+    max_steps: IntLike | None = None,
+) -> tuple[Float[Array, "B C p"], HeadInfo]:
+    """Fits B small heads at once by BFGS, each as if it were alone.
 
     Args:
       problems: a `HeadProblem` whose fields begin with an axis of length B.
-      theta: [C, d+1] rows that all start from.
+      theta: rows that all heads start from.
       tol: as for `fit_head`.
-      shared: the fields of problems that are one and the same for all of them, and have no such axis.
+      shared: names of the fields of `problems` that are the same for all heads and don't have the axis of length B.
       frame: problem → its Frame.
-      max_steps: as for `fit_head`, of each problem.
+      max_steps: as for `fit_head`, for each head.
+
+    Returns:
+      Rows of every head, and a `HeadInfo` whose fields have shape [B].
     """
     axes = HeadProblem(*(None if name in shared else 0 for name in HeadProblem._fields))  # type: ignore[arg-type]  # axes, not arrays
     solver = Solver(frame, partial(bfgs, axis="batch"), BFGS.max_steps)
@@ -110,11 +118,13 @@ def fit_batch(
 
 
 def warn_unless_converged(info: HeadInfo, what: str) -> None:
-    """Raises scikit-learn's `ConvergenceWarning` if a solve did not converge; for callers of `fit_head` and `fit_batch` outside of jit.
+    """Warns of solves that did not converge, by scikit-learn's `ConvergenceWarning`.
+
+    `fit_head` and `fit_batch` can't warn themselves, as they run under jit; whoever calls them outside of it can by this function.
 
     Args:
-      info: of one solve, or of a batch with fields [B].
-      what: what was solved, to begin the message with.
+      info: of one solve or of a batch.
+      what: what was solved; the message begins with it.
     """
     converged, norm, steps = (np.atleast_1d(jax.device_get(field)) for field in (info.converged, info.gradient_norm, info.steps))
     if converged.all():
@@ -132,16 +142,34 @@ def warn_unless_converged(info: HeadInfo, what: str) -> None:
 
 
 def solve_bytes(examples: int, dim: int, classes: int) -> int:
-    """A forecast of the working memory of one large solve: its frame, what Newton's method makes of the logits, its per-class blocks."""
+    """Estimates the bytes of working memory of one large solve: its frame, arrays of the size of the logits, and per-class blocks."""
     side = min(examples, dim)
     width, frame = side + 1, examples * side + 3 * side * side
     blocks = classes * width * (3 * width + min(examples, BLOCK_EXAMPLES)) if classes * width * width <= BLOCK_LIMIT else 0
     return 4 * (4 * examples * classes + blocks + frame)
 
 
-def head_flops(examples: int, dim: int, classes: int, steps: ArrayLike, products: ArrayLike, solver: Solver = NEWTON) -> np.ndarray:
-    """What the matrix products of a solve cost: into its frame, where that has a basis, and out of it, one product with [n, r] and one
-    with its transpose for every step's gradient and line search, and for every Hessian product."""
+def head_flops(
+    examples: int,
+    dim: int,
+    classes: int,
+    steps: IntLike | Int[AnyArray, "*batch"],
+    products: IntLike | Int[AnyArray, "*batch"],
+    solver: Solver = NEWTON,
+) -> np.floating | Float[np.ndarray, "*batch"]:
+    """Returns the floating-point operations in the matrix products of a solve.
+
+    These are the ones into its frame, if that has a basis, and out of it, and a product with z [n, q] and one with its transpose for each
+    step, for its line search and its gradient, and for each Hessian product.
+
+    Args:
+      examples: their number n.
+      dim: their dimensions d.
+      classes: their number C.
+      steps: of the solver, as in `HeadInfo`.
+      products: Hessian products, as in `HeadInfo`.
+      solver: the one that the solve was made by.
+    """
     side = min(examples, dim)
     whole = 4 * examples * dim * dim if solver.frame is eigenframe else 0
     basis = 5 * examples * examples * dim if examples < dim else whole  # Gram matrix, basis, features in it
