@@ -1,4 +1,5 @@
-"""Strict settings for every test: no silent promotion of dtypes, warnings are errors (pyproject.toml), 8 simulated devices."""
+"""Strict settings for every test: annotations are checked, dtypes aren't promoted silently, warnings are errors (pyproject.toml), and there
+are 8 simulated devices."""
 
 import os
 import tempfile
@@ -12,10 +13,16 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # problems are sma
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
+import jaxtyping
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+CHECKED = ["mmn_jax.linear", "mmn_jax.evaluation", "mmn_jax.rng", "mmn_jax.machine", "mmn_jax.devices"]
+
+# Functions of these modules check their arguments and results at every call, traced ones when they are traced, and raise TypeCheckError.
+# The hook wraps a module when it is first imported, so that no module of mmn_jax may be imported above. An int stands for a float.
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 
 def blobs(seed, counts, dim, spread=1.0):

@@ -53,7 +53,7 @@ def test_decisions_are_those_of_the_gaussian_likelihoods():
 def test_more_examples_move_a_row_further_from_nothing_and_never_past_its_mean(n, factor):
     model = class_model(TRAIN, Shrinkage(0.1, 0.1))
     few, more, all_of_them = (
-        np.linalg.norm(np.linalg.solve(model.basis, bayesian_rows(model, MEANS[:1], np.array([k]))[0, :-1])) for k in (n, n * factor, 1e9)
+        np.linalg.norm(np.linalg.solve(model.basis, bayesian_rows(model, MEANS[:1], np.array([k]))[0, :-1])) for k in (n, n * factor, 10**9)
     )
     assert few < more <= all_of_them * (1 + 1e-9)
 
