@@ -44,7 +44,7 @@ def test_eight_devices_learn_what_one_learns():
         hyper, steps = training.Hyper(0.1, 1e-2, 1e-3), {"steps": 20, "every": 10, "patience": 3}
         with jax.numpy_dtype_promotion("standard"):
             _, report = training.train_stage(programs, start, hyper, jax.random.key(2), context, lessons, **steps)
-            trained.append([look.loss for look in report.looks])
+            trained.append([each.loss for each in report.looks])
     np.testing.assert_allclose(*trained, rtol=1e-2)
     assert trained[0][-1] < trained[0][0]
 

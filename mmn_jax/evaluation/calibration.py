@@ -15,7 +15,7 @@ def reliability(logits: Float[np.ndarray, "n C"], y: Int[np.ndarray, " n"], bins
     """Returns what a reliability diagram shows (Guo et al. 2017).
 
     Args:
-      logits: calibrated scores.
+      logits: scores, whose softmax are the probabilities.
       y: labels.
       bins: the number of equal-width bins of confidence, the largest probability of an example.
 

@@ -1,6 +1,6 @@
 """Iterates of a solver, and the line search that takes it from one to the next.
 
-It looks for the t at which the derivative of the objective along the step s vanishes,
+The search approximates the t at which the derivative of the objective along the step s vanishes,
 
     φ'(t) = Σ_j ω_j (p_j(t) − e_{y_j})ᵀ u_j + sᵀ Λ (v + t s) = 0,    u = z sᵀ,  p(t) = softmax(logits + t u + a),
 

@@ -85,8 +85,8 @@ def _precondition(preconditioner: _Preconditioner, r: Float[Array, "C q"]) -> Fl
     return lax.cond(preconditioner.whole, whole, lambda: preconditioner.diagonal * r)
 
 
-# lineax.CG (0.1.1) wouldn't serve. It counts its steps and takes pytrees, any norm and a traced limit, but it stops only once the last step,
-# too, is below atol, which takes more products, and where curvature vanishes it returns NaN instead of the last s.
+# lineax.CG (0.1.1) wouldn't serve. It counts its steps and takes pytrees, any norm and a traced limit, but it stops only once its last
+# step is below atol, too, which takes more products, and where curvature vanishes it returns NaN instead of the last s.
 def _newton_direction(
     frame: Frame, point: Point, preconditioner: _Preconditioner, tolerance: Float[Array, ""], limit: IntLike
 ) -> tuple[Float[Array, "C q"], Int[Array, ""]]:
