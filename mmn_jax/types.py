@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 class Examples(NamedTuple):
     """Examples and their labels.
 
-    x: features (float32); pixels of images, where a network is trained on them; or [n, 2] positions of images that are read later. y:
-    labels (int32) from 0 to C − 1.
+    x: features (float32); pixels of images, where a network is trained on them; or [n, 2] positions of images that are read later.
+    y: labels (int32) from 0 to C − 1.
     """
 
     x: Float[np.ndarray, "n d"] | UInt8[np.ndarray, "n height width *channels"] | Int[np.ndarray, "n 2"]

@@ -13,16 +13,23 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # problems are sma
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
+import beartype
 import jaxtyping
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NUMBERS = beartype.BeartypeConf(hint_overrides=beartype.FrozenDict({int: int | np.integer, float: float | np.floating | int | np.integer}))
 CHECKED = ["mmn_jax.linear", "mmn_jax.evaluation", "mmn_jax.rng", "mmn_jax.machine", "mmn_jax.devices"]
 
 # Functions of these modules check their arguments and results at every call, traced ones when they are traced, and raise TypeCheckError.
-# The hook wraps a module when it is first imported, so that no module of mmn_jax may be imported above. An int stands for a float.
-jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# The hook wraps a module when it is first imported, so that no module of mmn_jax may be imported above.
+jaxtyping.install_import_hook(CHECKED, "conftest.typechecked")
+
+
+def typechecked(function):
+    """Wraps a function so that it checks its annotations; numbers of numpy stand for those of Python, and an int for a float."""
+    return beartype.beartype(function, conf=NUMBERS)
 
 
 def blobs(seed, counts, dim, spread=1.0):

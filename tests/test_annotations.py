@@ -18,7 +18,7 @@ from mmn_jax.linear.algebra import row_products
 from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.coordinates import coordinates
 from mmn_jax.linear.frame import spanframe
-from mmn_jax.linear.problem import HeadProblem
+from mmn_jax.linear.problem import HeadProblem, padded
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.solve import fit_head, fit_one
 from mmn_jax.linear.weighting import inverse_frequency
@@ -54,9 +54,10 @@ def test_a_call_that_breaks_an_annotation_is_an_error(call):
         call()
 
 
-def test_an_int_stands_for_a_float():
-    rule = inverse_frequency(1)
-    np.testing.assert_array_equal(rule(rng.stream(0), Y, np.array([6])).weight, np.ones(6))
+def test_an_int_stands_for_a_float_and_numbers_of_numpy_for_python_s():
+    for power in (1, np.float32(1), np.int64(1)):
+        np.testing.assert_array_equal(inverse_frequency(power)(rng.stream(0), Y, np.array([6])).weight, np.ones(6))
+    assert padded(np.int64(1)) == 128
 
 
 def functions(path):
