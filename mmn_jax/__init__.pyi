@@ -1,13 +1,13 @@
 from . import contrib as contrib
 from . import data as data
 from . import methods as methods
+from .data.normalisation import Normalisation as Normalisation
+from .data.normalisation import normalisation as normalisation
 from .errors import BadInput as BadInput
 from .estimator import TailClassifier as TailClassifier
 from .evaluation import calibration as calibration
 from .evaluation import label_prior as label_prior
 from .evaluation import metrics as metrics
-from .data.normalisation import Normalisation as Normalisation
-from .data.normalisation import normalisation as normalisation
 from .linear import weighting as weighting
 from .linear.class_model import ClassModel as ClassModel
 from .linear.class_model import Shrinkage as Shrinkage

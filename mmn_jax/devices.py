@@ -1,10 +1,10 @@
-"""All devices of all processes in one row: the heads of a bank and the rows of the chain are shared out over them."""
+"""The mesh of all devices of all processes, over which the heads of a bank and the training of the chain are sharded."""
 
 import os
 from typing import Any
 
 import jax
-from jax._src import xla_bridge  # nothing public tells whether JAX has begun to work
+from jax._src import xla_bridge  # no public function says whether JAX has been initialised
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -12,13 +12,13 @@ from mmn_jax.errors import BadInput
 from mmn_jax.machine import host_memory
 
 AXIS = "devices"
-CACHED = 24 << 20  # bytes that stay in the caches of a CPU's core
-BATCH_SHARE = 0.25  # of a device's memory: a batch is forecast by its arrays, without what XLA copies
-EACH = PartitionSpec(AXIS)  # the first axis is shared out
-SAME = PartitionSpec()  # every device holds all of it
+CACHED = 24 << 20  # bytes that fit into the caches of a CPU core
+BATCH_SHARE = 0.25  # of a device's memory: the estimate for a batch counts its arrays, without XLA's copies of them
+EACH = PartitionSpec(AXIS)  # the first axis is sharded
+SAME = PartitionSpec()  # replicated on every device
 
 
-_STARTED: list[int] = []  # the process in which JAX was at work when it forked
+_STARTED: list[int] = []  # the id of the process that had initialised JAX when it forked
 
 
 def _note_fork():
@@ -30,65 +30,65 @@ os.register_at_fork(before=_note_fork)
 
 
 def start() -> None:
-    """Starts JAX, before whatever computes with it.
+    """Initialises JAX, so that errors in doing so are reported before anything is computed.
 
     Raises:
-      BadInput: this process was forked from one in which JAX was at work, where it would wait for ever; or there is no platform as
-        JAX_PLATFORMS says.
+      BadInput: this process was forked from one that had initialised JAX, in which case JAX would hang; or JAX_PLATFORMS names a platform
+        that isn't there.
     """
     if _STARTED and _STARTED[0] != os.getpid():
-        told = "this process was forked from one in which JAX was at work, and its threads don't survive that"
-        raise BadInput(f"JAX: {told}; start workers by spawn or forkserver (joblib: loky), or only predict in them")
+        reason = "this process was forked from one that had initialised JAX, whose threads don't survive a fork"
+        raise BadInput(f"JAX: {reason}; start workers by spawn or forkserver (joblib: loky), or only predict in them")
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter without a word
+    except (RuntimeError, AssertionError) as error:  # an AssertionError has no message
         why = str(error).partition(" (set JAX_PLATFORMS=")[0] or "it has no device here"
         asked = jax.config.jax_platforms  # type: ignore[attr-defined]
         raise BadInput(f"JAX_PLATFORMS={asked or ''}: JAX cannot start ({why}); unset it, or name what this machine has: cpu") from error
 
 
 def all_devices() -> Mesh:
-    """The mesh of every device there is."""
+    """Returns the mesh of all devices of all processes."""
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh, tree: Any) -> Any:
-    """The arrays on every device of the mesh; all processes hold the same ones."""
+    """Puts the arrays of a tree, which are the same in all processes, on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, SAME))
 
 
 def gathered(tree: Any) -> Any:
-    """The arrays as numpy, whole in every process, wherever their parts lie."""
+    """Returns the arrays of a tree as whole numpy arrays in every process, wherever their shards are."""
     return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
 
 
 def device_memory() -> int:
-    """Bytes of memory of one device; of this machine where devices are its processor."""
+    """Returns the bytes of memory of one device, or of the host if devices are its CPU."""
     stats = jax.local_devices()[0].memory_stats()
     return stats["bytes_limit"] if stats else host_memory()
 
 
 def batch_memory() -> int:
-    """Bytes that the problems which a device solves at once may take by default: what stays in the caches of a CPU's core, a share of the
-    memory of any other device, where larger batches are faster."""
+    """Returns the default limit in bytes of what one device solves at once: the caches of a core on a CPU, a share of the memory on any
+    other device, where larger batches are faster."""
     return CACHED if jax.default_backend() == "cpu" else int(BATCH_SHARE * device_memory())
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether JAX raised it because a device's memory was full."""
+    """Returns whether an error is JAX's for a device that has run out of memory."""
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def first_process() -> bool:
-    """Whether this process is the one that prints and writes plain files."""
+    """Returns whether this process is the first, which alone prints and writes plain files."""
     return jax.process_index() == 0
 
 
 def together() -> None:
-    """Waits until every process is here."""
+    """Waits until every process has called it."""
     agreed(True)
 
 
 def agreed(value: bool) -> bool:
-    """What the first process says, so that all of them go the same way."""
+    """Returns the value of the first process in all of them, so that all take the same branch."""
     return bool(multihost_utils.broadcast_one_to_all(value)) if jax.process_count() > 1 else value

@@ -1,5 +1,7 @@
-"""Named PRNG streams: a stream depends on the run's seed and its own name only, so adding one moves no other. And draws of any number
-on the host, by few programs: JAX compiles one for every shape, which takes longer than to run it.
+"""Named PRNG streams, and draws on the host.
+
+A stream depends only on the seed of a run and its own name, so a new one changes none of the others. Draws on the host share a few compiled
+programs whatever their number: JAX would compile one for every shape, which takes longer than running it.
 """
 
 import math
@@ -7,16 +9,17 @@ import zlib
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
-SMALLEST = 4096  # numbers are drawn in powers of two from here on; the first of more numbers are those of fewer
+SMALLEST = 4096  # numbers are drawn by powers of two, at least this many; a longer draw begins with the numbers of a shorter one
 
 
-def stream(seed: int, *names: str | int) -> jax.Array:
+def stream(seed: int, *names: str | int) -> Key[Array, ""]:
     """Returns the key of the stream that a path of strings and integers names, e.g. stream(0, "kshot", 4)."""
     return fold(jax.random.key(seed), *names)
 
 
-def fold(key: jax.Array, *names: str | int) -> jax.Array:
+def fold(key: Key[Array, ""], *names: str | int) -> Key[Array, ""]:
     """Returns the key of a named stream below `key`: stream(seed, *names) is fold(jax.random.key(seed), *names)."""
     for name in names:
         data = name if isinstance(name, int) else zlib.crc32(name.encode())
@@ -24,8 +27,8 @@ def fold(key: jax.Array, *names: str | int) -> jax.Array:
     return key
 
 
-def generator(key: jax.Array) -> np.random.Generator:
-    """A generator of draws on the host that a key begins."""
+def generator(key: Key[Array, ""]) -> np.random.Generator:
+    """Returns a numpy generator seeded by a key."""
     return np.random.default_rng(int(jax.random.bits(key)))
 
 
@@ -33,14 +36,14 @@ def _size(n):
     return max(SMALLEST, 1 << (n - 1).bit_length())
 
 
-def uniform(key: jax.Array, n: int) -> np.ndarray:
-    """[n] numbers in [0, 1), those of jax.random.uniform."""
+def uniform(key: Key[Array, ""], n: int) -> Float[np.ndarray, " {n}"]:
+    """Draws n numbers in [0, 1), the same as jax.random.uniform."""
     return np.asarray(jax.random.uniform(key, (_size(n),)))[:n]
 
 
-def permutation(key: jax.Array, n: int) -> np.ndarray:
-    """[n] a random order of 0..n-1, that of jax.random.permutation: sorted by 32 random bits, again where n is so
-    large that some are likely to be equal."""
+def permutation(key: Key[Array, ""], n: int) -> Int[np.ndarray, " {n}"]:
+    """Draws a random order of 0..n−1, the same as jax.random.permutation: it sorts by 32 random bits, and again if n is so large that some
+    of these are likely to be equal."""
     order = np.arange(n)
     for _ in range(math.ceil(3 * math.log(max(1, n)) / math.log(2**32 - 1))):
         key, draw = jax.random.split(key)

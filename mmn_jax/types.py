@@ -1,28 +1,34 @@
-"""The data that flows, as NamedTuples, the one error that bad input raises, and how what is doubtful is said.
+"""The data that flows, as NamedTuples.
 
 source → FeatureSet → LongTail → heads θ → Bank → Regressor variables → transferred θ̂ → scores
+
+Annotations name axes as in `mmn_jax.linear`: n examples, d dimensions, C classes, p = d + 1 numbers in a row θ_c.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
 
 
 class Examples(NamedTuple):
-    """x: [n, d] float32 features; uint8 images [n, H, W] or [n, H, W, channels] where a network is trained, or [n, 2] places of images
-    that are read later. y: [n] int32 labels in 0..C-1."""
+    """Examples and their labels.
 
-    x: np.ndarray
-    y: np.ndarray
+    x: features (float32); pixels of images, where a network is trained on them; or [n, 2] positions of images that are read later.
+    y: labels (int32) from 0 to C − 1.
+    """
 
-    def at(self, rows: np.ndarray) -> "Examples":
-        """Those at these rows, positions or a mask [n]."""
+    x: Float[np.ndarray, "n d"] | UInt8[np.ndarray, "n height width *channels"] | Int[np.ndarray, "n 2"]
+    y: Int[np.ndarray, " n"]
+
+    def at(self, rows: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> "Examples":
+        """Returns the examples at these positions, or where this mask is set."""
         return Examples(self.x[rows], self.y[rows])
 
 
 class FeatureSet(NamedTuple):
-    """A data set as its source gives it; val is None where the source has no validation set."""
+    """A data set as its source provides it; val is None where the source has no validation set."""
 
     name: str
     train: Examples
@@ -32,42 +38,44 @@ class FeatureSet(NamedTuple):
 
 
 class LongTail(NamedTuple):
-    """A long-tailed training set with the examples that choose (val, None where the training set itself has to)
-    and judge (test); counts: [C] of train."""
+    """A long-tailed training set, with validation and test examples.
+
+    train: training examples. val: the examples that hyperparameters are chosen on; None where they are chosen on folds of train. test: the
+    examples that results are reported for. counts: number of training examples of each class.
+    """
 
     train: Examples
     val: Examples | None
     test: Examples
-    counts: np.ndarray
+    counts: Int[np.ndarray, " C"]
 
 
 class MixedBank(NamedTuple):
-    """Mixed-shot heads: every class at a shot count of its own, as in the long-tailed head itself.
+    """Mixed-shot heads: every class has its own number of examples, as in the long-tailed head itself.
 
-    classes: [H]. shots: [S, H] how many examples of each class head s was fitted to. theta: [S, H, d+1] its rows, logit-adjusted where
-    the plan says so. means: [S, H, d] the means of those examples. pool: all examples of these classes, labels are positions in
-    `classes`. used: [S, n] which of the pool a head was fitted to. target: [H, d+1] likewise those of the head fitted to the pool.
+    classes: the H classes of the heads. shots: the number of examples of each class that head s was fitted to. theta: its rows,
+    logit-adjusted if the plan says so. means: the means of those examples. pool: all examples of these classes, with positions in `classes`
+    as labels. used: which examples of the pool head s was fitted to. target: the rows of the head fitted to the whole pool, adjusted alike.
     """
 
-    classes: np.ndarray
-    shots: np.ndarray
-    theta: np.ndarray
-    means: np.ndarray
+    classes: Int[np.ndarray, " H"]
+    shots: Int[np.ndarray, "S H"]
+    theta: Float[np.ndarray, "S H p"]
+    means: Float[np.ndarray, "S H d"]
     pool: Examples
-    used: np.ndarray
-    target: np.ndarray
+    used: Bool[np.ndarray, "S n"]
+    target: Float[np.ndarray, "H p"]
 
 
 class Bank(NamedTuple):
-    """All k-shot heads of one k; they may lie on a disk.
+    """All k-shot heads of one k, in memory or on disk.
 
-    shots: k. classes: [C_k] the class set H_2k. subsets: S. heads: heads(first, stop) → [stop − first, C_k, d+1] rows of these
-    of the S heads, each fitted to k examples of every class. target: [C_k, d+1] rows θ* of the head fitted to everything these
-    classes have.
+    shots: k. classes: the class set H_2k. subsets: S, the number of heads. heads: heads(first, stop) returns the rows [s, H, p] of those of
+    the S heads, each fitted to k examples of every class. target: rows θ* of the head fitted to all examples of these classes.
     """
 
     shots: int
-    classes: np.ndarray
+    classes: Int[np.ndarray, " H"]
     subsets: int
-    heads: Callable[[int, int], np.ndarray]
-    target: np.ndarray
+    heads: Callable[[int, int], Float[np.ndarray, "s H p"]]
+    target: Float[np.ndarray, "H p"]

@@ -1,4 +1,5 @@
-"""Strict settings for every test: no silent promotion of dtypes, warnings are errors (pyproject.toml), 8 simulated devices."""
+"""Strict settings for every test: annotations are checked, dtypes aren't promoted silently, warnings are errors (pyproject.toml), and there
+are 8 simulated devices."""
 
 import os
 import tempfile
@@ -12,10 +13,23 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # problems are sma
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 
+import beartype
+import jaxtyping
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NUMBERS = beartype.BeartypeConf(hint_overrides=beartype.FrozenDict({int: int | np.integer, float: float | np.floating | int | np.integer}))
+CHECKED = [f"mmn_jax.{name}" for name in ("linear", "evaluation", "metamodelnet", "methods", "contrib", "rng", "machine", "devices")]
+
+# Functions of these modules check their arguments and results at every call, traced ones when they are traced, and raise TypeCheckError.
+# The hook wraps a module when it is first imported, so that no module of mmn_jax may be imported above.
+jaxtyping.install_import_hook(CHECKED, "conftest.typechecked")
+
+
+def typechecked(function):
+    """Wraps a function so that it checks its annotations; numbers of numpy stand for those of Python, and an int for a float."""
+    return beartype.beartype(function, conf=NUMBERS)
 
 
 def blobs(seed, counts, dim, spread=1.0):

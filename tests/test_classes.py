@@ -1,4 +1,4 @@
-"""The Gaussian model of classes against the general formulas, and what it says when it is told nothing or everything."""
+"""The Gaussian model of classes against the general formulas, and its limits of no and of full shrinkage."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,17 @@ from mmn_jax.types import Examples
 
 COUNTS = np.array([60, 30, 12, 9, 5, 3, 2, 1])
 TRAIN = Examples(*blobs(0, COUNTS, 5))
-MEANS = class_means(*TRAIN, len(COUNTS))
+MEANS = np.stack([TRAIN.x[c == TRAIN.y].mean(0, dtype=float) for c in range(len(COUNTS))])
 
 
 def covariances(model):
     """A, B from the basis that diagonalises both."""
     inverse = np.linalg.inv(model.basis)
     return inverse.T @ inverse, (inverse.T * model.spread) @ inverse
+
+
+def test_class_means_are_those_of_the_examples_of_each_class():
+    np.testing.assert_allclose(class_means(*TRAIN, len(COUNTS)), MEANS, rtol=1e-12)
 
 
 def test_the_basis_diagonalises_the_pooled_within_class_covariance():
@@ -53,7 +57,7 @@ def test_decisions_are_those_of_the_gaussian_likelihoods():
 def test_more_examples_move_a_row_further_from_nothing_and_never_past_its_mean(n, factor):
     model = class_model(TRAIN, Shrinkage(0.1, 0.1))
     few, more, all_of_them = (
-        np.linalg.norm(np.linalg.solve(model.basis, bayesian_rows(model, MEANS[:1], np.array([k]))[0, :-1])) for k in (n, n * factor, 1e9)
+        np.linalg.norm(np.linalg.solve(model.basis, bayesian_rows(model, MEANS[:1], np.array([k]))[0, :-1])) for k in (n, n * factor, 10**9)
     )
     assert few < more <= all_of_them * (1 + 1e-9)
 

@@ -200,7 +200,7 @@ def test_an_interval_leaves_as_much_out_below_as_above():
 
 
 def test_one_good_seed_of_three_draws_upwards():
-    right = np.repeat([[[1.0]], [[0.0]], [[0.0]]], 4, axis=2)
+    right = np.repeat([[[True]], [[False]], [[False]]], 4, axis=2)
     draws = bootstrap(right, np.zeros(4, int), np.ones((3, 1, 1), bool), np.random.default_rng(0))
     assert draws.shape == (2000, 1, 1)
     assert draws.max() - 100 / 3 > 100 / 3 - draws.min() > 0

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from jax.extend.core import Var, jaxprs_in_params
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from mmn_jax.linear import frame, solve
 from mmn_jax.linear.problem import HeadProblem, pad_examples, padded
 from mmn_jax.linear.rows import centred
-from mmn_jax.linear.solve import BFGS, NEWTON, fit_batch, fit_head
+from mmn_jax.linear.solve import BFGS, NEWTON, fit_batch, fit_head, warn_unless_converged
 
 fit = jax.jit(fit_head, static_argnames="solver")
 
@@ -30,7 +31,7 @@ def problem(x, y, classes, weight=None, offset=None, l2=1e-3):
 
 def fitted(p, classes, tol=1e-6, solver=NEWTON):
     theta, info = fit(p, jnp.zeros((classes, p.x.shape[1] + 1)), tol, solver=solver)
-    assert info.gradient_norm <= tol
+    assert info.converged and info.gradient_norm <= tol
     return np.asarray(theta), info
 
 
@@ -116,11 +117,38 @@ def test_with_fewer_examples_than_dimensions_the_basis_is_orthonormal():
 
 
 @pytest.mark.parametrize("solver", [NEWTON, BFGS])
-def test_an_iteration_cap_shows_in_the_reported_norm(solver):
+def test_a_solve_that_runs_out_of_steps_says_so(solver):
     x, y = blobs(2, [50, 20, 10], 8)
-    capped = solver._replace(descend=partial(solver.descend, max_steps=1))
-    _, info = jax.jit(partial(fit_head, tol=1e-7, solver=capped))(problem(x, y, 3, l2=1e-6), jnp.zeros((3, 9)))
-    assert info.gradient_norm > 1e-7 and info.steps == 1
+    p, zeros = problem(x, y, 3, l2=1e-6), jnp.zeros((3, 9))
+    _, info = fit(p, zeros, 1e-7, solver=solver, max_steps=1)  # traced, as it is where fit_one is given it
+    assert info.gradient_norm > 1e-7 and info.steps == 1 and not info.converged
+    theta, of_solver = fit(p, zeros, 1e-7, solver=solver._replace(max_steps=2))
+    assert of_solver.steps == 2 and not of_solver.converged
+    _, met = fit(p, theta, float(of_solver.gradient_norm) * 1.01, solver=solver, max_steps=0)
+    assert met.converged and met.steps == 0
+
+
+@pytest.mark.parametrize("solver", [NEWTON, BFGS])
+def test_a_problem_that_holds_a_nan_does_not_converge(solver):
+    x, y = blobs(2, [5, 4, 3], 2)
+    x[3, 1] = np.nan
+    _, info = fit(problem(x, y, 3), jnp.zeros((3, 3)), solver=solver)
+    assert np.isnan(info.gradient_norm) and not info.converged
+    with pytest.warns(ConvergenceWarning, match=r"^head: stopped after \d+ steps at a gradient norm of nan, check x, weight and"):
+        warn_unless_converged(info, "head")
+
+
+def test_what_did_not_converge_is_warned_of():
+    x, y = blobs(3, [6, 5, 4], 4)
+    problems = problem(x, y, 3)._replace(l2=jnp.array([1e2, 1e-4]))
+    run = jax.jit(partial(fit_batch, shared=("x", "y", "weight", "offset")))
+    _, info = run(problems, jnp.zeros((3, 5)), 1e-5, max_steps=10)
+    np.testing.assert_array_equal(info.converged, [True, False])
+    with pytest.warns(
+        ConvergenceWarning, match=r"^bank: 1 of 2 heads did not converge; the first stopped after 10 steps .* above tol; raise"
+    ):
+        warn_unless_converged(info, "bank")
+    warn_unless_converged(run(problems, jnp.zeros((3, 5)), 1e-5, max_steps=100)[1], "bank")  # a warning would be an error
 
 
 def test_vmapped_problems_are_the_single_ones():

@@ -7,7 +7,7 @@ import pytest
 from mmn_jax.rng import permutation, stream, uniform
 
 
-def test_a_stream_is_told_by_its_seed_and_its_whole_path():
+def test_a_stream_is_identified_by_its_seed_and_its_whole_path():
     paths = [(0, "kshot", 1), (0, "kshot", 2), (0, 1, "kshot"), (0, "kshot"), (1, "kshot", 1)]
     drawn = [tuple(np.asarray(jax.random.key_data(stream(*path)))) for path in paths]
     assert len(set(drawn)) == len(paths)

@@ -1,4 +1,4 @@
-"""How often classes come up: what is a prior, and what scores gain under one."""
+"""Class priors: what is one, and what it adds to scores."""
 
 import numpy as np
 import pytest

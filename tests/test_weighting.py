@@ -23,8 +23,7 @@ def test_over_sampling_fills_every_class_up_and_keeps_every_example():
 
 def test_over_sampling_is_on_average_the_inverse_frequency_weighting():
     draws = [weighting.over_sampling(jax.random.key(i), Y, COUNTS).weight for i in range(200)]
-    expected = weighting.cost_sensitive(jax.random.key(0), Y, COUNTS).weight
-    np.testing.assert_allclose(np.mean(draws, 0), expected, rtol=0.15)
+    np.testing.assert_allclose(np.mean(draws, 0), COUNTS.max() / COUNTS[Y], rtol=0.15)
 
 
 def test_under_sampling_caps_at_the_median():
@@ -48,13 +47,13 @@ def test_the_same_key_draws_the_same_weights(method):
 @pytest.mark.parametrize(
     ("weight", "offset", "named"),
     [
-        (np.ones(3), np.zeros(3), "weight must be 19 numbers"),
-        (np.full(19, np.nan), np.zeros(3), "weight must be 19 numbers from 0 up"),
-        (-np.ones(19), np.zeros(3), "weight must be 19 numbers from 0 up"),
+        (np.ones(3), np.zeros(3), "weight: must be 19 finite numbers"),
+        (np.full(19, np.nan), np.zeros(3), "weight: must be 19 finite numbers from 0 up"),
+        (-np.ones(19), np.zeros(3), "weight: must be 19 finite numbers from 0 up"),
         (np.zeros(19), np.zeros(3), "not all 0"),
-        (np.ones(19), 0.0, "offset must be 3 numbers"),
-        (np.ones(19), np.zeros(19), "offset must be 3 numbers"),
-        (np.ones(19), np.array([0, -np.inf, 0]), "offset must be 3 numbers"),
+        (np.ones(19), 0.0, "offset: must be 3 finite numbers"),
+        (np.ones(19), np.zeros(19), "offset: must be 3 finite numbers"),
+        (np.ones(19), np.array([0, -np.inf, 0]), "offset: must be 3 finite numbers"),
     ],
 )
 def test_what_is_no_weighting_is_refused(weight, offset, named):

@@ -1,4 +1,4 @@
-"""Scores of predictions: accuracy, calibration, bootstrap intervals, and the prior of the labels."""
+"""Evaluation of logits: accuracy by class and by group of classes, calibration, bootstrap intervals, and class priors."""
 
 import lazy_loader
 

@@ -1,22 +1,36 @@
-"""TODO"""
+"""Confidence intervals: a stratified bootstrap over test examples and seeds, paired over methods, and Student's t for a few values."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from scipy.special import ndtri, stdtrit
 
-CONFIDENCE = 0.95  # of every interval
+CONFIDENCE = 0.95  # level of every interval
 
 
-def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.random.Generator, draws: int = 2000) -> np.ndarray:
-    """[draws, methods, groups] resampled mean per-class accuracies in percent, the same examples and seeds for all methods.
+def bootstrap(
+    right: Bool[np.ndarray, "seeds methods n"],
+    y: Int[np.ndarray, " n"],
+    masks: Bool[np.ndarray, "seeds groups C"],
+    rng: np.random.Generator,
+    draws: int = 2000,
+) -> Float[np.ndarray, "{draws} methods groups"]:
+    """Resamples mean per-class accuracies, with the same examples and seeds for all methods.
 
-    Test examples are resampled within each class, n − 1 from n, and so are the seeds, which makes the variance of a draw the
-    unbiased one (Rao & Wu 1988). What seeds add is widened by Student's t over the normal quantile, since a handful of them
-    tells their spread badly. NaN for a group without tested classes.
+    Test examples are resampled within each class, n − 1 out of n, and so are seeds, so that the variance of a draw is the unbiased
+    one (Rao & Wu 1988). The contribution of seeds is multiplied by the ratio of Student's t quantile to the normal one, since a handful of
+    seeds gives a poor estimate of their variance.
 
     Args:
-      right: [seeds, methods, n] whether each test example was right. y: [n]. masks: [seeds, groups, C].
+      right: whether each method classified each test example correctly, for each seed.
+      y: labels of the test examples.
+      masks: which classes belong to each group, for each seed.
+      rng: source of the draws.
+      draws: their number.
+
+    Returns:
+      Accuracies in percent; NaN for a group that in some seed has no class with test examples.
     """
     seeds, methods, _ = right.shape
     tested = np.unique(y)
@@ -35,24 +49,25 @@ def bootstrap(right: np.ndarray, y: np.ndarray, masks: np.ndarray, rng: np.rando
 
 
 def _student_factor(seeds):
-    """How much wider a 95% interval of a mean is for not knowing the spread of so few values."""
+    """Returns the ratio of Student's t quantile to the normal one at CONFIDENCE, for the mean of as many values as there are seeds."""
     return stdtrit(seeds - 1, (1 + CONFIDENCE) / 2) / ndtri((1 + CONFIDENCE) / 2) if seeds > 1 else 1.0
 
 
 def _multiplicities(size, rng, draws):
-    """[draws, size] how often each of `size` things is drawn, as shares."""
+    """Returns [draws, size] the share of draws that each of `size` items gets when size − 1 are drawn with replacement."""
     drawn = max(size - 1, 1)
     return (rng.multinomial(drawn, np.full(size, 1 / size), size=draws) / drawn).astype(np.float32)
 
 
-def student_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high): Student's t interval of the mean of a few values, unbounded for a single one."""
+def student_interval(values: Sequence[float] | Float[np.ndarray, " values"]) -> tuple[float, float, float]:
+    """Returns the mean of a few values and the ends of its Student's t interval, which are infinite for a single value."""
     mean, count = float(np.mean(values)), len(values)
     spread = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf
     return mean, float(mean - spread), float(mean + spread)
 
 
-def interval(differences: np.ndarray, mean: float) -> tuple[float, float, float]:
-    """(mean, low, high): percentile interval of resampled differences [draws] (Efron & Tibshirani 1993, chapter 13)."""
+def interval(differences: Float[np.ndarray, " draws"], mean: float) -> tuple[float, float, float]:
+    """Returns the mean that is given and the ends of the percentile interval of resampled differences (Efron & Tibshirani 1993,
+    chapter 13)."""
     low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(mean), float(low), float(high)

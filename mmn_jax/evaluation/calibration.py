@@ -1,15 +1,28 @@
-"""TODO"""
+"""Calibration of scores: reliability bins, expected calibration error, class-balanced likelihood, and temperature scaling.
+
+ECE = Σ_b n_b / n · |accuracy_b − confidence_b|,    probabilities = softmax(logits / T)        (Guo et al. 2017)
+"""
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-CHUNK_FLOATS = 2**22  # of the scores whose likelihood is taken at once
+CHUNK_FLOATS = 2**22  # number of scores whose likelihood is computed at once
 
 
-def reliability(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
-    """Examples, mean confidence and accuracy, both in percent, [bins] each, of equal-width bins of confidence (Guo et al. 2017); 0 for
-    an empty bin."""
+def reliability(logits: Float[np.ndarray, "n C"], y: Int[np.ndarray, " n"], bins: int = 15) -> dict[str, Shaped[np.ndarray, " {bins}"]]:
+    """Returns what a reliability diagram shows (Guo et al. 2017).
+
+    Args:
+      logits: scores, whose softmax are the probabilities.
+      y: labels.
+      bins: the number of equal-width bins of confidence, the largest probability of an example.
+
+    Returns:
+      `count`, `confidence` and `accuracy`: the number of examples in each bin, and the means of their confidence and accuracy in percent,
+      0 in an empty bin.
+    """
     probs = softmax(logits, axis=1)
     confidence, right = probs.max(1), probs.argmax(1) == y
     which = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -18,19 +31,20 @@ def reliability(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> dict[str, 
     return {"count": count, "confidence": means[0], "accuracy": means[1]}
 
 
-def calibration_error(logits: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error in percent: |confidence − accuracy| over the bins of `reliability` (Guo et al. 2017)."""
+def calibration_error(logits: Float[np.ndarray, "n C"], y: Int[np.ndarray, " n"], bins: int = 15) -> float:
+    """Returns the expected calibration error in percent: the mean of |confidence − accuracy| over the bins of `reliability`, weighted by
+    their counts (Guo et al. 2017)."""
     parts = reliability(logits, y, bins)
     return float(np.average(np.abs(parts["confidence"] - parts["accuracy"]), weights=parts["count"]))
 
 
-def class_mean_nll(logits: np.ndarray, y: np.ndarray) -> float:
-    """Negative log-likelihood in nats, averaged within classes and then over them."""
+def class_mean_nll(logits: Float[np.ndarray, "n C"], y: Int[np.ndarray, " n"]) -> float:
+    """Returns the negative log-likelihood in nats, averaged within each class and then over classes that have examples."""
     return _class_mean(_losses(logits, y, 1.0), y)
 
 
-def _losses(logits, y, temperature):
-    """[n] in chunks: the scores of many classes are large, their copies in float64 larger."""
+def _losses(logits: Float[np.ndarray, "n C"], y: Int[np.ndarray, " n"], temperature: float) -> Float[np.ndarray, " n"]:
+    """Returns the negative log-likelihood of each example, computed in chunks: copies of the scores in float64 would be large."""
     rows = max(1, CHUNK_FLOATS // logits.shape[1])
     chunks = [(logits[first : first + rows], y[first : first + rows]) for first in range(0, len(y), rows)]
     return np.concatenate([-log_softmax(scores / temperature, axis=1)[np.arange(len(own)), own] for scores, own in chunks])
@@ -41,8 +55,8 @@ def _class_mean(losses, y):
     return float((np.bincount(y, losses)[total > 0] / total[total > 0]).mean())
 
 
-def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
-    """The T whose logits / T have the smallest `class_mean_nll` (Guo et al. 2017), between 1/100 and 100."""
+def best_temperature(logits: Float[np.ndarray, "n C"], y: Int[np.ndarray, " n"]) -> float:
+    """Returns the T from 1/100 to 100 for which logits / T have the smallest `class_mean_nll` (Guo et al. 2017)."""
     limit = np.log(100.0)
     return float(
         np.exp(minimize_scalar(lambda t: _class_mean(_losses(logits, y, np.exp(t)), y), bounds=(-limit, limit), method="bounded").x)

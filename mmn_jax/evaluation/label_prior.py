@@ -1,25 +1,34 @@
-"""How often classes come up where a classifier is used. Calibrated scores are those of equal shares; under others they gain log(π_c C)."""
+"""The class prior where a classifier is used: how it is given, and how it changes scores.
+
+Calibrated scores are those under a uniform prior over C classes. Under a prior π, log(π_c C) is added to the score of class c.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int, Real
 
 from mmn_jax.data.labels import normal
 from mmn_jax.errors import BadInput
 
-NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of training counts [C]
+NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # functions of training counts [C]; `class_shares` normalises their results
     "uniform": lambda counts: np.ones(len(counts)),
     "train": lambda counts: counts,
 }
 
 
-def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
-    """[C] a prior of numbers from 0 up, summing to 1.
+def class_shares(prior: Real[np.ndarray, "..."], classes: int, where: str) -> Float[np.ndarray, " {classes}"]:
+    """Normalises a prior, in any unit, to sum to 1.
+
+    Args:
+      prior: one number from 0 up for each class.
+      classes: their number.
+      where: the argument or file that the prior comes from; an error message begins with it.
 
     Raises:
-      BadInput: it doesn't hold C numbers from 0 up of a finite sum above 0; the line starts with `where`.
+      BadInput: it doesn't hold one number from 0 up for each class, or their sum isn't finite and above 0.
     """
     with np.errstate(over="ignore"):
         total = prior.sum()
@@ -31,10 +40,10 @@ def class_shares(prior: np.ndarray, classes: int, where: str) -> np.ndarray:
 
 
 def _by_name(text, names, where):
-    """[C] the numbers of a text with a line `name number` for each class, in any order; None where it is none.
+    """Returns the numbers [C] of a text that has a line `name number` for each class, in any order; None for any other text.
 
     Raises:
-      BadInput: a name that no class has, or that comes twice.
+      BadInput: a name is none of a class, or is there twice.
     """
     lines = [line.rsplit(maxsplit=1) for line in text.splitlines() if line.strip()]
     if len(lines) != len(names) or not all(len(line) == 2 for line in lines):
@@ -47,12 +56,18 @@ def _by_name(text, names, where):
     return np.array([share[name] for name in names])
 
 
-def read_prior(source: str, counts: np.ndarray, flag: str, class_names: Sequence[str]) -> np.ndarray:
-    """[C] shares of the classes: uniform, as in training, whose counts [C] are given, or from a text file: a number for each class, in
-    their order, or a line `name number` for each, in any.
+def read_prior(source: str, counts: Int[np.ndarray, " C"], flag: str, class_names: Sequence[str]) -> Float[np.ndarray, " C"]:
+    """Returns the class prior that a flag names.
+
+    Args:
+      source: `uniform`; `train`, for the shares of the classes in the training set; or a text file, with a number for each class in the
+        order of the classes, or a line `name number` for each in any order.
+      counts: of training examples.
+      flag: the flag, for messages.
+      class_names: of the classes, in the order of `counts`.
 
     Raises:
-      BadInput: the file cannot be read or doesn't hold C numbers from 0 up; the line names the flag.
+      BadInput: the file can't be read or doesn't hold one number from 0 up for each class.
     """
     where, classes = f"{flag}={source}", len(counts)
     if source in NAMED:
@@ -68,7 +83,7 @@ def read_prior(source: str, counts: np.ndarray, flag: str, class_names: Sequence
     return class_shares(numbers, classes, where)
 
 
-def gain(shares: np.ndarray) -> np.ndarray:
-    """[C] what calibrated scores gain under these shares; -inf for a class that never comes up."""
+def gain(shares: Float[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:
+    """Returns log(π_c C), which is added to calibrated scores under the prior π = shares; −inf for a class of prior 0."""
     with np.errstate(divide="ignore"):
         return np.log(shares * len(shares))

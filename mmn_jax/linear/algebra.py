@@ -1,24 +1,32 @@
-"""TODO"""
+"""Matrix products and Cholesky solves that are exact to float32 on every device, each written as the device at hand computes it best."""
+
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 HIGHEST = lax.Precision.HIGHEST  # the optimum must not depend on bf16 or TF32
 
+AnyArray = jax.Array | np.ndarray  # for what takes either; `jaxtyping.Array` is JAX's alone
+ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)  # one or the other, the same throughout a signature
+FloatLike = float | np.floating | Float[AnyArray, ""]  # one number
+IntLike = int | np.integer | Int[AnyArray, ""]
 
-Array = jax.Array | np.ndarray
 
+def mm(a: Float[AnyArray, "n k"], b: Float[AnyArray, "k m"]) -> Float[Array, "n m"]:
+    """Returns a @ b at full float32 precision on every device.
 
-def mm(a: Array, b: Array) -> jax.Array:
-    """a @ b at full float32 precision on every device, of matrices. A product with a vector is written as a sum: in JAX 0.11, XLA cannot
-    compile all of them for a GPU where they are fused with their neighbours."""
+    It is for matrices only. A product with a vector is written as a sum: in JAX 0.11, XLA fails to compile some of those for a GPU once
+    it has fused them with their neighbours.
+    """
     return jnp.matmul(a, b, precision=HIGHEST)
 
 
-def row_products(a: jax.Array, b: jax.Array) -> jax.Array:
-    """[n] the dot product of each row of a with that of b, both [n, C]."""
+def row_products(a: Float[Array, "n C"], b: Float[Array, "n C"]) -> Float[Array, " n"]:
+    """Returns the dot product of each row of a with the same row of b."""
 
     def by_einsum(a, b):  # twelve times as fast as a sum for one large head on a CPU
         return jnp.einsum("nc,nc->n", a, b, precision=HIGHEST)
@@ -26,11 +34,11 @@ def row_products(a: jax.Array, b: jax.Array) -> jax.Array:
     return lax.platform_dependent(a, b, cpu=by_einsum, default=lambda a, b: (a * b).sum(1))
 
 
-def solve_by_cholesky(a: jax.Array, b: jax.Array) -> jax.Array:
-    """L⁻¹ b, where a = L Lᵀ [n, n], b [n, m].
+def solve_by_cholesky(a: Float[AnyArray, "n n"], b: Float[AnyArray, "n m"]) -> Float[Array, "n m"]:
+    """Returns L⁻¹ b, where a = L Lᵀ.
 
-    Under vmap a CPU solves one after the other: a batch there waits for threads of XLA's pool while it holds one of them, so that as
-    many programs at once as the pool has threads (of several devices, or of several threads of Python) would wait for ever.
+    Under vmap on a CPU it solves one problem after the other: a batched solve there occupies a thread of XLA's pool while it waits for
+    others, so that as many programs at once as the pool has threads (on several devices, or from several Python threads) would deadlock.
     """
 
     def solve(a, b):

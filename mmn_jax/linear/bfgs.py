@@ -1,42 +1,43 @@
-"""Memoryless BFGS for a batch of small heads: two products of the size of the data a step, whatever the curvature (Shanno 1978).
+"""Memoryless BFGS for a batch of small heads: each step takes two products of the size of the data, whatever the curvature (Shanno 1978).
 
     s ← −H g,    H = BFGS update of γI by the last step:  γ = sᵀq / qᵀq,  q = the change of the gradient along s
 
-Coordinates are scaled by (a λ + ℓ)^−½, so that a step of length 1 is about right from the start on: a = (1 − 1/C)/C is the curvature of
-the softmax where nothing is known yet, λ the variance of the features where classes differ, 1 for the bias. Where features lie in the
-eigenbasis of a covariance near their own, as a bank's do, λ follows its eigenvalues, damped. With that, a longer memory saves next
-to no steps.
+Coordinates are scaled by (a λ + ℓ)^−½, so that steps of length 1 are about right from the first one on: a = (1 − 1/C)/C is the curvature
+of the softmax at equal probabilities, λ the variance of the features in the directions in which classes differ, or 1 for the bias. Where
+features lie in the eigenbasis of a covariance close to their own, as a bank's do, λ follows its damped eigenvalues. With this scaling, a
+longer memory saves hardly any steps.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Int
 
-from mmn_jax.linear.algebra import mm
+from mmn_jax.linear.algebra import FloatLike, IntLike, mm
 from mmn_jax.linear.frame import Frame
 from mmn_jax.linear.line_search import Point, any_in_batch, line_search
 from mmn_jax.linear.problem import HeadProblem
 
-DAMPING = 10.0  # mean eigenvalues added to all: a head differs from what it is drawn from
-LINE_LIMIT = 3  # looks along one step
+DAMPING = 10.0  # times the mean eigenvalue, added to all: a subset's covariance differs from that of the set it is drawn from
+BFGS_STEPS = 2000  # default limit
+LINE_LIMIT = 3  # evaluations of the slope along one step
 
 
-def _scale(frame, point):
-    """[r+1] what coordinates are multiplied by, from the first gradient."""
+def _scale(frame: Frame, point: Point) -> Float[Array, " q"]:
+    """Returns the factor of each coordinate, from the first gradient."""
     classes, slopes = point.v.shape[0], point.gradient[:, :-1]
     along = mm(frame.z[:, :-1], slopes.T)
     spread = (frame.weight[:, None] * along**2).sum() / jnp.maximum((slopes**2).sum(), 1e-30)
-    if frame.variance is None:  # above: the largest are well above this mean
-        shape, above = jnp.ones_like(frame.ridge[:-1]), 2.0  # 1 to 8 take as many steps, within a tenth
-    else:
-        shape, above = frame.variance + DAMPING * frame.variance.mean(), 4.0  # 2 takes up to a fifth more, 8 as many
+    if frame.variance is not None:
+        shape, above = frame.variance + DAMPING * frame.variance.mean(), 4.0  # 2 takes up to a fifth more steps, 8 about as many
         shape /= jnp.maximum((slopes**2 * shape).sum(), 1e-30) / jnp.maximum((slopes**2).sum(), 1e-30)
+    else:  # the largest variances are well above their mean along slopes
+        shape, above = jnp.ones_like(frame.ridge[:-1]), 2.0  # from 1 to 8, the number of steps changes by less than a tenth
     variance = jnp.ones_like(frame.ridge).at[:-1].set(jnp.maximum(above * spread * shape, 1e-12))
     return ((1 - 1 / classes) / classes * variance + frame.ridge) ** -0.5
 
 
-def _direction(gradient, s, change):
-    """−H g; the gradient itself where the last step tells no curvature."""
+def _direction(gradient: Float[Array, "C q"], s: Float[Array, "C q"], change: Float[Array, "C q"]) -> Float[Array, "C q"]:
+    """Returns −H g, or −g where the curvature along the last step s isn't positive; `change` is that of the gradient along s."""
     curvature, square = (s * change).sum(), (change * change).sum()
     known = curvature > 0
     rho = jnp.where(known, 1.0 / jnp.where(known, curvature, 1.0), 0.0)
@@ -46,10 +47,22 @@ def _direction(gradient, s, change):
 
 
 def bfgs(
-    problem: HeadProblem, frame: Frame, point: Point, tol: float, axis: str | None = None, max_steps: int = 2000
-) -> tuple[Point, jax.Array, jax.Array]:
-    """The Point where the gradient norm is down to tol, the steps that it took, and 0 Hessian products. axis: the name of the
-    vmapped axis, where there is one; the batch is done when all of it is, and a problem's result doesn't depend on the others."""
+    problem: HeadProblem, frame: Frame, point: Point, tol: FloatLike, max_steps: IntLike = BFGS_STEPS, axis: str | None = None
+) -> tuple[Point, Int[Array, ""], Int[Array, ""]]:
+    """Minimises the objective of a problem by memoryless BFGS.
+
+    Args:
+      problem: the problem.
+      frame: its Frame.
+      point: the Point to start from.
+      tol: the gradient norm to stop at.
+      max_steps: the number of steps to stop after in any case.
+      axis: the name of the vmapped axis, where there is one. The loop ends when the whole batch is done; a problem's result doesn't depend
+        on the others.
+
+    Returns:
+      The last Point, the number of steps, and 0 Hessian products.
+    """
     scale = _scale(frame, point)
     scaled = frame._replace(z=frame.z * scale, ridge=frame.ridge * scale**2)
 

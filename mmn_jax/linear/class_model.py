@@ -1,79 +1,89 @@
-"""The Gaussian model of classes: how class means scatter, learned from the classes that have many examples.
+"""The Gaussian model of classes: how class means scatter, estimated mostly from the classes with many examples.
 
     x | c ~ N(m_c, A),    m_c ~ N(μ, B)
 
-It says in closed form how a row moves as examples grow. The mean m̄ of n examples is shrunk to
+It gives in closed form how a row changes with the number of examples. The mean m̄ of n examples is shrunk to
 
     v = B (B + A/n)⁻¹ (m̄ − μ),    and its row is  w = A⁻¹ v,   b = −½ vᵀA⁻¹v − wᵀμ,
 
-the Bayesian row. It also says what rows there are before any example is seen, w ~ N(0, A⁻¹BA⁻¹):
-the row prior. Both are linear mixed models of the features (Henderson 1975; Ioffe 2006, probabilistic LDA).
+the Bayesian row. It also gives the distribution of rows before any example is seen, w ~ N(0, A⁻¹BA⁻¹), the row prior. Both follow from
+a linear mixed model of the features (Henderson 1975; Ioffe 2006, probabilistic LDA).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float, Int
 
+from mmn_jax.linear.algebra import AnyArray, ArrayT
 from mmn_jax.machine import one_thread
 from mmn_jax.types import Examples
 
-TRUST = 5.0  # examples at which a class's mean counts half as much in μ and B as one that is known exactly
+TRUST = 5.0  # number of examples at which a class's mean has half the weight in μ and B of one that is known exactly
 
-CHUNK = 4096  # examples whose residuals are in memory at once
+CHUNK = 4096  # number of examples whose residuals are in memory at once
 
 
 class ClassModel(NamedTuple):
-    """A and B diagonalised at once: basisᵀ A basis = I, basisᵀ B basis = diag(spread).
+    """A and B, diagonalised simultaneously: basisᵀ A basis = I, basisᵀ B basis = diag(spread).
 
-    basis: [d, r], x basis are whitened features; inverse: [r, d], w inverseᵀ their weights. spread: [r], between-class variance in
-    units of the within-class one, largest first. centre: [d] μ. r is d, or fewer dimensions in which all features lie.
+    basis: x basis are whitened features; r is d, or the dimension of a subspace that contains all features. inverse: w inverseᵀ are the
+    weights of whitened features. spread: between-class variances in units of the within-class ones, largest first. centre: μ.
     """
 
-    basis: np.ndarray
-    inverse: np.ndarray
-    spread: np.ndarray
-    centre: np.ndarray
+    basis: Float[AnyArray, "d r"]
+    inverse: Float[AnyArray, "r d"]
+    spread: Float[AnyArray, " r"]
+    centre: Float[AnyArray, " d"]
 
 
 class Shrinkage(NamedTuple):
-    """How far A (within) and B (between) are shrunk to multiples of the identity of the same trace, 0 to 1."""
+    """How far A (within) and B (between) are shrunk towards multiples of the identity of the same trace, from 0 to 1."""
 
     within: float
     between: float
 
 
-def class_means(x: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
-    """[C, d] mean of each class in float64; every class has an example."""
+def class_means(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, "C d"]:
+    """Returns the mean of each class in float64; every class needs an example."""
     means = np.zeros((classes, x.shape[1]))
     np.add.at(means, y, x)
     return means / np.bincount(y, minlength=classes)[:, None]
 
 
-def _shrunk(covariance, share, dim):
-    """Towards the multiple of the identity whose trace in all `dim` dimensions is the same."""
+def _shrunk(covariance: Float[np.ndarray, "r r"], share: float, dim: int) -> Float[np.ndarray, "r r"]:
+    """Shrinks a covariance towards the multiple of the identity that has the same trace in all `dim` dimensions."""
     return (1 - share) * covariance + share * np.trace(covariance) / dim * np.eye(len(covariance))
 
 
 def _positive(covariance):
-    """The nearest positive semi-definite matrix."""
+    """Returns the nearest positive semi-definite matrix."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
 class ClassStatistics(NamedTuple):
-    """What a ClassModel is made of. counts: [C] examples, means: [C, d], within: [d, d] pooled covariance around the means; where a
-    `span` [d, r] is given, which holds all features, [r, r] in its coordinates."""
+    """What a ClassModel is computed from.
 
-    counts: np.ndarray
-    means: np.ndarray
-    within: np.ndarray
-    span: np.ndarray | None = None
+    counts: number of examples of each class. means: of the classes. within: pooled covariance around the means; in the coordinates of
+    the `span` of the features where that is given (r = d otherwise).
+    """
+
+    counts: Int[np.ndarray, " C"]
+    means: Float[np.ndarray, "C d"]
+    within: Float[np.ndarray, "r r"]
+    span: Float[np.ndarray, "d r"] | None = None
 
 
-def class_statistics(train: Examples, span: np.ndarray | None = None) -> ClassStatistics:
-    """Of normalised examples; every class has at least one. With their `coordinates.span_basis` nothing takes more dimensions than there
-    are examples, and the Bayesian rows and row priors are the same; the model then knows nothing of what lies outside of the span."""
+def class_statistics(train: Examples, span: Float[np.ndarray, "d r"] | None = None) -> ClassStatistics:
+    """Computes the statistics of normalised examples.
+
+    Args:
+      train: the examples; every class needs one.
+      span: their `coordinates.span_basis`, where they have fewer examples than dimensions. The Bayesian rows and row priors are the same
+        with it and take no more dimensions than there are examples, but the model doesn't cover features outside of the span.
+    """
     counts = np.bincount(train.y)
     means = class_means(train.x, train.y, len(counts))
     if span is None:
@@ -81,8 +91,8 @@ def class_statistics(train: Examples, span: np.ndarray | None = None) -> ClassSt
     return ClassStatistics(counts, means, _within(Examples(train.x @ span, train.y), means @ span), span)
 
 
-def _within(train, means):
-    """[d, d] pooled covariance of examples around their class means; around the mean of all where no class has two."""
+def _within(train: Examples, means: Float[np.ndarray, "C r"]) -> Float[np.ndarray, "r r"]:
+    """Returns the pooled covariance of examples around their class means, or around the mean of these if no class has two examples."""
     spare = len(train.y) - len(means)
     if spare == 0:
         means, spare = np.broadcast_to(means.mean(0), means.shape), len(train.y)
@@ -94,19 +104,19 @@ def _within(train, means):
 
 
 def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
-    """`model_of` the statistics of a training set."""
+    """Fits the model to normalised examples; every class needs one. `model_of` says how."""
     return model_of(class_statistics(train), shrinkage)
 
 
 def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
-    """The model of the classes with these statistics.
+    """Fits the model to the statistics of its classes.
 
-    A is the pooled within-class covariance. B is what the scatter of class means has beyond the A/n_c that their few
-    examples explain; class c weighs n_c / (n_c + 5) in μ and B, so that the classes with many decide.
+    A is the pooled within-class covariance. B is the scatter of class means less the A/n_c that is explained by their being means of n_c
+    examples. Class c has weight n_c / (n_c + 5) in μ and B, so that the classes with many examples decide.
 
     Args:
       statistics: of normalised examples.
-      shrinkage: of A and B. within must be above 0 where d is above n − C, between where d is above C.
+      shrinkage: of A and B. `within` must be above 0 where d > n − C, and `between` where d > C.
     """
     counts, means, within, span = statistics
     dim = means.shape[1]
@@ -114,7 +124,7 @@ def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
     weight = counts / (counts + TRUST)
     centre = weight @ means / weight.sum()
     scatter = ((means - centre).T * weight) @ (means - centre) / weight.sum()
-    if not np.trace(within) > 1e-6 * np.trace(scatter):  # the examples of each class are all alike
+    if not np.trace(within) > 1e-6 * np.trace(scatter):  # the examples of each class coincide
         within = np.eye(len(within)) * (1e-3 * np.trace(scatter) / dim or 1.0)
     within = _shrunk(within, shrinkage.within, dim)
     between = _positive(scatter - within * (weight / counts).sum() / weight.sum())
@@ -128,17 +138,21 @@ def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
     return ClassModel(span @ basis, basis.T @ within @ span.T, spread, span @ centre)
 
 
-def bayesian_rows(model: ClassModel, means: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """[C, d+1] rows of classes whose `counts` [C] examples have these means [C, d]; of numpy or of JAX arrays."""
+def bayesian_rows(model: ClassModel, means: Float[ArrayT, "C d"], counts: Int[AnyArray, " C"]) -> Float[ArrayT, "C p"]:
+    """Returns the Bayesian rows of classes with these means and numbers of examples, as numpy or JAX arrays, whichever `means` is."""
     noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
     shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
     w = shrunk @ model.basis.T
     return means.__array_namespace__().concat([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], axis=1)
 
 
-def row_prior_metric(model: ClassModel, span: np.ndarray | None = None) -> np.ndarray:
-    """[d, d] M = (A⁻¹BA⁻¹)^½ up to scale: a ridge on the rows of a head of features x M is the row prior. [d, r] for the model of
-    features in a span [d, r]."""
+def row_prior_metric(model: ClassModel, span: Float[np.ndarray, "d r"] | None = None) -> Float[np.ndarray, "d s"]:
+    """Returns M = (A⁻¹BA⁻¹)^½ up to scale: a ridge on the rows of a head for features x M is the row prior.
+
+    Args:
+      model: of the classes.
+      span: the one that its statistics were computed in, if any. M is then given for x M in the span, as [d, r]; otherwise it is [d, d].
+    """
     basis = model.basis if span is None else span.T @ model.basis
     with one_thread(len(basis)):
         values, vectors = np.linalg.eigh((basis * model.spread) @ basis.T)

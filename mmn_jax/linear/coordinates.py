@@ -1,39 +1,43 @@
-"""The coordinates in which a head under a ridge in a metric M is solved.
+"""The coordinates in which a head whose ridge is measured in a metric M is solved.
 
-    minimise loss(W x) + (ℓ/2) ‖W‖² in the metric M:   W = V Mᵀ,  V = fit_head(x M)
+    minimise  loss(W x) + (ℓ/2) ‖V‖²  over  W = V Mᵀ:    V = fit_head(x M)
 
-With fewer examples than dimensions, features x M of a training set lie in n dimensions: with a basis Q of these, fit_head(x M Q) gives the
-same head, W = V (M Q)ᵀ, and costs no more than n dimensions do.
+With fewer examples than dimensions, the features x M of a training set lie in an n-dimensional subspace: with an orthonormal basis Q of
+it, fit_head(x M Q) gives the same head, W = V (M Q)ᵀ, at the cost of only n dimensions.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from mmn_jax.linear.problem import padded
 from mmn_jax.machine import one_thread
 
-PAD = 128  # dimensions are filled up to a multiple of it, so that similar numbers of examples share one compiled program
+PAD = 128  # the number of dimensions is rounded up to a multiple of it, so that similar numbers of examples share one compiled program
 
 
 class Coordinates(NamedTuple):
-    """metric: M [d], where it is diagonal, or [d, r]. inverse: of M, [d] or [r, d]. x: [n, r] the training set's features in them, None
-    where they are computed when they are needed."""
+    """The map between features and rows and those that a head is solved with.
 
-    metric: np.ndarray
-    inverse: np.ndarray
-    x: np.ndarray | None = None
+    metric: M, as a vector where it is diagonal. inverse: the inverse of M, or a pseudo-inverse. x: the training set's features in these
+    coordinates; None where they are computed on demand.
+    """
 
-    def features(self, x: np.ndarray) -> np.ndarray:
-        """[n, r] of features x [n, d]."""
+    metric: Float[np.ndarray, " d"] | Float[np.ndarray, "d r"]
+    inverse: Float[np.ndarray, " d"] | Float[np.ndarray, "r d"]
+    x: Float[np.ndarray, "n r"] | None = None
+
+    def features(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n r"]:
+        """Returns features x in these coordinates."""
         return x * self.metric if self.metric.ndim == 1 else x @ self.metric
 
-    def out(self, theta: np.ndarray) -> np.ndarray:
-        """Rows [C, d+1] of those [C, r+1] of a head in these coordinates."""
+    def out(self, theta: Float[np.ndarray, "C q"]) -> Float[np.ndarray, "C p"]:
+        """Returns the rows, for features x, of a head solved in these coordinates."""
         return np.concatenate([_times(theta[:, :-1], self.metric.T), theta[:, -1:]], 1)
 
-    def into(self, theta: np.ndarray) -> np.ndarray:
-        """Rows [C, r+1] of a head's [C, d+1]."""
+    def into(self, theta: Float[np.ndarray, "C p"]) -> Float[np.ndarray, "C q"]:
+        """Returns the rows in these coordinates of a head for features x; the inverse of `out`."""
         return np.concatenate([_times(theta[:, :-1], self.inverse.T), theta[:, -1:]], 1)
 
 
@@ -41,24 +45,32 @@ def _times(w, metric):
     return w * metric if metric.ndim == 1 else w @ metric
 
 
-def is_wide(x: np.ndarray) -> bool:
-    """Whether features [n, d] have so many more dimensions than examples that working in their span pays."""
+def is_wide(x: Float[np.ndarray, "n d"]) -> bool:
+    """Returns whether features have so many more dimensions than examples that it pays to work in their span."""
     return padded(len(x), PAD) < x.shape[1]
 
 
-def span_basis(x: np.ndarray) -> np.ndarray:
-    """[d, n] orthonormal columns whose span holds the features x [n, d], n < d."""
+def span_basis(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d n"]:
+    """Returns orthonormal columns whose span contains the features x, n < d."""
     with one_thread(len(x)):
         return np.linalg.qr(x.T.astype(float))[0]
 
 
-def coordinates(metric: np.ndarray) -> Coordinates:
-    """Those of a metric M [d] or [d, d]."""
+def coordinates(metric: Float[np.ndarray, " d"] | Float[np.ndarray, "d d"]) -> Coordinates:
+    """Returns the Coordinates of an invertible metric M."""
     return Coordinates(metric, 1 / metric if metric.ndim == 1 else np.linalg.inv(metric.astype(float)).astype(np.float32))
 
 
-def span_coordinates(metric: np.ndarray, x: np.ndarray, span: np.ndarray) -> Coordinates:
-    """Those in which wide features x [n, d] need only n dimensions. metric: M [d], or [d, n] from features whose `span_basis` is given."""
+def span_coordinates(
+    metric: Float[np.ndarray, " d"] | Float[np.ndarray, "d n"], x: Float[np.ndarray, "n d"], span: Float[np.ndarray, "d n"]
+) -> Coordinates:
+    """Returns the Coordinates in which wide features x take only n dimensions, padded to a multiple of PAD.
+
+    Args:
+      metric: M, a vector where it is diagonal, or M applied to the span of x (`class_model.row_prior_metric` with a span).
+      x: the training set's features.
+      span: their `span_basis`.
+    """
     if metric.ndim == 1:
         basis = span_basis(x * metric)
         whole, inverse = metric[:, None] * basis, basis.T / metric

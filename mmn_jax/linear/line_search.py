@@ -1,40 +1,52 @@
-"""TODO"""
+"""Iterates of a solver, and the line search that takes it from one to the next.
+
+The search approximates the t at which the derivative of the objective along the step s vanishes,
+
+    φ'(t) = Σ_j ω_j (p_j(t) − e_{y_j})ᵀ u_j + sᵀ Λ (v + t s) = 0,    u = z sᵀ,  p(t) = softmax(logits + t u + a),
+
+where Λ is the ridge of each coordinate and weights ω sum to 1: by secants until φ' has changed its sign, then by regula falsi between
+the two points around 0.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
-from mmn_jax.linear.algebra import mm, row_products
+from mmn_jax.linear.algebra import AnyArray, mm, row_products
 from mmn_jax.linear.frame import Frame
 from mmn_jax.linear.problem import HeadProblem
 
-SETTLED = 0.3  # share of the slope along a step at which it is long enough
+SETTLED = 0.3  # a step's length is accepted where the slope along it is down to this share of its initial value
 
 
 class Point(NamedTuple):
-    """An iterate: coefficients v [C, r+1], logits [n, C] before the offset, probabilities [n, C] after it, the gradient [C, r+1]."""
+    """An iterate: coefficients v in a Frame, logits before the offset is added, probabilities after it, and the gradient."""
 
-    v: jax.Array
-    logits: jax.Array
-    probs: jax.Array
-    gradient: jax.Array
+    v: Float[Array, "C q"]
+    logits: Float[Array, "n C"]
+    probs: Float[Array, "n C"]
+    gradient: Float[Array, "C q"]
 
 
-def any_in_batch(flag: jax.Array, axis: str | None) -> jax.Array:
-    """Whether the flag is set in any problem of the vmapped axis (None: this one's own). A loop that goes on for all of a batch
-    needn't copy the state of those that are done in every step; they have to stand still on their own."""
+def any_in_batch(flag: Bool[Array, ""], axis: str | None) -> Bool[Array, ""]:
+    """Returns whether the flag is set in any problem of the vmapped axis, or the flag itself without one.
+
+    A loop whose condition is the same for a whole batch doesn't copy the state of finished problems at every step; its body has to
+    leave them unchanged.
+    """
     return flag if axis is None else lax.pmax(flag.astype(jnp.int32), axis) > 0
 
 
-def point_at(problem: HeadProblem, frame: Frame, v: jax.Array, logits: jax.Array) -> Point:
-    """The Point of coefficients v and their logits."""
+def point_at(problem: HeadProblem, frame: Frame, v: Float[AnyArray, "C q"], logits: Float[AnyArray, "n C"]) -> Point:
+    """Returns the Point at coefficients v, whose logits are given."""
     return _with_gradient(problem, frame, v, logits, jax.nn.softmax(logits + problem.offset, axis=1))
 
 
 def _own(problem, classes):
-    """[n, C] whether a class is the example's own; a comparison is fused with what uses it, an index isn't."""
+    """Returns [n, C] whether each class is the example's own. XLA fuses a comparison with what uses it, unlike an index."""
     return problem.y[:, None] == jnp.arange(classes, dtype=problem.y.dtype)
 
 
@@ -44,11 +56,19 @@ def _with_gradient(problem, frame, v, logits, probs):
     return Point(v, logits, probs, gradient)
 
 
-def line_search(problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, limit: int, axis: str | None = None) -> Point:
-    """The Point near the minimum along s, after at most `limit` looks: where the slope is down to the share SETTLED of its start.
+def line_search(problem: HeadProblem, frame: Frame, point: Point, s: Float[Array, "C q"], limit: int, axis: str | None = None) -> Point:
+    """Returns a Point near the minimum along s, where the slope is down to SETTLED times its initial value.
 
-    It goes by the slope along s alone, which float32 still resolves where the objective has gone flat, and by logits alone: only
-    the one product with s and that of the new gradient are of the size of the data.
+    It needs only the slope along s, which float32 still resolves where the objective has become flat, and only logits: no products of the
+    size of the data but the one with s and the one for the new gradient.
+
+    Args:
+      problem: the problem.
+      frame: its Frame.
+      point: the Point to start from.
+      s: the step, a direction of descent.
+      limit: the number of evaluations of the slope to stop after in any case.
+      axis: the name of the vmapped axis, where there is one.
     """
     u = mm(frame.z, s.T)
     linear, quadratic = (s * frame.ridge * point.v).sum(), (s * frame.ridge * s).sum()
@@ -68,9 +88,9 @@ def line_search(problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, 
         *_, value, _, k = state
         return any_in_batch(unsettled(value), axis) & (k < limit)
 
-    def look(state):
+    def evaluate(state):
         (low, below), (high, above), t, value, _, k = state
-        ahead = value < 0  # the minimum lies further on
+        ahead = value < 0  # the minimum lies beyond t
         further = t + (t - low) * jnp.clip(value / (below - value), 0.0, 3.0)
         low, below = jnp.where(ahead, t, low), jnp.where(ahead, value, below)
         high, above = jnp.where(ahead, high, t), jnp.where(ahead, above, value)
@@ -79,5 +99,5 @@ def line_search(problem: HeadProblem, frame: Frame, point: Point, s: jax.Array, 
         return (low, below), (high, above), t, *slope(t), k + 1
 
     state = (zero, start), (jnp.inf * one, one), one, *slope(one), 1
-    _, _, t, _, probs, _ = lax.while_loop(go_on, look, state)
+    _, _, t, _, probs, _ = lax.while_loop(go_on, evaluate, state)
     return _with_gradient(problem, frame, point.v + t * s, point.logits + t * u, probs)

@@ -6,21 +6,23 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
-from mmn_jax.linear.algebra import HIGHEST, mm, solve_by_cholesky
+from mmn_jax.linear.algebra import HIGHEST, FloatLike, IntLike, mm, solve_by_cholesky
 from mmn_jax.linear.frame import Frame
 from mmn_jax.linear.line_search import Point, line_search, point_at
 from mmn_jax.linear.problem import HeadProblem
 
-LINE_LIMIT = 30  # looks along one step
-BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it their diagonals have to do
-BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block whole; the rest by their diagonal
-STALE = 20  # Hessian products in one Newton step that call for fresh blocks
-PATIENCE = 3 * STALE  # products that a step may take while diagonals are all there is
-MAX_PRODUCTS = 500  # in one Newton step
+NEWTON_STEPS = 100  # default limit
+LINE_LIMIT = 30  # evaluations of the slope along one step
+BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it only their diagonals are used
+BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block in full; the others add to its diagonal only
+STALE = 20  # Hessian products in one Newton step after which blocks are computed anew
+PATIENCE = 3 * STALE  # limit of products in one Newton step as long as the preconditioner is diagonal
+MAX_PRODUCTS = 500  # limit in one Newton step
 
 
-def _hessian_product(frame, probs, direction):
+def _hessian_product(frame: Frame, probs: Float[Array, "n C"], direction: Float[Array, "C q"]) -> Float[Array, "C q"]:
     u = mm(frame.z, direction.T)
     pu = probs * u
     curved = pu - probs * pu.sum(1, keepdims=True)
@@ -28,22 +30,25 @@ def _hessian_product(frame, probs, direction):
 
 
 class _Preconditioner(NamedTuple):
-    """Inverse diagonals [C, r+1] of the Hessian's per-class blocks; once `whole`, their inverse Cholesky factors [C, r+1, r+1]."""
+    """Inverses of the Hessian's per-class blocks.
 
-    diagonal: jax.Array
-    factors: jax.Array
-    whole: jax.Array
+    diagonal: inverse diagonals. factors: inverse Cholesky factors, used once `whole` is set; empty where blocks are too large.
+    """
+
+    diagonal: Float[Array, "C q"]
+    factors: Float[Array, "C q q"] | Float[Array, " 0"]
+    whole: Bool[Array, ""]
 
 
-def _curvature(frame, probs):
-    """[C, n] curvature of each example for each class, the blocks' diagonals [C, r+1], and a floor against rounding."""
+def _curvature(frame: Frame, probs: Float[Array, "n C"]) -> tuple[Float[Array, "C n"], Float[Array, "C q"], Float[Array, "C 1"]]:
+    """Returns the curvature of each example for each class, the blocks' diagonals, and a floor for these against rounding."""
     curvature = (probs * (1.0 - probs) * frame.weight[:, None]).T
     diagonal = mm(curvature, frame.z**2) + frame.ridge
     return curvature, diagonal, 1e-6 * diagonal.max(1, keepdims=True)
 
 
 def _by_diagonal(frame, probs):
-    """The preconditioner that costs next to nothing: enough for a problem that starts near its optimum."""
+    """Returns the diagonal preconditioner: it costs next to nothing, and is enough for a problem that starts near its optimum."""
     _, diagonal, floor = _curvature(frame, probs)
     classes, width = diagonal.shape
     usable = classes * width * width <= BLOCK_LIMIT
@@ -53,7 +58,7 @@ def _by_diagonal(frame, probs):
 
 
 def _by_block(frame, probs):
-    """The preconditioner that saves products where they are many."""
+    """Returns the block preconditioner, which saves products where there would be many."""
     curvature, diagonal, floor = _curvature(frame, probs)
     heavy, index = lax.top_k(curvature, min(BLOCK_EXAMPLES, len(frame.z)))
     rows = frame.z[index] * jnp.sqrt(heavy)[..., None]  # [C, m, r+1]
@@ -63,13 +68,13 @@ def _by_block(frame, probs):
     return _Preconditioner(1.0 / (diagonal + floor), factors, jnp.array(True))
 
 
-def _renewed(frame, probs, old, products):
-    """The preconditioner for the next step, given how many products the last one took."""
+def _renewed(frame: Frame, probs: Float[Array, "n C"], old: _Preconditioner, products: Int[Array, ""]) -> _Preconditioner:
+    """Returns the preconditioner for the next Newton step, given the number of products of the last one."""
     fresh = partial(_by_diagonal, frame, probs) if old.factors.ndim == 1 else partial(_by_block, frame, probs)
     return lax.cond(products > STALE, fresh, lambda: old)
 
 
-def _precondition(preconditioner, r):
+def _precondition(preconditioner: _Preconditioner, r: Float[Array, "C q"]) -> Float[Array, "C q"]:
     if preconditioner.factors.ndim == 1:
         return preconditioner.diagonal * r
 
@@ -80,8 +85,12 @@ def _precondition(preconditioner, r):
     return lax.cond(preconditioner.whole, whole, lambda: preconditioner.diagonal * r)
 
 
-def _newton_direction(frame, point, preconditioner, tolerance, limit):
-    """Preconditioned conjugate gradients on H s = -g, down to a residual norm of `tolerance`."""
+# lineax.CG (0.1.1) wouldn't serve. It counts its steps and takes pytrees, any norm and a traced limit, but it stops only once its last
+# step is below atol, too, which takes more products, and where curvature vanishes it returns NaN instead of the last s.
+def _newton_direction(
+    frame: Frame, point: Point, preconditioner: _Preconditioner, tolerance: Float[Array, ""], limit: IntLike
+) -> tuple[Float[Array, "C q"], Int[Array, ""]]:
+    """Solves H s = −g by preconditioned conjugate gradients, to a residual norm of `tolerance`; returns s and the number of products."""
 
     def unfinished(state):
         _, r, _, rho, k = state
@@ -91,7 +100,7 @@ def _newton_direction(frame, point, preconditioner, tolerance, limit):
         s, r, p, rho, k = state
         hp = _hessian_product(frame, point.probs, p)
         curvature = (p * hp).sum()
-        usable = curvature > 0  # rounding can leave a direction without curvature: end there
+        usable = curvature > 0  # rounding can leave a direction without curvature: stop there and keep s
         alpha = jnp.where(usable, rho / jnp.where(usable, curvature, 1.0), 0.0)
         r = r - alpha * hp
         q = _precondition(preconditioner, r)
@@ -104,8 +113,21 @@ def _newton_direction(frame, point, preconditioner, tolerance, limit):
     return s, k
 
 
-def newton(problem: HeadProblem, frame: Frame, point: Point, tol: float, max_steps: int = 100) -> tuple[Point, jax.Array, jax.Array]:
-    """The Point where the gradient norm is down to tol, the Newton steps and the Hessian products that it took."""
+def newton(
+    problem: HeadProblem, frame: Frame, point: Point, tol: FloatLike, max_steps: IntLike = NEWTON_STEPS
+) -> tuple[Point, Int[Array, ""], Int[Array, ""]]:
+    """Minimises the objective of a problem by truncated Newton.
+
+    Args:
+      problem: the problem.
+      frame: its Frame.
+      point: the Point to start from.
+      tol: the gradient norm to stop at.
+      max_steps: the number of Newton steps to stop after in any case.
+
+    Returns:
+      The last Point, the number of Newton steps, and the number of Hessian products.
+    """
     cold = point_at(problem, frame, jnp.zeros_like(point.v), jnp.zeros_like(point.logits))
     cold_norm = jnp.linalg.norm(cold.gradient)
 

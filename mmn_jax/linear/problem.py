@@ -1,41 +1,40 @@
-"""TODO"""
+"""The convex problem that every head is the solution of, and its padding to sizes that share one compiled program."""
 
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
-from mmn_jax.linear.algebra import Array
+from mmn_jax.linear.algebra import AnyArray, FloatLike
 
 
 class HeadProblem(NamedTuple):
-    """One weighted, offset softmax regression.
+    """One softmax regression with example weights and logit offsets; `linear/solve.py` has its objective.
 
-    x: [n, d] features. y: [n] int32 labels from 0 to C − 1. weight: [n] example weights ω ≥ 0, not all 0; a padded example has 0.
-    offset: [C] or [n, C] added to the logits in training. l2: the strength ℓ > 0 of the ridge on W, for the mean loss.
+    x: features. y: labels from 0 to C − 1. weight: example weights ω ≥ 0, not all 0; a padded example has 0. offset: added to the logits
+    in training, the same for all examples or one row for each. l2: the strength ℓ > 0 of the ridge on W, for the mean loss.
     """
 
-    x: Array
-    y: Array
-    weight: Array
-    offset: Array
-    l2: Array | np.floating
+    x: Float[AnyArray, "n d"]
+    y: Int[AnyArray, " n"]
+    weight: Float[AnyArray, " n"]
+    offset: Float[AnyArray, " C"] | Float[AnyArray, "n C"]
+    l2: FloatLike
 
 
-PAD = 512  # examples are filled up to a multiple, so that similar sizes share one compiled program;
-
-
-SMALL_PAD = 128  # to one of this up to PAD
+PAD = 512  # the number of examples is rounded up to a multiple of it, so that similar sizes share one compiled program
+SMALL_PAD = 128  # takes its place for up to PAD examples
 
 
 def padded(examples: int, multiple: int | None = None) -> int:
-    """How many examples there are once filled up, by default to a multiple of PAD or SMALL_PAD."""
+    """Returns the number of examples after padding to a multiple; by default of PAD, or of SMALL_PAD for up to PAD examples."""
     multiple = multiple or (PAD if examples > PAD else SMALL_PAD)
     return int(examples + -examples % multiple)
 
 
 def pad_examples(problem: HeadProblem, multiple: int | None = None) -> HeadProblem:
-    """The same problem with examples of weight 0 added up to a multiple; on the host, not under jit or vmap."""
+    """Returns the same problem with examples of weight 0 appended, as `padded` counts them. It works on the host, not under jit or vmap."""
     extra = padded(len(problem.y), multiple) - len(problem.y)
 
     def pad(array):

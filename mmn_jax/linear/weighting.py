@@ -1,6 +1,6 @@
-"""What each way of training a head is: example weights ω and logit offsets a, from labels alone.
+"""Ways to train a head on long-tailed data, as example weights ω and logit offsets a that depend on labels alone.
 
-Every `Rule` is a function (key, y [n], counts [C]) → Weighting, for the one problem of `linear/solve.py`:
+Every `Rule` is a function (key, labels y, class counts) → Weighting, for the problem of `linear/solve.py`:
 
     Σ_j ω_j · CE(W x_j + b + a, y_j) / Σ_j ω_j  +  (ℓ/2) ‖W‖²
 """
@@ -8,8 +8,8 @@ Every `Rule` is a function (key, y [n], counts [C]) → Weighting, for the one p
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax.data.longtail import random_ranks
 from mmn_jax.errors import BadInput
@@ -18,42 +18,42 @@ from mmn_jax.rng import uniform
 
 
 class Weighting(NamedTuple):
-    """weight: [n] ω ≥ 0. offset: [C] a, or [n, C] where it differs by example."""
+    """weight: example weights ω ≥ 0. offset: a, added to the logits in training, the same for all examples or one row for each."""
 
-    weight: np.ndarray
-    offset: np.ndarray
-
-
-Rule = Callable[[jax.Array, np.ndarray, np.ndarray], Weighting]
+    weight: Float[np.ndarray, " n"]
+    offset: Float[np.ndarray, " C"] | Float[np.ndarray, "n C"]
 
 
-def checked(drawn: Weighting, examples: int, classes: int) -> Weighting:
-    """The weighting as it is, where it is one.
+Rule = Callable[[Key[Array, ""], Int[np.ndarray, " n"], Int[np.ndarray, " C"]], Weighting]
+
+
+def checked(weighting: Weighting, examples: int, classes: int) -> Weighting:
+    """Returns the weighting, as arrays, once it is known to be valid.
 
     Raises:
-      BadInput: a shape or a number that it cannot have.
+      BadInput: weight or offset has a wrong shape or holds a number that it may not.
     """
-    weight, offset = map(np.asarray, drawn)
+    weight, offset = map(np.asarray, weighting)
     if weight.shape != (examples,) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
-        raise BadInput(f"weighting: weight must be {examples} numbers from 0 up, one for each example and not all 0")
+        raise BadInput(f"weighting.weight: must be {examples} finite numbers from 0 up, one for each example, and not all 0")
     if offset.shape not in ((classes,), (examples, classes)) or not np.isfinite(offset).all():
-        raise BadInput(f"weighting: offset must be {classes} numbers, one for each class, or {examples} rows of them")
+        raise BadInput(f"weighting.offset: must be {classes} finite numbers, one for each class, or {examples} rows of {classes} each")
     return Weighting(weight, offset)
 
 
-def _no_offset(weight, counts):
+def _no_offset(weight: Float[np.ndarray, " n"], counts: Int[np.ndarray, " C"]) -> Weighting:
     return Weighting(weight.astype(np.float32), np.zeros(len(counts), np.float32))
 
 
-def plain(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
-    """Every example once."""
+def plain(key: Key[Array, ""], y: Int[np.ndarray, " n"], counts: Int[np.ndarray, " C"]) -> Weighting:
+    """Gives every example weight 1."""
     return _no_offset(np.ones(len(y)), counts)
 
 
-def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
-    """Random over-sampling: each class is filled up to the largest one by drawing its examples again.
+def over_sampling(key: Key[Array, ""], y: Int[np.ndarray, " n"], counts: Int[np.ndarray, " C"]) -> Weighting:
+    """Over-samples at random: examples of each class are drawn again until it is as large as the largest one.
 
-    A weight is how often its example stands in the resampled set, the same problem as copying it.
+    The weight of an example is the number of its copies in the resampled set, which gives the same problem as copying it.
     """
     missing = counts.max() - counts
     draws = uniform(key, len(counts) * int(missing.max())).reshape(len(counts), -1)
@@ -64,14 +64,17 @@ def over_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weightin
     return _no_offset(1.0 + np.bincount(drawn[used], minlength=len(y)), counts)
 
 
-def under_sampling(key: jax.Array, y: np.ndarray, counts: np.ndarray) -> Weighting:
-    """Random under-sampling: no class keeps more examples than the median class has."""
+def under_sampling(key: Key[Array, ""], y: Int[np.ndarray, " n"], counts: Int[np.ndarray, " C"]) -> Weighting:
+    """Under-samples at random: no class keeps more examples than the median class has."""
     return _no_offset((random_ranks(key, y) < max(int(np.median(counts)), 1)).astype(float), counts)
 
 
 def inverse_frequency(power: float) -> Rule:
-    """Weights ω_j = n_{y_j}^−power: 1 is cost-sensitive learning (every class weighs the same), ½ square-root sampling
-    (Kang et al. 2020, section 3), 0 plain."""
+    """Returns the rule ω_j = n_{y_j}^−power up to scale.
+
+    A power of 1 is cost-sensitive learning, where every class has the same total weight, ½ square-root sampling (Kang et al. 2020, section
+    3), and 0 plain training.
+    """
 
     return lambda key, y, counts: _no_offset((counts.max() / counts[y]) ** power, counts)
 
@@ -80,7 +83,8 @@ cost_sensitive = inverse_frequency(1.0)
 
 
 def effective_number(beta: float) -> Rule:
-    """Class-balanced weights (1 − β) / (1 − β^n) by the effective number of examples (Cui et al. 2019, equation 10)."""
+    """Returns the rule ω_j = (1 − β) / (1 − β^n) up to scale, where n = n_{y_j}: class-balanced weights by the effective number of
+    examples (Cui et al. 2019, equation 10)."""
 
     def draw(key, y, counts):
         weight = (1 - beta) / -np.expm1(counts * np.log(beta))
@@ -90,7 +94,8 @@ def effective_number(beta: float) -> Rule:
 
 
 def logit_adjusted(tau: float) -> Rule:
-    """The logit-adjusted loss, a = τ log π (Menon et al. 2021, equation 10); τ = 1 is balanced softmax (Ren et al. 2020)."""
+    """Returns the rule a = τ log π, the logit-adjusted loss (Menon et al. 2021, equation 10); balanced softmax for τ = 1 (Ren et al.
+    2020)."""
 
     def draw(key, y, counts):
         return Weighting(np.ones(len(y), np.float32), (tau * log_prior(counts)).astype(np.float32))

@@ -64,7 +64,7 @@ class Tuned(NamedTuple):
     record: Record
 
 
-def chosen(trials: Sequence[Trial], number: int, logits: Sequence[Float[np.ndarray, "n C"]], folds: Sequence[Fold], norm: float) -> Record:
+def chosen(trials: Sequence[Trial], number: int, logits: Sequence[Float[np.ndarray, "_ C"]], folds: Sequence[Fold], norm: float) -> Record:
     """Makes the Record of a choice among trials. logits: of the chosen setting, fold by fold."""
     scores, y = np.concatenate(logits), held_labels(folds)
     tried = [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials]
@@ -99,7 +99,7 @@ def by_search(method: "Method", tasks: Tasks, folds: Sequence[Fold], whole: Fold
 
 
 def choose_among(
-    settings: Sequence[Setting], logits: Callable[[int], list[Float[np.ndarray, "n C"]]], folds: Sequence[Fold], norm: float
+    settings: Sequence[Setting], logits: Callable[[int], list[Float[np.ndarray, "_ C"]]], folds: Sequence[Fold], norm: float
 ) -> tuple[int, Record]:
     """Chooses the setting that is most accurate on the folds' validation examples.
 

@@ -52,6 +52,6 @@ def held_labels(folds: Iterable[Fold]) -> Int[np.ndarray, " n"]:
     return np.concatenate([fold.val.y for fold in folds if fold.val is not None])
 
 
-def held_accuracy(logits: Iterable[Float[np.ndarray, "n C"]], folds: Iterable[Fold]) -> float:
+def held_accuracy(logits: Iterable[Float[np.ndarray, "_ C"]], folds: Iterable[Fold]) -> float:
     """Computes the mean per-class accuracy of the folds' validation examples taken together."""
     return mean_class_accuracy(np.concatenate(list(logits)), held_labels(folds))
