@@ -39,6 +39,7 @@ from .metamodelnet.training import LevelReport as LevelReport
 from .metamodelnet.training import LevelSet as LevelSet
 from .metamodelnet.training import Schedule as Schedule
 from .metamodelnet.training import fit_metamodelnet as fit_metamodelnet
+from .metamodelnet.training_data import held_out_classes as held_out_classes
 from .metamodelnet.transfer import transfer_rows as transfer_rows
 from .methods.mmn import fit_mmn as fit_mmn
 from .types import Bank as Bank
