@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Real
 
 from mmn_jax.data.labels import normal
 from mmn_jax.errors import BadInput
@@ -56,13 +56,13 @@ def _by_name(text, names, where):
     return np.array([share[name] for name in names])
 
 
-def read_prior(source: str, counts: Int[np.ndarray, " C"], flag: str, class_names: Sequence[str]) -> Float[np.ndarray, " C"]:
+def read_prior(source: str, counts: Real[np.ndarray, " C"], flag: str, class_names: Sequence[str]) -> Float[np.ndarray, " C"]:
     """Returns the class prior that a flag names.
 
     Args:
       source: `uniform`; `train`, for the shares of the classes in the training set; or a text file, with a number for each class in the
         order of the classes, or a line `name number` for each in any order.
-      counts: of training examples.
+      counts: numbers of training examples of each class, or their shares.
       flag: the flag, for messages.
       class_names: of the classes, in the order of `counts`.
 
