@@ -165,7 +165,7 @@ def test_stopped_inside_a_training_it_ends_in_the_same_bits(tmp_path):
             if name == "stopped":
                 with pytest.raises(KeyboardInterrupt):
                     stages.split(run._replace(terminal=QUIET._replace(track=stopping)), studio)
-                assert [path.name for path in run.workdir.rglob("step-*[0-9]")] == ["step-000000006"]
+                assert [path.name for path in run.workdir.glob("seed-0/training-*/*")] == ["6"]
             stages.split(run, studio)
         made.append(kept_of(run.workdir)["backbone-0"])
     jax.tree.map(np.testing.assert_array_equal, made[0][0], made[1][0])

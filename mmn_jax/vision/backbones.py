@@ -19,11 +19,12 @@ from mmn_jax.devices import agreed, first_process
 from mmn_jax.errors import BadInput
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts
+from mmn_jax.store.checkpoints import Checkpoints, open_checkpoints
 from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import Examples
 from mmn_jax.vision import extract, network_training, networks
 
-SCHEMA = 2  # part of every hash here
+SCHEMA = 3  # part of every hash here
 
 
 class Kept(NamedTuple):
@@ -50,12 +51,13 @@ def maker(settings: ConfigDict) -> Maker:
     return Maker(recipe, network, augment, (recipe, settings.network, settings.augment))
 
 
-def trained(folder: Path, train: Callable[[artifacts.Checkpoints], network_training.TrainedNetwork], told: artifacts.Record) -> Kept:
+def trained(folder: Path, train: Callable[[Checkpoints], network_training.TrainedNetwork], told: artifacts.Record) -> Kept:
     """The network in the folder, trained first where it is missing; told: what its record says beside the curve."""
     beside = folder.with_name(folder.name.replace("backbone-", "training-"))
 
     def make():
-        made = train(artifacts.checkpoints(beside))
+        with open_checkpoints(beside) as checkpoints:
+            made = train(checkpoints)
         curve = [[round(loss, 4), None if math.isnan(right) else round(right, 4)] for loss, right in made.curve]
         arrays = {"variables": made.variables, "losses": made.losses}
         return arrays, {**told, "held_out_accuracy": curve[-1][1], "curve": curve}
