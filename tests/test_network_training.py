@@ -1,6 +1,7 @@
 """Networks of our own: how images are changed, the schedule and the loss, that they learn, go on where they were stopped and give the
 same network again."""
 
+import json
 import shutil
 
 import jax
@@ -16,6 +17,7 @@ from mmn_jax.vision.augment import Strength
 from mmn_jax.vision.network_training import ImageTask, Recipe
 
 STILL = Strength(0.0, 0.0, 0.0, 0.0, 0.0)
+NETWORK = networks.Plain(8, (4, 8), 4)
 SMALL = Recipe(dim=8, widths=(4, 8), epochs=60.0, rate=1e-2, held_out=0.2)  # as in test_features_stage.py
 
 
@@ -118,19 +120,17 @@ def test_every_image_comes_once_before_any_comes_again():
 def trained():
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
         x, y = bars(320)
-        return network_training.pretrain(jax.random.key(0), x, y, SMALL)
+        return network_training.pretrain(jax.random.key(0), NETWORK, x, y, SMALL)
 
 
 def test_the_network_learns_what_it_is_shown(trained):
     assert trained.accuracies[-1] > 0.9 and len(trained.losses) == 60 * 256 / 128
     assert trained.losses[-10:].mean() < trained.losses[:10].mean() / 2
-    network = networks.network_of(trained.variables)
-    assert (network.dim, network.widths, network.classes) == (8, (4, 8), 4)
 
 
 def test_features_tell_classes_apart_that_it_was_not_trained_on(trained):
     x, y = bars(200, seed=1)
-    given = np.asarray(jax.jit(networks.features)(trained.variables, np.repeat(x, 3, 3)))
+    given = np.asarray(networks.features(NETWORK, trained.variables, np.repeat(x, 3, 3)))
     assert given.shape == (200, 8) and given.dtype == np.float32
     means = np.stack([given[y == c].mean(0) for c in range(4)])
     assert (((given[:, None] - means) ** 2).sum(2).argmin(1) == y).mean() > 0.9
@@ -138,7 +138,7 @@ def test_features_tell_classes_apart_that_it_was_not_trained_on(trained):
 
 def test_the_same_key_gives_the_same_network(trained):
     with jax.numpy_dtype_promotion("standard"):
-        again = network_training.pretrain(jax.random.key(0), *bars(320), SMALL)
+        again = network_training.pretrain(jax.random.key(0), NETWORK, *bars(320), SMALL)
     jax.tree.map(np.testing.assert_array_equal, again.variables, trained.variables)
 
 
@@ -153,12 +153,11 @@ def test_a_convolution_has_the_gradients_of_xla(channels):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", networks.NETWORKS.values())
-def test_a_network_is_told_by_its_variables(kind):
-    made = kind(8, (4, 4, 6), 5)
-    variables = jax.eval_shape(lambda key: made.init(key, np.zeros((2, 16, 16, 3), np.uint8), False), jax.random.key(0))
-    assert networks.network_of(variables) == made
-    assert networks.network_of(networks.without_head(variables), 7) == kind(8, (4, 4, 6), 7)
+@pytest.mark.parametrize("kind", networks.NETWORKS)
+def test_a_network_is_built_again_from_its_record(kind):
+    architecture = networks.Architecture(kind, 8, (4, 4, 6), 5)
+    again = networks.Architecture(**json.loads(json.dumps(architecture._asdict())))
+    assert again.build() == architecture.build() == networks.NETWORKS[kind](8, (4, 4, 6), 5)
 
 
 FEW = SMALL._replace(epochs=3.0, held_out=0.0)
@@ -174,7 +173,7 @@ def image_task(least=0):
 def train(what, start=None, checkpoints=None, recipe=FEW):
     keys = jax.random.split(jax.random.key(1), 3)
     with jax.numpy_dtype_promotion("standard"):
-        return network_training.train(keys, networks.Plain(8, (4, 8), 4), what, recipe, network_training.letters, start, checkpoints)
+        return network_training.train(keys, NETWORK, what, recipe, network_training.letters, start, checkpoints)
 
 
 @pytest.mark.parametrize("after", [1, 2])
@@ -274,7 +273,7 @@ def test_fine_tuning_goes_on_from_the_head_rows_of_known_classes_and_leaves_thos
 
 
 def test_steps_of_all_stages_are_one_program():
-    step = network_training.compile_step(networks.Plain(8, (4, 8), 4), FEW, network_training.letters)
+    step = network_training.compile_step(NETWORK, FEW, network_training.letters)
     first = train(image_task(least=2))
     programs = step._cache_size()
     train(image_task(), start=first.variables)

@@ -24,7 +24,7 @@ from mmn_jax.store.checkpoints import Checkpoints
 from mmn_jax.types import Examples
 from mmn_jax.vision.arrays import coloured
 from mmn_jax.vision.augment import Strength, crop_and_flip, distort
-from mmn_jax.vision.networks import Plain, Variables, halvings, network_of
+from mmn_jax.vision.networks import Variables
 
 Track = Callable[[Iterable, str], Iterable]
 OUTSIDE = -1e9  # the logit of a class that a task leaves out
@@ -161,9 +161,9 @@ def _compile_top(network):
     return top
 
 
-def accuracy(variables: Variables, examples: Examples, known: np.ndarray, batch: int = 256) -> float:
+def accuracy(network: nn.Module, variables: Variables, examples: Examples, known: np.ndarray, batch: int = 256) -> float:
     """Share of the images [n, H, W, ch] that the network gives their class among the known ones; NaN where there are none."""
-    (x, y), top, right = examples, _compile_top(network_of(variables)), 0
+    (x, y), top, right = examples, _compile_top(network), 0
     for first in range(0, len(x), batch):
         part = coloured(x[first : first + batch])
         padded = np.pad(part, ((0, batch - len(part)), *((0, 0),) * 3))
@@ -177,7 +177,7 @@ def begin(key: jax.Array, network: nn.Module, sides: tuple[int, int], start: Var
     Raises:
       BadInput: the images are too small for the network.
     """
-    if min(sides) >> halvings(network) == 0:
+    if min(sides) >> network.halvings == 0:
         what = f"{len(network.widths)} layers leave nothing of images of {sides[0]} by {sides[1]} pixels"
         raise BadInput(f"--config.features.widths: {what}; give fewer, or larger images")
     fresh = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((2, *sides, 3), jnp.uint8), False)
@@ -217,7 +217,7 @@ def train(
         waiting.append(loss)
         if (i + 1) % epoch == 0 or i + 1 == steps:
             losses[i + 1 - len(waiting) : i + 1], waiting = jax.device_get(waiting), []
-            accuracies[i // epoch] = accuracy(state.variables, task.held, task.known)
+            accuracies[i // epoch] = accuracy(network, state.variables, task.held, task.known)
             if checkpoints is not None:
                 checkpoints.save(i + 1, Progress(np.array(i + 1), state, losses, accuracies))
     return TrainedNetwork(jax.device_get(state.variables), losses, accuracies, epoch)
@@ -225,19 +225,18 @@ def train(
 
 def pretrain(
     key: jax.Array,
+    network: nn.Module,
     x: np.ndarray,
     y: np.ndarray,
     recipe: Recipe,
-    make: Callable[..., nn.Module] = Plain,
     augment: Augment = letters,
     checkpoints: Checkpoints | None = None,
     track: Track = lambda items, name: items,
 ) -> TrainedNetwork:
-    """A network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0; make(dim, widths,
-    classes): the network. The same key gives the same network."""
+    """The network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0. The same key gives
+    the same variables."""
     split, *keys = jax.random.split(key, 4)
     held, kept = np.split(permutation(split, len(y)), [int(recipe.held_out * len(y))])
-    classes = int(y.max()) + 1
-    every = Examples(x, y)
+    every, classes = Examples(x, y), network.classes
     task = ImageTask(every.at(kept), every.at(held), np.ones(classes, bool), np.zeros(classes))
-    return train(keys, make(recipe.dim, tuple(recipe.widths), classes), task, recipe, augment, None, checkpoints, track)
+    return train(keys, network, task, recipe, augment, None, checkpoints, track)
