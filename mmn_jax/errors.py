@@ -1,7 +1,8 @@
 """What bad input raises, and how doubtful input is reported."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 Say = Callable[[str], None]  # reports one line
 
@@ -21,3 +22,21 @@ class BadInput(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+@contextlib.contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Inside, a BadInput that begins with one of these argument names begins with the name given for it, such as a flag.
+
+    Args:
+      names: argument name → the name that users of the caller know it by.
+    """
+    try:
+        yield
+    except BadInput as error:
+        message = str(error)
+        for name, shown in names.items():
+            start = f"{one_line(name)}: "
+            if message.startswith(start):
+                raise BadInput(f"{shown}: {message.removeprefix(start)}") from error
+        raise

@@ -8,9 +8,7 @@ notices. They are kept as int8 with a scale per dimension, q = round(x / scale),
 from importlib import resources
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmn_jax.config import default
 from mmn_jax.data.array_files import read_npz
 from mmn_jax.data.feature_files import check
 from mmn_jax.types import Examples, FeatureSet
@@ -20,8 +18,7 @@ LICENCE = (
     " their copyright notices are in mmn_jax/data/glyphs_font_copyrights.tar.gz"
 )
 
-
-TAIL = {"imbalance": 100.0, "max_per_class": 200}  # 200 to 2 examples a class, unless data.longtail says otherwise
+TAIL = {"imbalance": 100.0, "max_per_class": 200}  # of `longtail.long_tail_split`: 200 to 2 examples a class
 
 
 def packed(train: Examples, val: Examples, test: Examples, class_names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -48,8 +45,3 @@ def load() -> FeatureSet:
     """The glyph features."""
     with resources.as_file(resources.files("mmn_jax.data") / "glyphs_128.npz") as path:
         return unpacked(read_npz(path))
-
-
-def get_config() -> ConfigDict:
-    """The recipe of a command without one: every setting at its default."""
-    return default()

@@ -49,7 +49,7 @@ def step_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
 
 
 Profile = Callable[[int, int, float], np.ndarray]
-PROFILES: dict[str, Profile] = {"exp": exponential_counts, "pareto": pareto_counts, "step": step_counts}  # what --config may say
+PROFILES: dict[str, Profile] = {"exp": exponential_counts, "pareto": pareto_counts, "step": step_counts}
 
 
 def random_ranks(key: jax.Array, y: np.ndarray) -> np.ndarray:
@@ -77,12 +77,12 @@ def _validation_mask(features, key, per_class, free):
     if features.val is not None or per_class is None:
         return held
     if per_class < 1:
-        raise BadInput(f"--config.data.val_per_class: must be at least 1 where the file has no val_x, it is {per_class}")
+        raise BadInput(f"val_per_class: must be at least 1 where there is no val_x, it is {per_class}")
     quota = np.minimum(per_class, np.bincount(y, minlength=len(features.class_names)) // 3)
     held[free] = random_ranks(key, y[free]) < quota[y[free]]
     if not held.any():
         what = "no class has 3 examples to spare one for validation" if len(free) == len(y) else "the listed rows leave none to validate on"
-        raise BadInput(f"--config.data.val_per_class: {what}; give val_x and val_y in the file")
+        raise BadInput(f"val_per_class: {what}; give val_x and val_y")
     return held
 
 
@@ -104,9 +104,9 @@ def long_tail_split(
       BadInput: an imbalance or count that is not positive, or nothing left to validate on.
     """
     if imbalance is not None and not (np.isfinite(imbalance) and imbalance > 0):
-        raise BadInput(f"--config.data.longtail.imbalance: must be a positive number, it is {imbalance}")
+        raise BadInput(f"imbalance: must be a positive number, it is {imbalance}")
     if max_per_class is not None and max_per_class < 1:
-        raise BadInput(f"--config.data.longtail.max_per_class: must be at least 1, it is {max_per_class}")
+        raise BadInput(f"max_per_class: must be at least 1, it is {max_per_class}")
     held = _validation_mask(features, stream(seed, "validation"), val_per_class, np.arange(len(features.train.y)))
     train = np.flatnonzero(~held)
     if imbalance is not None or max_per_class is not None:
@@ -134,22 +134,22 @@ def read_indices(path: str | Path, features: FeatureSet) -> np.ndarray:
     Raises:
       BadInput: no such file, a line that is no row of train_x or comes twice, or a class without an example.
     """
-    where, n = f"--config.data.longtail.indices={path}", len(features.train.y)
+    n = len(features.train.y)
     try:
         words = Path(path).read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{where}: cannot be read as text") from error
+        raise BadInput(f"{path}: cannot be read as text") from error
     lines = {number: word.strip() for number, word in enumerate(words, 1) if word.strip()}
     wrong = next(
         (number for number, word in lines.items() if not (word.isascii() and word.isdigit() and len(word) < 19 and int(word) < n)), None
     )
     if wrong is not None:
-        raise BadInput(f"{where}: line {wrong} is {lines[wrong][:40]!r}, it must be a row of train_x, 0 to {n - 1}")
+        raise BadInput(f"{path}: line {wrong} is {lines[wrong][:40]!r}, it must be a row of train_x, 0 to {n - 1}")
     rows = np.array([int(word) for word in lines.values()], int)
     repeated = np.bincount(rows, minlength=n) > 1
     if repeated.any():
-        raise BadInput(f"{where}: row {int(repeated.argmax())} is listed twice")
-    check_every_class(features, rows, where)
+        raise BadInput(f"{path}: row {int(repeated.argmax())} is listed twice")
+    check_every_class(features, rows, str(path))
     return rows
 
 

@@ -66,17 +66,17 @@ def read(path: str | Path, features: FeatureSet) -> np.ndarray:
         train, val = (np.array(manifest[name], int).reshape(-1) for name in ("train", "val"))
         labels, indices = manifest["labels_sha256"], manifest["indices_sha256"]
     except OSError as error:
-        raise BadInput(f"--config.data.manifest={path}: cannot be read ({error.strerror})") from error
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
     except DAMAGED as error:
-        raise BadInput(f"--config.data.manifest={path}: not a split manifest; a run writes one as seed-N/split.json") from error
+        raise BadInput(f"{path}: not a split manifest; a run writes one as seed-N/split.json") from error
     if labels != labels_sha256(features):
-        raise BadInput(f"--config.data.manifest={path}: made for other features, the labels of train_y differ")
+        raise BadInput(f"{path}: made for other features, the labels of train_y differ")
     if indices != _sha256(np.concatenate([train, val])):
-        raise BadInput(f"--config.data.manifest={path}: its indices were changed, their checksum differs")
+        raise BadInput(f"{path}: its indices were changed, their checksum differs")
     both, n = np.concatenate([train, val]), len(features.train.y)
     if len(np.unique(both)) < len(both) or (len(both) and (both.min() < 0 or both.max() >= n)):
-        raise BadInput(f"--config.data.manifest={path}: its indices must be different rows of train_x, 0 to {n - 1}")
+        raise BadInput(f"{path}: its indices must be different rows of train_x, 0 to {n - 1}")
     part = np.full(n, UNUSED, np.int8)
     part[train], part[val] = TRAIN, VAL
-    check_every_class(features, train, f"--config.data.manifest={path}")
+    check_every_class(features, train, str(path))
     return part

@@ -38,7 +38,7 @@ class Normalisation(NamedTuple):
             scaled = ((x - self.mean) * self.scale).astype(np.float32)
         if not -FAR < scaled.min(initial=0) <= scaled.max(initial=0) < FAR:
             row = int(np.abs(scaled).max(1).argmax())
-            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than those of train_x; is it damaged?")
+            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than the training features; is it damaged?")
         return scaled
 
     def of(self, examples: Examples) -> Examples:

@@ -24,6 +24,17 @@ class Columns(NamedTuple):
     split: str = "split"
 
 
+class MissingColumn(BadInput):
+    """A Parquet file lacks a column. missing: what is wrong, without the advice to name another. role: the field of `Columns`."""
+
+    def __init__(self, missing: str, role: str) -> None:
+        super().__init__(f"{missing}; name it by columns.{role}, or rename it")
+        self.missing, self.role = missing, role
+
+    def __reduce__(self):  # an exception is pickled by its message alone
+        return type(self), (self.missing, self.role)
+
+
 class Shard(NamedTuple):
     """A file and the part that each of its rows belongs to: one for all of them, or [n] their parts."""
 
@@ -81,8 +92,7 @@ def _check_columns(file, path, columns):
     there = file.schema_arrow.names
     for role, name in columns.items():
         if name not in there:
-            advice = f"name it by --config.data.columns.{role}, or rename it"
-            raise BadInput(f"{path}: column {name} is missing, it has {', '.join(there)}; {advice}")
+            raise MissingColumn(f"{path}: column {name} is missing, it has {', '.join(there)}", role)
         if there.count(name) > 1:
             raise BadInput(f"{path}: has {there.count(name)} columns {name}; rename all but one")
 

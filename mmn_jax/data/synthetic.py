@@ -26,7 +26,7 @@ def make(name: str, classes: int, dim: int, largest: int, median: int, test_per_
       BadInput: the counts don't fall from `largest` over `median` to 1, or something is not positive.
     """
     if not (classes >= 2 and dim >= 1 and test_per_class >= 1 and largest >= median >= 1):
-        raise BadInput("--config.data.synthetic: needs classes from 2, dim and test_per_class from 1, and largest >= median >= 1")
+        raise BadInput(f"{name}: needs classes from 2, dim and test_per_class from 1, and largest >= median >= 1")
     rng = np.random.default_rng(0)
     scale = (1 / np.sqrt(np.arange(1, dim + 1))).astype(np.float32)
     means = rng.standard_normal((classes, dim), np.float32) * scale
