@@ -35,8 +35,8 @@ from mmn_jax.methods.folds import Fold, make_tasks, training_folds
 from mmn_jax.types import Examples
 
 DEFAULT = config.default()
-ARRAYS = {"train_x": "X", "train_y": "y", "features": "X"}  # what they are called here
 ADDED = Shrinkage(0.6, 0.5)  # of the model of classes that a row added later comes from
+ARRAYS = {"train_x": "X", "train_y": "y", "features": "X"}  # what messages call them → what they are called here
 
 
 def _seed(random_state):
@@ -198,9 +198,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     def _tune(self, method, whole, folds, seed):
         tasks = make_tasks((whole, *folds), seed, DEFAULT.heads.tol, DEFAULT.heads.final_tol)
-        with renamed(ARRAYS):
-            final = tasks(whole.name)[1]
-            return tune(method, [tasks(fold.name)[0] for fold in folds], folds, final, self.budget) if folds else start(method, final)
+        final = tasks(whole.name)[1]
+        return tune(method, [tasks(fold.name)[0] for fold in folds], folds, final, self.budget) if folds else start(method, final)
 
     def _gain(self):
         """[C] what calibrated scores gain under the prior."""
