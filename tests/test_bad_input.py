@@ -272,7 +272,7 @@ COMMAND = {
             "nested without end": (text("split.json", "[" * 100_000), "not a split manifest; a run writes one as seed-N/split.json"),
             "of bytes": (text("split.json", b"\xff\xfe"), "not a split manifest; a run writes one as seed-N/split.json"),
             "with an index beyond integers": (manifest(val=[10**30]), "not a split manifest; a run writes one as seed-N/split.json"),
-            "of other labels": (manifest(labels_sha256="x"), "made for other features, the labels of train_y differ"),
+            "of other labels": (manifest(labels_sha256="x"), "made for other features: the labels of train_y differ"),
             "with other indices": (manifest(val=[1]), "its indices were changed, their checksum differs"),
             "with a row twice": (manifest(train=[0, 0]), "its indices must be different rows of train_x, 0 to 17"),
             "without a class": (manifest(train=[0, 1]), "class 1 has no training example in it"),
@@ -382,8 +382,7 @@ FILES = {
     ),
     "names for labels in one part": (
         "good.npz",
-        "DIR/good.npz: test_y has integers without names, train_y names (a, b, c);"
-        " what belongs together can't be told, write names in both",
+        "DIR/good.npz: test_y has integers without names, train_y names (a, b, c); they can't be matched, write names in both",
         save("good.npz", train_y=np.array(list("abc") * 6)),
     ),
     "times for labels": (
@@ -456,7 +455,7 @@ FILES = {
     ),
     "Parquet with an unknown name": (
         "data.parquet",
-        "DIR/data.parquet: column label of test has the name 'c', which train has not",
+        "DIR/data.parquet: column label of test has the name 'c', which train doesn't have",
         parquet(label=["a", "b", "a", "c"]),
     ),
     "Parquet of fractions": (

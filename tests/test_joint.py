@@ -131,8 +131,8 @@ def test_images_that_come_twice_are_said(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         stages.split(run._replace(terminal=QUIET._replace(say=lines.append)), studio)
     assert [line for line in lines if "the training images" in line] == [
-        "2 of 800 rows of the training images come under more than one label with the same features, such as row 0 (0) and row 1 (1)",
-        "1 of 300 rows of the test images stand in the training images, too, with the same features; accuracy on them says little",
+        "2 of 800 rows of the training images have the features of another row but a different label, such as row 0 (0) and row 1 (1)",
+        "1 of 300 rows of the test images are also in the training images, with the same features; accuracy on them says little",
     ]
 
 

@@ -247,7 +247,7 @@ BAD_FEATURES = {
     ),
     "a name that train has not": (
         spoil("label", pa.array(["a", "b", "c", "d"]), "test"),
-        "{}: column label of test (test.parquet) has the name 'd', which train has not",
+        "{}: column label of test (test.parquet) has the name 'd', which train doesn't have",
     ),
     "a negative label": (
         spoil("label", pa.array([-1, 0, 1, 2], pa.int64()), "test"),
