@@ -8,6 +8,7 @@ run on one thread of Python, one with an image a call of the network, one with a
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -42,8 +43,7 @@ def network(side: int):
     """The backbone with untrained weights, for images of this size."""
     net = networks.Plain(128, (32, 64, 128, 128), 2)
     variables = jax.jit(net.init, static_argnums=2)(jax.random.key(0), jnp.zeros((1, side, side, 3), jnp.uint8), False)
-    apply = jax.jit(networks.features)
-    return lambda images: apply(variables, images)
+    return partial(jax.jit(networks.features, static_argnums=0), net, variables)
 
 
 def plain_loop(compute, images: Images, batch: int) -> np.ndarray:

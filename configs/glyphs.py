@@ -5,6 +5,6 @@ python bin/run.py --stage=meta
 What it gives, and in what time, is in README.md; --stage=eval adds the rivals (docs/leaderboard.md).
 """
 
-from mmn_jax.data.glyphs import get_config  # in the package, so that an installed one has its default
+from mmn_jax.pipeline.glyphs_recipe import get_config  # in the package, so that an installed one has its default
 
 __all__ = ["get_config"]

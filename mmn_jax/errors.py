@@ -26,11 +26,17 @@ class BadInput(ValueError):
 
 @contextlib.contextmanager
 def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Inside, a BadInput that begins with one of these argument names begins with the name given for it, such as a flag."""
+    """Inside, a BadInput that begins with one of these argument names begins with the name given for it, such as a flag.
+
+    Args:
+      names: argument name → the name that users of the caller know it by.
+    """
     try:
         yield
     except BadInput as error:
-        name, colon, rest = str(error).partition(": ")
-        if not colon or name not in names:
-            raise
-        raise BadInput(f"{names[name]}: {rest}") from error
+        message = str(error)
+        for name, shown in names.items():
+            start = f"{one_line(name)}: "
+            if message.startswith(start):
+                raise BadInput(f"{shown}: {message.removeprefix(start)}") from error
+        raise

@@ -25,7 +25,7 @@ from mmn_jax.data.labels import codes_among, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
-from mmn_jax.errors import BadInput
+from mmn_jax.errors import BadInput, renamed
 from mmn_jax.evaluation.label_prior import NAMED, class_shares, gain
 from mmn_jax.linear.class_model import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
 from mmn_jax.linear.rows import centred, predict_logits
@@ -35,6 +35,7 @@ from mmn_jax.methods.contract import Method, fit_method
 from mmn_jax.types import Examples
 
 ADDED = Shrinkage(0.6, 0.5)  # of the model of classes that a row added later comes from
+ARRAYS = {"train_x": "X", "train_y": "y", "features": "X"}  # what messages call them → what they are called here
 
 
 def _seed(random_state):
@@ -145,8 +146,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         devices.start()
         seed = _seed(self.random_state)
         codes = codes.astype(np.int32)
-        self.normalise_ = normalisation(Examples(X, codes))
-        train = Examples(self.normalise_(X), codes)
+        with renamed(ARRAYS):
+            self.normalise_ = normalisation(Examples(X, codes))
+        train = Examples(self._normalised(X), codes)
         val = self._validation(X_val, y_val)
         others = {} if val is None else {"X_val": val}
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
@@ -162,6 +164,10 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
             self._columns = other_columns(X)
         check_columns(X, getattr(self, "_columns", None))
         return arrays
+
+    def _normalised(self, X, name="X"):
+        with renamed({"features": name}):
+            return self.normalise_(X)
 
     def _method(self):
         for name, least in (("budget", 1), ("folds", 2)):
@@ -182,7 +188,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
             raise BadInput("X_val and y_val: give both or neither")
         check_rows(X_val, "X_val", y_val=y_val)
         X_val, y_val = self._checked(X_val, y_val)
-        return Examples(self.normalise_(X_val), codes_among(self.classes_, y_val, "y_val"))
+        return Examples(self._normalised(X_val, "X_val"), codes_among(self.classes_, y_val, "y_val"))
 
     def _gain(self):
         """[C] what calibrated scores gain under the prior."""
@@ -197,7 +203,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def _scores(self, X):
         """[n, C] calibrated logits under the prior, in float64: they don't depend on what else is in X."""
         check_is_fitted(self)
-        X = self.normalise_(self._checked(X)).astype(np.float64)
+        X = self._normalised(self._checked(X)).astype(np.float64)
         return self.logits_(self.arrays_, X) / self.temperature_ + self._gain()
 
     def decision_function(self, X):
@@ -236,7 +242,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if "theta" not in self.arrays_:
             raise BadInput("add_class: the method has no rows; fit again with the new examples")
         classes = _with_label(self.classes_, label)
-        x = self.normalise_(self._checked(X_few))
+        x = self._normalised(self._checked(X_few), "X_few")
         old, order = self.statistics_, np.argsort(classes)
         theta = np.vstack([self.arrays_["theta"], added_row(old, self.arrays_["theta"], x).astype(np.float32)])
         self.arrays_ = {"theta": theta[order]}
@@ -250,4 +256,5 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=(np.float64, np.float32))
         codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)
-        return diagnosis.diagnose(Examples(X, codes), _seed(self.random_state), cuts)
+        with renamed(ARRAYS):
+            return diagnosis.diagnose(Examples(X, codes), _seed(self.random_state), cuts)

@@ -146,6 +146,16 @@ COMMAND = {
         save("good.npz"),
     ),
     "thresholds": (settings("eval.few=9", "eval.many=8"), "--config.eval.few: must not be above eval.many (8), it is 9", nothing),
+    "synthetic counts that rise": (
+        settings("data.source=synthetic", "data.synthetic.median=2000"),
+        "--config.data.synthetic: needs classes from 2, dim and test_per_class from 1, and largest >= median >= 1",
+        nothing,
+    ),
+    "a Parquet column of no file": (
+        settings("data.path=DIR/data.parquet", "data.columns.label=y"),
+        "DIR/data.parquet: column y is missing, it has features, label, split; name it by --config.data.columns.label, or rename it",
+        parquet(),
+    ),
     "imbalance": (settings("data.longtail.imbalance=-1"), "--config.data.longtail.imbalance: must be above 0, it is -1.0", nothing),
     "imbalance of 0": (settings("data.longtail.imbalance=0"), "--config.data.longtail.imbalance: must be above 0, it is 0.0", nothing),
     "largest class": (
@@ -155,7 +165,7 @@ COMMAND = {
     ),
     "validation of nothing": (
         [*OWN, *settings("data.val_per_class=0")],
-        "--config.data.val_per_class: must be at least 1 where the file has no val_x, it is 0",
+        "--config.data.val_per_class: must be at least 1 where there is no val_x, it is 0",
         save("good.npz"),
     ),
     "fine-tuning of features": (
@@ -237,7 +247,7 @@ COMMAND = {
     },
     "list that leaves none to validate on": (
         [*OWN, *settings("data.longtail.indices=DIR/rows.txt")],
-        "--config.data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
+        "--config.data.val_per_class: the listed rows leave none to validate on; give val_x and val_y",
         lambda folder: (save("good.npz")(folder), text("rows.txt", "\n".join(map(str, range(18))))(folder)),
     ),
     "missing list": (
@@ -262,7 +272,7 @@ COMMAND = {
             "nested without end": (text("split.json", "[" * 100_000), "not a split manifest; a run writes one as seed-N/split.json"),
             "of bytes": (text("split.json", b"\xff\xfe"), "not a split manifest; a run writes one as seed-N/split.json"),
             "with an index beyond integers": (manifest(val=[10**30]), "not a split manifest; a run writes one as seed-N/split.json"),
-            "of other labels": (manifest(labels_sha256="x"), "made for other features, the labels of train_y differ"),
+            "of other labels": (manifest(labels_sha256="x"), "made for other features: the labels of train_y differ"),
             "with other indices": (manifest(val=[1]), "its indices were changed, their checksum differs"),
             "with a row twice": (manifest(train=[0, 0]), "its indices must be different rows of train_x, 0 to 17"),
             "without a class": (manifest(train=[0, 1]), "class 1 has no training example in it"),
@@ -276,7 +286,7 @@ COMMAND = {
     ),
     "classes too small to validate on": (
         OWN,
-        "--config.data.val_per_class: no class has 3 examples to spare one for validation; give val_x and val_y in the file",
+        "--config.data.val_per_class: no class has 3 examples to spare one for validation; give val_x and val_y",
         save("good.npz", train_x=np.eye(3, 4), train_y=np.arange(3)),
     ),
     "a single point": (
@@ -296,7 +306,7 @@ COMMAND = {
     ),
     "a row from another world": (
         OWN,
-        "features: row 0 lies 1e+18 times further out than those of train_x; is it damaged?",
+        "features: row 0 lies 1e+18 times further out than the training features; is it damaged?",
         save("good.npz", test_x=np.full((18, 4), 3e38)),
     ),
 }
@@ -372,8 +382,7 @@ FILES = {
     ),
     "names for labels in one part": (
         "good.npz",
-        "DIR/good.npz: test_y has integers without names, train_y names (a, b, c);"
-        " what belongs together can't be told, write names in both",
+        "DIR/good.npz: test_y has integers without names, train_y names (a, b, c); they can't be matched, write names in both",
         save("good.npz", train_y=np.array(list("abc") * 6)),
     ),
     "times for labels": (
@@ -426,7 +435,7 @@ FILES = {
     "text as Parquet": ("x.parquet", "DIR/x.parquet: not a Parquet file, or damaged", text("x.parquet", "PAR1")),
     "Parquet without features": (
         "data.parquet",
-        "DIR/data.parquet: column features is missing, it has label, split; name it by --config.data.columns.features, or rename it",
+        "DIR/data.parquet: column features is missing, it has label, split; name it by columns.features, or rename it",
         parquet(features=None),
     ),
     "Parquet with another split": (
@@ -446,7 +455,7 @@ FILES = {
     ),
     "Parquet with an unknown name": (
         "data.parquet",
-        "DIR/data.parquet: column label of test has the name 'c', which train has not",
+        "DIR/data.parquet: column label of test has the name 'c', which train doesn't have",
         parquet(label=["a", "b", "a", "c"]),
     ),
     "Parquet of fractions": (
@@ -490,7 +499,7 @@ FUNCTIONS = {
     "one class": (lambda: TailClassifier().fit([[0.0], [1.0]], ["a", "a"]), "y: only one class, 'a'; a classifier needs at least two"),
     "one point": (
         lambda: TailClassifier().fit([[0.1], [0.1]], [0, 1]),
-        "train_x: every example is the same point, there is nothing to learn from",
+        "X: every example is the same point, there is nothing to learn from",
     ),
     "a validation label of its own": (
         lambda: TailClassifier().fit([[0.0], [1.0]], [0, 1], X_val=[[0.0]], y_val=[7]),
@@ -508,11 +517,15 @@ FUNCTIONS = {
     ),
     "features from another world": (
         lambda: fit()().predict(np.full((2, 4), 3e38)),
-        "features: row 0 lies 1e+18 times further out than those of train_x; is it damaged?",
+        "X: row 0 lies 1e+18 times further out than the training features; is it damaged?",
+    ),
+    "new examples from another world": (
+        lambda: fit()().add_class(np.full((2, 4), 3e38), 3),
+        "X_few: row 0 lies 1e+18 times further out than the training features; is it damaged?",
     ),
     "nothing to cut": (
         lambda: fit()().diagnose(good()["train_x"], good()["train_y"]),
-        "train_y: 0 of 3 classes have 8 examples or more; at least 3 must, to be cut and judged",
+        "y: 0 of 3 classes have 8 examples or more; at least 3 must, to be cut and judged",
     ),
     "one cut": (
         lambda: fit()().diagnose(good()["train_x"], good()["train_y"], cuts=1),
@@ -595,6 +608,12 @@ TOOLS = {
         ["--features=x", "--cuts=many"],
         "argument --cuts: invalid int value: 'many'; see --help",
         nothing,
+    ),
+    "diagnose without a column": (
+        diagnose.main,
+        ["--features=DIR/data.parquet", "--config.data.columns.features=x"],
+        "DIR/data.parquet: column x is missing, it has features, label, split; name it by --config.data.columns.features, or rename it",
+        parquet(),
     ),
     "diagnose what isn't there": (diagnose.main, ["--features=DIR/none.npz"], "DIR/none.npz: no such file", nothing),
     "diagnose with one cut": (

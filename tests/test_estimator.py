@@ -135,20 +135,20 @@ def test_a_prior_with_labels_goes_by_them(fitted, prior):
     expected = model.set_params(prior="train").predict_proba(TEST_X)
     np.testing.assert_allclose(clone(model).set_params(prior=prior).fit(X, Y).predict_proba(TEST_X), expected, atol=1e-12)
     model.set_params(prior=prior).add_class(TEST_X[:3], "kind new")
-    with pytest.raises(BadInput, match="'kind new' has none"):
+    with pytest.raises(BadInput, match="'kind new' is missing"):
         model.predict(TEST_X)
 
 
 @pytest.mark.parametrize(
     ("prior", "reason"),
     [
-        (SHUFFLED.reset_index(drop=True), "0 is none of them"),
-        (SHUFFLED.drop("kind 3"), "'kind 3' has none"),
-        (SHUFFLED.rename({"kind 3": "kind three"}), "'kind three' is none of them"),
-        (pandas.concat([SHUFFLED, SHUFFLED[:1]]), "some come twice"),
-        (SHUFFLED.to_frame(), "'proportion' is none of them"),
+        (SHUFFLED.reset_index(drop=True), "0 is not a class"),
+        (SHUFFLED.drop("kind 3"), "'kind 3' is missing"),
+        (SHUFFLED.rename({"kind 3": "kind three"}), "'kind three' is not a class"),
+        (pandas.concat([SHUFFLED, SHUFFLED[:1]]), "some labels are repeated"),
+        (SHUFFLED.to_frame(), "'proportion' is not a class"),
         (pandas.DataFrame({name: [1.0] * 10 for name in NAMES}), "must be numbers"),
-        ({}, "'kind 0' has none"),
+        ({}, "'kind 0' is missing"),
     ],
     ids=str,
 )
@@ -242,7 +242,7 @@ def test_with_one_example_a_class_it_starts_and_stays():
         ("mmn", [[0.0], [1.0], [0.0]], [0, 0, 1]),
     ],
 )
-@pytest.mark.filterwarnings("ignore:2 of 3 rows of X come under more than one label")
+@pytest.mark.filterwarnings("ignore:2 of 3 rows of X have the features of another row")
 def test_alike_and_tiny_data_have_an_answer(method, x, y):
     model = quick(method).fit(x, y)
     assert np.isfinite(model.add_class([[*x[0]]], 7).predict_proba(x)).all()
@@ -326,7 +326,10 @@ def test_examples_that_come_twice_are_said():
     y[1] = NAMES[1]
     x = X.copy()
     x[1] = x[0]
-    with pytest.warns(UserWarning, match=r"2 of \d+ rows of X come under more than one label .*row 0 \('kind 0'\) and row 1 \('kind 1'\)"):
+    with pytest.warns(
+        UserWarning,
+        match=r"2 of \d+ rows of X have .* a different label, .*row 0 \('kind 0'\) and row 1 \('kind 1'\)",
+    ):
         quick("ncm").fit(x, y)
-    with pytest.warns(UserWarning, match=r"3 of 3 rows of X_val stand in X, too, with the same features; accuracy on them says little"):
+    with pytest.warns(UserWarning, match=r"3 of 3 rows of X_val are also in X, with the same features; accuracy on them says little"):
         quick("ncm").fit(X, Y, X_val=X[-3:], y_val=Y[-3:])

@@ -17,8 +17,9 @@ from mmn_jax.config import default
 from mmn_jax.data import feature_files
 from mmn_jax.errors import BadInput
 from mmn_jax.pipeline import stages
+from mmn_jax.store import artifacts
 from mmn_jax.store.terminal import make_terminal
-from mmn_jax.vision import arrays, extract, folders, render
+from mmn_jax.vision import arrays, backbones, extract, folders, render
 from mmn_jax.vision import features as stage
 
 QUIET = make_terminal(False)
@@ -204,6 +205,11 @@ def test_our_network_needs_images_of_other_classes(tmp_path):
     (tmp_path / "backbone-x").mkdir()
     with pytest.raises(BadInput, match=r"^--config.features.weights=.*: no backbone, or damaged$"):
         stage.make(config_for(path, weights=str(tmp_path / "backbone-x")), tmp_path, QUIET)
+    artifacts.save(tmp_path / "backbone-y", {"variables": np.zeros(1)}, {})
+    with pytest.raises(BadInput, match=r"^--config.features.weights=.*y: trained by an older version of mmn_jax; train it again$"):
+        stage.make(config_for(path, weights=str(tmp_path / "backbone-y")), tmp_path, QUIET)
+    with pytest.raises(BadInput, match=rf"^{tmp_path}: not a folder backbone-.. of a run$"):
+        backbones.load_network(tmp_path)
 
 
 PAGE = (ROOT / "docs" / "your_own_features.md").read_text()

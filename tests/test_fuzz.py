@@ -177,7 +177,7 @@ def test_a_long_tail_is_cut_or_refused(labels, imbalance, largest, held, profile
     assert (kept >= 1).all() and (kept <= counts).all()
 
 
-@pytest.mark.filterwarnings("ignore:.* rows of X come under more than one label")
+@pytest.mark.filterwarnings("ignore:.* rows of X have the features of another row")
 @settings(FUZZ, max_examples=max(EXAMPLES // 4, 1))
 @given(st.data())
 def test_a_classifier_is_fitted_or_refused(data):

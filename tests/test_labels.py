@@ -77,7 +77,7 @@ def test_numbers_as_names_in_another_order_are_ambiguous():
     x, numbers = np.eye(3), np.array([0, 1, 2])
     message = (
         "arrays: train_y has integers, which are places in class_names (2, 1, 0), test_y the same as text;"
-        " what belongs together can't be told, write all labels in one type"
+        " they can't be matched, write all labels in one type"
     )
     assert said(lambda: from_arrays(x, numbers, x + 5, numbers.astype(str), class_names=("2", "1", "0"))) == message
     found = from_arrays(x, numbers.astype(str), x + 5, numbers.astype(str), class_names=("2", "1", "0"))
@@ -99,24 +99,24 @@ REFUSED = {
         ([0, 1, 2], ANIMALS),
         ([0, 1],),
         "{}: column label of test (test.parquet) has integers without names, column label of train (train.parquet) names (ant, bee, cat); "
-        "what belongs together can't be told, write names in both",
+        "they can't be matched, write names in both",
     ),
     "a training part without names": (
         ([0, 1, 2],),
         (["bee", "cat"],),
         "{}: column label of test (test.parquet) has names (bee, cat), column label of train (train.parquet) integers without names; "
-        "what belongs together can't be told, write names in both",
+        "they can't be matched, write names in both",
     ),
     "a list whose names are other numbers": (
         ([0, 1, 2], ["1", "2", "3"]),
         ([1, 2],),
         "{}: column label of test (test.parquet) has integers without names, column label of train (train.parquet) names (1, 2, 3); "
-        "what belongs together can't be told, write names in both",
+        "they can't be matched, write names in both",
     ),
     "a class that train has not": (
         ([0, 1, 2], ANIMALS),
         ([1, 0], ["dog", "cat"]),
-        "{}: column label of test (test.parquet) has the name 'dog', which train has not",
+        "{}: column label of test (test.parquet) has the name 'dog', which train doesn't have",
     ),
     "a label without a name": (
         ([0, 1, 2], ANIMALS),

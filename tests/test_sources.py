@@ -209,12 +209,12 @@ BAD_FEATURES = {
     ),
     "no split column": (
         without_split,
-        "{}: column split is missing, it has features, label; name it by --config.data.columns.split, or rename it",
+        "{}: column split is missing, it has features, label; name it by columns.split, or rename it",
     ),
     "a strange split": (strange_split, "{}: column split has 'extra', it must say train, validation or test"),
     "no label column": (
         lambda root: pq.write_table(table("train").drop_columns(["label"]), root / "train.parquet") or root,
-        "{}/train.parquet: column label is missing, it has features; name it by --config.data.columns.label, or rename it",
+        "{}/train.parquet: column label is missing, it has features; name it by columns.label, or rename it",
     ),
     "no test part": (
         lambda root: pq.write_table(table("train"), root / "train.parquet") or root,
@@ -247,7 +247,7 @@ BAD_FEATURES = {
     ),
     "a name that train has not": (
         spoil("label", pa.array(["a", "b", "c", "d"]), "test"),
-        "{}: column label of test (test.parquet) has the name 'd', which train has not",
+        "{}: column label of test (test.parquet) has the name 'd', which train doesn't have",
     ),
     "a negative label": (
         spoil("label", pa.array([-1, 0, 1, 2], pa.int64()), "test"),
@@ -723,7 +723,7 @@ BAD_TAILS = {
     "everything listed": (
         {},
         "\n".join(map(str, range(1200))),
-        "--config.data.val_per_class: the listed rows leave none to validate on; give val_x and val_y in the file",
+        "--config.data.val_per_class: the listed rows leave none to validate on; give val_x and val_y",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What is found without running anything: style and likely mistakes (ruff), types that don't fit (mypy), pages that don't build (mkdocs)."""
+"""What is found without running anything: style and likely mistakes (ruff), types that don't fit (mypy), pages that don't build."""
 
 import subprocess
 import sys

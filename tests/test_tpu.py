@@ -181,7 +181,9 @@ def network_step(name):
 
 def network_features(name):
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), network_variables(name))
-    compute, _ = backbones.use(backbones.Kept({"variables": variables}, {"sides": [16, 16]}, Path("backbone")), "")
+    network = NETWORKS[name]
+    record = {"sides": [16, 16], "architecture": networks.Architecture(name, network.dim, network.widths, network.classes)._asdict()}
+    compute, _ = backbones.use(backbones.Kept({"variables": variables}, record, Path("backbone")), "")
     return compute(np.zeros(BATCH.shape, np.uint8))
 
 

@@ -15,6 +15,7 @@ from mmn_jax.data.parquet_files import Columns
 from mmn_jax.devices import start
 from mmn_jax.errors import BadInput
 from mmn_jax.methods.diagnosis import describe, diagnose
+from mmn_jax.pipeline.sources import column_flags
 from mmn_jax.store.terminal import warn
 
 
@@ -42,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         start()
         track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
         columns = Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields))
-        train = load_training(arguments.features, columns, warn)
+        with column_flags():
+            train = load_training(arguments.features, columns, warn)
         print(f"{len(train.y)} examples, {arguments.cuts} cuts; mmn and logit adjustment are tuned on each", flush=True)
         try:
             found = diagnose(train, arguments.seed, arguments.cuts, track)

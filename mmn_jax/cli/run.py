@@ -11,9 +11,8 @@ from ml_collections import ConfigDict, config_flags
 from mmn_jax import devices
 from mmn_jax.cli import reference, startup
 from mmn_jax.cli.command import Abandoned, exit_code, show_text
-from mmn_jax.data import glyphs
 from mmn_jax.errors import BadInput
-from mmn_jax.pipeline import results, stages
+from mmn_jax.pipeline import glyphs_recipe, results, stages
 from mmn_jax.store import artifacts, metrics_log
 from mmn_jax.store.terminal import make_terminal
 
@@ -78,7 +77,7 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
     try:
         argv = sorted(argv, key=lambda word: "=" in word and word.lstrip("-").startswith("config."))  # settings after their recipe
         text = "The recipe; settings by --config.KEY=VALUE."
-        config_flags.DEFINE_config_file("config", glyphs.__file__, text, values, sys_argv=argv)
+        config_flags.DEFINE_config_file("config", glyphs_recipe.__file__, text, values, sys_argv=argv)
         rest = values(argv)
         name = config_flags.get_config_filename(values["config"])
         config = values.config.copy_and_resolve_references() if Path(name).is_file() else None
@@ -91,8 +90,8 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
         raise BadInput(f"--config={name}: no such file; {where}")
     if len(rest) > 1:
         raise BadInput(f"{rest[1]}: not a flag; settings are given as --config.KEY=VALUE")
-    if name == glyphs.__file__ and config.data.path:
-        name = config.data.path  # no recipe, but data
+    if name == glyphs_recipe.__file__:  # no recipe, perhaps data
+        name = config.data.path or "glyphs"
     data = Path(name)
     return config, values, Path(values.workdir or Path("runs") / (data.name if data.is_dir() else data.stem))
 
@@ -125,7 +124,7 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
 
 def describe() -> str:
     """The text of --help."""
-    recipe = f"  --config: The recipe, a Python file with get_config().\n    (default: '{glyphs.__name__}', the embedded glyphs)"
+    recipe = f"  --config: The recipe, a Python file with get_config().\n    (default: '{glyphs_recipe.__name__}', the embedded glyphs)"
     return f"{__doc__}\n{define().module_help(__name__)}\n{recipe}\n\nSettings, given as --config.KEY=VALUE:\n{reference.as_text()}"
 
 

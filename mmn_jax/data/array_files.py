@@ -1,4 +1,4 @@
-"""Arrays by name from files of numpy: an npz file, or a folder with an npy file each; pickled ones are refused, never loaded."""
+"""Reads named arrays from numpy's files: an npz file, or a folder with one npy file for each. Pickled arrays are refused, never loaded."""
 
 import re
 import zipfile
@@ -13,10 +13,10 @@ NAMES = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "class_name
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file by name; pickled ones are refused, never loaded.
+    """Reads all arrays of an npz file, by name.
 
     Raises:
-      BadInput: no such file, not an npz file, or damaged.
+      BadInput: the file is missing, not an npz file or damaged, or holds pickled arrays.
     """
     path = Path(path)
     if not path.is_file():
@@ -25,10 +25,10 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
         raise BadInput(f"{path}: not an npz file; write it with numpy.savez, or give Parquet or a folder of npy files")
     arrays, name = {}, None
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged one open
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy itself doesn't close a damaged file
             for name in archive.files:
                 arrays[name] = archive[name]
-    except Exception as error:  # a damaged header fails in as many ways as Python has of parsing one
+    except Exception as error:  # parsing a damaged header may raise anything
         what = "file" if name is None else f"array {name}"
         raise BadInput(f"{path}: {what} {_reason(error)}") from error
     foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
@@ -44,26 +44,26 @@ def _reason(error):
 
 
 def canonical(name: str) -> str:
-    """The array's name with its part in the usual spelling: val_x of Valid_x; any other name as it is."""
+    """Returns an array's name with its part in the usual spelling, such as val_x for Valid_x; other names unchanged."""
     found = re.fullmatch(r"([A-Za-z]+)_([xy])", name)
     part = part_of(found[1]) if found else None
     return f"{part}_{found[2]}" if found and part else name
 
 
 def _spelled(names, where):
-    """canonical name → the name that is there.
-
-    Raises:
-      BadInput: two names of one array, such as val_x and valid_x.
-    """
+    """Maps canonical names to the names in the file; refuses two names of one array, such as val_x and valid_x."""
     return by_part(((canonical(name), name) for name in names), where)
 
 
 def read_npy_folder(path: str | Path, say: Say = warn) -> dict[str, np.ndarray]:
-    """The arrays of a folder, train_x.npy and so on, mapped from the disk and not read; pickled ones are refused.
+    """Opens the arrays of a folder (train_x.npy, ..) as memory maps, by name.
+
+    Args:
+      path: the folder.
+      say: reports files that aren't used.
 
     Raises:
-      BadInput: none of them is there, two are the same one, or one is damaged.
+      BadInput: none of the arrays is there, two files are the same array, or one is damaged or pickled.
     """
     path, arrays = Path(path), {}
     there = visible(path)
@@ -72,7 +72,7 @@ def read_npy_folder(path: str | Path, say: Say = warn) -> dict[str, np.ndarray]:
         file = path / f"{spelled[name]}.npy"
         try:
             arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # a damaged header, as in an npz file
+        except Exception as error:  # parsing a damaged header may raise anything
             raise BadInput(f"{file}: not an npy file of plain numbers or strings, or damaged; write it with numpy.save") from error
     if not arrays:
         raise BadInput(f"{path}: neither npy nor Parquet files in it; it must hold train_x.npy, train_y.npy, test_x.npy and test_y.npy")
@@ -83,14 +83,19 @@ def read_npy_folder(path: str | Path, say: Say = warn) -> dict[str, np.ndarray]:
 
 
 def read_npz_parts(path: str | Path, known: tuple[str, ...], say: Say) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, their parts in the usual spelling; says which aren't among the known ones.
+    """Reads the arrays of an npz file, by name, with parts in the usual spelling.
+
+    Args:
+      path: the file.
+      known: the names that are used.
+      say: reports arrays of other names.
 
     Raises:
-      BadInput: what `read_npz` refuses, or two arrays that are the same one, such as val_x and valid_x.
+      BadInput: `read_npz` refuses the file, or two names are the same array, such as val_x and valid_x.
     """
     arrays = read_npz(path)
     spelled = _spelled(arrays, path)
     others = [name for name in arrays if canonical(name) not in known]
-    if others and len(others) < len(arrays):  # else something is missing, which is said
+    if others and len(others) < len(arrays):  # if all are unknown, a later message says which arrays are missing
         say(f"{path}: not used: {unused(others)}")
     return {name: arrays[here] for name, here in spelled.items()}

@@ -1,7 +1,7 @@
-"""Features from files or arrays → FeatureSet, every array checked before it is used.
+"""Makes a FeatureSet of files or arrays, after checking every array.
 
-Arrays: train_x [n, d] float, train_y [n] int, test_x, test_y, optionally val_x, val_y, class_names [C]. They come from an npz file,
-a folder with an npy file each, Parquet files (mmn_jax/data/parquet.py), or memory.
+Arrays: train_x [n, d] numbers, train_y [n] integers or names, test_x, test_y, optionally val_x, val_y, class_names [C]. They come from an
+npz file, a folder with one npy file for each, Parquet files (`mmn_jax.data.parquet`), or memory.
 """
 
 import hashlib
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
+from numpy.typing import ArrayLike
 
 from mmn_jax.data.array_files import NAMES, canonical, read_npy_folder, read_npz_parts
 from mmn_jax.data.labels import coded, is_text, meet, normal, told_apart
@@ -20,15 +22,20 @@ from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.types import Examples, FeatureSet
 
 MAX_CLASSES = 2**20  # a larger label is an identifier, not a class index
-CHUNK_FLOATS = 2**22  # looked through at once
-FAR_ROWS = 4096  # rows that tell how far from 0 columns lie
+CHUNK_FLOATS = 2**22  # checked at once
+FAR_ROWS = 4096  # rows that are used to find columns far from 0
 
 
 def read_arrays(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
-    """All arrays by name: of an npz file, a folder of npy files, a Parquet file or a folder of them; columns: what Parquet calls them.
+    """Reads all arrays of an npz file, a folder of npy files, a Parquet file or a folder of Parquet files, by name.
+
+    Args:
+      path: the file or folder.
+      columns: names of the columns of Parquet files.
+      say: reports what is doubtful or not used.
 
     Raises:
-      BadInput: what one of its readers refuses.
+      BadInput: the file or folder can't be read; the message begins with its path.
     """
     path = Path(path)
     if is_parquet(path):
@@ -45,8 +52,15 @@ def read_arrays(path: str | Path, columns: Columns = Columns(), say: Say = warn)
 def numbered(
     arrays: Mapping[str, np.ndarray], where: str | Path, parts: tuple[str, ...] = ("train", "val", "test")
 ) -> dict[str, np.ndarray]:
-    """The arrays with labels that are names, in any of the parts, mapped to integers: places in class_names, or among the names that
-    train has.
+    """Maps labels that are names to integers, if any part has such labels.
+
+    Args:
+      arrays: arrays by name, with labels PART_y and perhaps class_names.
+      where: their file, for messages.
+      parts: the parts whose labels are mapped.
+
+    Returns:
+      All arrays, with integer labels: positions in class_names or, without that, in the sorted names of train, which become class_names.
 
     Raises:
       BadInput: labels of one part can't be mapped to those of another.
@@ -60,10 +74,15 @@ def numbered(
 
 
 def labelled(arrays: Mapping[str, np.ndarray], part: str, where: str | Path) -> Examples:
-    """The arrays PART_x [n, ..] as they are and PART_y [n] as int32, from 0 up.
+    """Returns the arrays PART_x [n, ..], unchanged and with unchecked values, and PART_y [n] as int32 labels from 0.
+
+    Args:
+      arrays: arrays by name.
+      part: train, val or test, or another prefix of two names.
+      where: their file, for messages.
 
     Raises:
-      BadInput: naming the place, the array and what is wrong with it; what PART_x holds isn't looked at.
+      BadInput: an array is missing, empty or of another shape, or a label isn't an integer from 0 to `MAX_CLASSES` − 1.
     """
     x_name, y_name = f"{part}_x", f"{part}_y"
     for name in (x_name, y_name):
@@ -84,11 +103,12 @@ def labelled(arrays: Mapping[str, np.ndarray], part: str, where: str | Path) -> 
 
 
 def _examples(arrays, part, path, say):
+    """Returns the Examples of a part with float32 features, all of them finite."""
     x, y = labelled(arrays, part, path)
     if x.ndim != 2 or x.dtype.kind not in "fiu":
         raise BadInput(f"{path}: {part}_x must be [n, d] numbers, it is {x.dtype} {list(x.shape)}")
     if part == "train":
-        _tell_far(x, path, say)
+        _report_far(x, path, say)
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)  # an array mapped from the disk stays there
     rows = max(1, CHUNK_FLOATS // x.shape[1])
@@ -100,8 +120,8 @@ def _examples(arrays, part, path, say):
     return Examples(x, y)
 
 
-def _tell_far(x, path, say):
-    """Says which column of training features lies so far from 0 that float32 hardly tells its values apart, though they differ."""
+def _report_far(x, path, say):
+    """Reports a column of training features that lies so far from 0 that float32 can hardly distinguish its values."""
     if (x.dtype.itemsize <= 4 and x.dtype.kind == "f") or x.dtype.itemsize <= 2 or not x.size:
         return
     some = x[:: max(1, len(x) // FAR_ROWS)].astype(np.float64)
@@ -109,13 +129,13 @@ def _tell_far(x, path, say):
         size = np.abs(some).max(0)
         far = np.flatnonzero((np.ptp(some, 0) > 1e-12 * size) & (some.std(0) < 10 * np.finfo(np.float32).eps * size))
     if len(far):
-        told = f"column {far[0]} lies around {some[:, far[0]].mean():.6g} and varies by {some[:, far[0]].std():.2g}"
-        more = f", and {len(far) - 1} more are alike" if len(far) > 1 else ""
-        say(f"{path}: train_x: {told}, which float32 hardly tells apart{more}; subtract a constant from it in all parts")
+        fact = f"column {far[0]} lies around {some[:, far[0]].mean():.6g} and varies by {some[:, far[0]].std():.2g}"
+        more = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
+        say(f"{path}: train_x: {fact}, too little for float32{more}; subtract a constant from it in all parts")
 
 
 def _listed_names(arrays, where):
-    """The array class_names [C], None where there is none."""
+    """Returns the names in the array class_names [C], or None without it."""
     if "class_names" not in arrays:
         return None
     names = arrays["class_names"]
@@ -124,22 +144,32 @@ def _listed_names(arrays, where):
     return tuple(normal(name) for name in names.tolist())
 
 
-def class_names(arrays: Mapping[str, np.ndarray], train_y: np.ndarray, where: str | Path, say: Say = warn) -> tuple[str, ...]:
-    """Those of the array class_names [C], told apart where several classes have one name; or the numbers of the classes that train_y
-    [n] has.
+def class_names(arrays: Mapping[str, np.ndarray], train_y: Int[np.ndarray, " n"], where: str | Path, say: Say = warn) -> tuple[str, ...]:
+    """Returns the names of the classes: those in the array class_names [C], made unique (`told_apart`), or the numbers from 0 on.
+
+    Args:
+      arrays: arrays by name.
+      train_y: labels of the training examples, the largest of which counts the classes if there is no class_names.
+      where: the arrays' file, for messages.
+      say: reports names that several classes share.
 
     Raises:
-      BadInput: the array has another shape.
+      BadInput: class_names has another shape.
     """
     names = _listed_names(arrays, where)
     return tuple(str(c) for c in range(int(train_y.max()) + 1)) if names is None else told_apart(names, f"{where}: class_names", say)
 
 
-def check_labels(parts: dict[str, np.ndarray], class_names: tuple[str, ...], where: str | Path) -> None:
-    """Labels [n] of every part, train among them, lie within the classes, and every class is in train.
+def check_labels(parts: dict[str, Int[np.ndarray, " _"]], class_names: tuple[str, ...], where: str | Path) -> None:
+    """Checks that labels lie within the classes, and that train has every class.
+
+    Args:
+      parts: labels of each part, train among them.
+      class_names: names of the classes.
+      where: the labels' file, for messages.
 
     Raises:
-      BadInput: naming the place, the part and the label.
+      BadInput: they don't; the message names the part and the label.
     """
     classes = len(class_names)
     if min(y.min() for y in parts.values()) == 1:
@@ -156,26 +186,39 @@ def check_labels(parts: dict[str, np.ndarray], class_names: tuple[str, ...], whe
 
 
 def check(features: FeatureSet, where: str | Path) -> FeatureSet:
-    """The features themselves, whose parts fit together: one d, labels within the classes, every class in train.
+    """Checks that the parts of a set fit together: one d, labels within the classes, every class in train.
+
+    Args:
+      features: the set.
+      where: its file, for messages.
+
+    Returns:
+      The set.
 
     Raises:
-      BadInput: they do not, naming what doesn't.
+      BadInput: they don't; the message names the part.
     """
     parts = {"train": features.train, "test": features.test, "val": features.val}
     given = {part: examples for part, examples in parts.items() if examples is not None}
     dim = features.train.x.shape[1]
     for part, examples in given.items():
         if examples.x.shape[1] != dim:
-            raise BadInput(f"{where}: train_x has {dim} dimensions, {part}_x {examples.x.shape[1]}; make both by the same steps")
+            raise BadInput(f"{where}: train_x has {dim} dimensions, {part}_x {examples.x.shape[1]}; make both in the same way")
     check_labels({part: examples.y for part, examples in given.items()}, features.class_names, where)
     return features
 
 
 def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say: Say = warn) -> FeatureSet:
-    """A FeatureSet from arrays by name; where: what an error names as their place.
+    """Makes a FeatureSet of arrays by name.
+
+    Args:
+      arrays: train_x, train_y, test_x, test_y, optionally val_x, val_y and class_names.
+      name: the name of the set.
+      where: the arrays' file, for messages.
+      say: reports what is doubtful.
 
     Raises:
-      BadInput: naming the place, the array and what is wrong with it.
+      BadInput: an array can't be used; the message says which and why.
     """
     arrays = numbered(arrays, where)
     train, test = (_examples(arrays, part, where, say) for part in ("train", "test"))
@@ -188,39 +231,60 @@ def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say
 
 
 def from_arrays(
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    test_x: np.ndarray,
-    test_y: np.ndarray,
-    val_x: np.ndarray | None = None,
-    val_y: np.ndarray | None = None,
-    class_names: tuple[str, ...] | None = None,
+    train_x: ArrayLike,
+    train_y: ArrayLike,
+    test_x: ArrayLike,
+    test_y: ArrayLike,
+    val_x: ArrayLike | None = None,
+    val_y: ArrayLike | None = None,
+    class_names: ArrayLike | None = None,
     name: str = "arrays",
     say: Say = warn,
 ) -> FeatureSet:
-    """A FeatureSet from arrays in memory: x [n, d], y [n] integers from 0, or names, class_names [C]. say: of what is doubtful.
+    """Makes a FeatureSet of arrays in memory.
+
+    Args:
+      train_x: [n, d] features of the training examples, finite numbers.
+      train_y: [n] their labels, integers from 0 or names.
+      test_x: features of the test examples.
+      test_y: their labels.
+      val_x: features of the validation examples, if there are any.
+      val_y: their labels.
+      class_names: [C] names of the classes; by default the labels themselves.
+      name: the name of the set, with which messages begin.
+      say: reports what is doubtful.
 
     Raises:
-      BadInput: naming the array and what is wrong with it.
+      BadInput: an array can't be used; the message says which and why.
     """
     given = zip(NAMES, (train_x, train_y, val_x, val_y, test_x, test_y, class_names), strict=True)
     return assemble({key: np.asarray(value) for key, value in given if value is not None}, name, name, say)
 
 
 def load(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> FeatureSet:  # noqa: B008 - a NamedTuple cannot change
-    """A FeatureSet from whatever `read_arrays` reads; say: of what is doubtful.
+    """Reads a FeatureSet from a file or folder.
+
+    Args:
+      path: an npz file, a folder of npy files, a Parquet file or a folder of Parquet files.
+      columns: names of the columns of Parquet files.
+      say: reports what is doubtful or not used.
 
     Raises:
-      BadInput: naming the file, the array or column and what is wrong with it.
+      BadInput: the file can't be used; the message names the file and the array or column, and says why.
     """
     return assemble(read_arrays(path, columns, say), Path(path).absolute().stem, path, say)
 
 
 def load_training(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> Examples:  # noqa: B008 - a NamedTuple cannot change
-    """train_x and train_y alone of whatever `read_arrays` reads.
+    """Reads the training examples alone from a file or folder.
+
+    Args:
+      path: an npz file, a folder of npy files, a Parquet file or a folder of Parquet files.
+      columns: names of the columns of Parquet files.
+      say: reports what is doubtful or not used.
 
     Raises:
-      BadInput: naming the file, the array and what is wrong with it.
+      BadInput: the file can't be used; the message names the file and the array or column, and says why.
     """
     train = _examples(numbered(read_arrays(path, columns, say), path, ("train",)), "train", path, say)
     tell_repeats(train, {}, str, lambda line: say(f"{path}: {line}"))
@@ -228,7 +292,7 @@ def load_training(path: str | Path, columns: Columns = Columns(), say: Say = war
 
 
 def fingerprint(features: FeatureSet) -> str:
-    """SHA-256 of everything in the set, so that an artefact made from other data is never taken for this one's."""
+    """Hashes everything in the set, so that an artefact made from other data is never taken for this set's."""
     digest = hashlib.sha256(repr(features.class_names).encode())
     for part in (features.train, features.val, features.test):
         for array in part or ():

@@ -1,16 +1,14 @@
-"""The embedded default: frozen 128-d features of 250 letters in many type families, and the long tail that they are cut to.
+"""The embedded data set: frozen 128-d features of 250 letters in many type families.
 
-Rendered from freely licensed fonts; training, validation and test glyphs come from different type families, and the backbone has seen
-other characters only. `glyphs_128.json` says how the features were made, `glyphs_font_copyrights.tar.gz` carries the fonts' copyright
-notices. They are kept as int8 with a scale per dimension, q = round(x / scale), scale = max |x| / 127.
+The letters are rendered from freely licensed fonts; training, validation and test glyphs come from different type families, and the
+backbone was trained on other characters only. `glyphs_128.json` says how the features were made; `glyphs_font_copyrights.tar.gz` holds the
+fonts' copyright notices. Features are stored as int8 with a scale per dimension, q = round(x / scale), scale = max |x| / 127.
 """
 
 from importlib import resources
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmn_jax.config import default
 from mmn_jax.data.array_files import read_npz
 from mmn_jax.data.feature_files import check
 from mmn_jax.types import Examples, FeatureSet
@@ -20,12 +18,11 @@ LICENCE = (
     " their copyright notices are in mmn_jax/data/glyphs_font_copyrights.tar.gz"
 )
 
-
-TAIL = {"imbalance": 100.0, "max_per_class": 200}  # 200 to 2 examples a class, unless data.longtail says otherwise
+TAIL = {"imbalance": 100.0, "max_per_class": 200}  # arguments of `longtail.long_tail_split`: 200 to 2 examples a class
 
 
 def packed(train: Examples, val: Examples, test: Examples, class_names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Arrays of glyphs_128.npz: train_q, val_q, test_q int8 [n, d], their labels, scale [d] and class_names [C]."""
+    """Returns the arrays of glyphs_128.npz: train_q, val_q, test_q int8 [n, d], train_y, val_y, test_y, scale [d] and class_names [C]."""
     parts = {"train": train, "val": val, "test": test}
     largest = np.max([np.abs(part.x).max(0) for part in parts.values()], 0)
     scale = np.where(largest > 0, largest, 1) / np.float32(127)
@@ -35,7 +32,7 @@ def packed(train: Examples, val: Examples, test: Examples, class_names: tuple[st
 
 
 def unpacked(arrays: dict[str, np.ndarray]) -> FeatureSet:
-    """The features of `packed`'s arrays, each value within half a scale of what it was."""
+    """Returns the features in the arrays of `packed`; each value is within half a scale of the original."""
 
     def part(name):
         return Examples(arrays[f"{name}_q"].astype(np.float32) * arrays["scale"], arrays[f"{name}_y"].astype(np.int32))
@@ -45,11 +42,6 @@ def unpacked(arrays: dict[str, np.ndarray]) -> FeatureSet:
 
 
 def load() -> FeatureSet:
-    """The glyph features."""
+    """Loads the features."""
     with resources.as_file(resources.files("mmn_jax.data") / "glyphs_128.npz") as path:
         return unpacked(read_npz(path))
-
-
-def get_config() -> ConfigDict:
-    """The recipe of a command without one: every setting at its default."""
-    return default()

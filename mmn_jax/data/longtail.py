@@ -1,22 +1,22 @@
-"""FeatureSet → LongTail: validation examples taken out first, then the tail is cut.
+"""Makes a LongTail of a FeatureSet: holds validation examples out, then subsamples the rest to a long tail.
 
-Counts of a made tail for the i-th class of a seeded order, i = 0..C−1, M the largest count, F the imbalance n_max / n_min
-and m = M/F; none is below 1:
+Counts of a subsampled tail, for the i-th class of a seeded order, i = 0..C−1, with the largest count M, the imbalance F = n_max / n_min
+and m = M/F; each is at least 1:
 
     exp      ⌊M · F^(−i/(C−1))⌋                        Cui et al. 2019
     pareto   ⌊m + (M − m) · q_i / q_0⌋,  q_i = (C/(i+1))^(1/6) − 1      as ImageNet-LT (Liu et al. 2019)
     step     M for the first ⌊C/2⌋ classes, ⌊m⌋ for the rest            Cao et al. 2019
 
-q_i are the quantiles of a Pareto distribution of power 6, from which ImageNet-LT drew its counts at random: C = 1000, M = 1280,
-F = 256 give 121,449 examples where ImageNet-LT has 115,846, and 404 / 456 / 140 many-, medium- and few-shot classes where it
-has 385 / 479 / 136. Or the tail is a published list of training examples, and validation examples come from the rest.
+q_i are the quantiles of a Pareto distribution of power 6, from which ImageNet-LT drew its counts at random: C = 1000, M = 1280, F = 256
+give 121,449 examples (ImageNet-LT has 115,846), and 404 / 456 / 140 many-, medium- and few-shot classes (ImageNet-LT: 385 / 479 / 136).
+Instead, the tail may be a published list of training examples, with validation examples from the rest.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
+from jaxtyping import Array, Int, Int8, Key
 
 from mmn_jax.errors import BadInput
 from mmn_jax.rng import permutation, stream
@@ -26,34 +26,34 @@ PARETO_POWER = 6  # α of ImageNet-LT and Places-LT
 
 
 def _whole(counts):
-    # 480 · 96^-1 is 4.999.. in floating point; the formula means 5
+    """Rounds counts down to integers from 1 up; 480 · 96^-1, which is 4.999.. in floating point, to 5."""
     return np.maximum(np.floor(counts + 1e-9), 1).astype(int)
 
 
-def exponential_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
-    """[C] exponential counts from the most frequent class to the rarest, at least 1."""
+def exponential_counts(classes: int, largest: int, imbalance: float) -> Int[np.ndarray, " {classes}"]:
+    """Returns exponentially decreasing counts, at least 1."""
     exponent = -np.arange(classes) / max(classes - 1, 1)
     return _whole(largest * imbalance**exponent)
 
 
-def pareto_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
-    """[C] counts at the quantiles of a Pareto distribution, moved and scaled to end at `largest` and `largest / imbalance`; C from 2."""
+def pareto_counts(classes: int, largest: int, imbalance: float) -> Int[np.ndarray, " {classes}"]:
+    """Returns decreasing counts at the quantiles of a Pareto distribution, scaled to `largest` .. `largest / imbalance`, at least 1."""
     quantiles = (classes / np.arange(1, classes + 1)) ** (1 / PARETO_POWER) - 1
     smallest = largest / imbalance
     return _whole(smallest + (largest - smallest) * quantiles / quantiles[0])
 
 
-def step_counts(classes: int, largest: int, imbalance: float) -> np.ndarray:
-    """[C] counts of two heights: `largest` for half of the classes, rounded down, `largest / imbalance` for the rest; at least 1."""
+def step_counts(classes: int, largest: int, imbalance: float) -> Int[np.ndarray, " {classes}"]:
+    """Returns `largest` for half of the classes, rounded down, then `largest / imbalance`, at least 1."""
     return _whole(np.where(np.arange(classes) < classes // 2, largest, largest / imbalance))
 
 
-Profile = Callable[[int, int, float], np.ndarray]
-PROFILES: dict[str, Profile] = {"exp": exponential_counts, "pareto": pareto_counts, "step": step_counts}  # what --config may say
+Profile = Callable[[int, int, float], np.ndarray]  # (C, M, F) → [C] decreasing counts
+PROFILES: dict[str, Profile] = {"exp": exponential_counts, "pareto": pareto_counts, "step": step_counts}
 
 
-def random_ranks(key: jax.Array, y: np.ndarray) -> np.ndarray:
-    """[n] a random rank of each example within its own class, from 0."""
+def random_ranks(key: Key[Array, ""], y: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Draws a random rank, from 0, for each example within its class."""
     shuffled = permutation(key, len(y))
     order = shuffled[np.argsort(y[shuffled], kind="stable")]
     counts = np.bincount(y)
@@ -62,8 +62,8 @@ def random_ranks(key: jax.Array, y: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def stratified_folds(key: jax.Array, y: np.ndarray, folds: int) -> np.ndarray:
-    """[n] the fold, 0.. folds-1, that leaves an example out; -1 for a class's only example, which every fold trains on."""
+def stratified_folds(key: Key[Array, ""], y: Int[np.ndarray, " n"], folds: int) -> Int[np.ndarray, " n"]:
+    """Draws the fold, 0 .. folds − 1, that holds each example out; −1 for a class's only example, which every fold trains on."""
     return np.where(np.bincount(y)[y] > 1, random_ranks(key, y) % folds, -1)
 
 
@@ -71,18 +71,18 @@ UNUSED, TRAIN, VAL = 0, 1, 2  # what a training example of the source becomes
 
 
 def _validation_mask(features, key, per_class, free):
-    """[n] examples held back, all among the rows `free`: `per_class` a class, at most a third of it, none of a class with fewer than 3."""
+    """Draws the mask [n] of the validation examples among the rows `free`: `per_class` of each class, and at most a third of it."""
     y = features.train.y
     held = np.zeros(len(y), bool)
     if features.val is not None or per_class is None:
         return held
     if per_class < 1:
-        raise BadInput(f"--config.data.val_per_class: must be at least 1 where the file has no val_x, it is {per_class}")
+        raise BadInput(f"val_per_class: must be at least 1 where there is no val_x, it is {per_class}")
     quota = np.minimum(per_class, np.bincount(y, minlength=len(features.class_names)) // 3)
     held[free] = random_ranks(key, y[free]) < quota[y[free]]
     if not held.any():
         what = "no class has 3 examples to spare one for validation" if len(free) == len(y) else "the listed rows leave none to validate on"
-        raise BadInput(f"--config.data.val_per_class: {what}; give val_x and val_y in the file")
+        raise BadInput(f"val_per_class: {what}; give val_x and val_y")
     return held
 
 
@@ -93,20 +93,29 @@ def long_tail_split(
     max_per_class: int | None = None,
     val_per_class: int | None = 20,
     profile: Profile = exponential_counts,
-) -> np.ndarray:
-    """[n] TRAIN, VAL or UNUSED for every training example of the set; with neither imbalance nor max_per_class the set's own counts stand.
+) -> Int8[np.ndarray, " n"]:
+    """Draws a split of the training examples of a set: validation examples and a long tail.
 
-    imbalance: n_max / n_min, or its inverse below 1. max_per_class: M, by default the largest class
-    count. A class never gets more than it has. val_per_class: None takes no validation examples.
-    profile: (C, M, imbalance) → [C] falling counts.
+    With neither imbalance nor max_per_class all other examples are trained on. A class never gets more examples than it has.
+
+    Args:
+      features: the set.
+      seed: determines the split.
+      imbalance: n_max / n_min, or its inverse, below 1.
+      max_per_class: M, by default the largest class count.
+      val_per_class: validation examples of each class, at most a third of it, unless the set has a validation set; None for none.
+      profile: returns the counts [C] of C classes in decreasing order, from (C, M, imbalance).
+
+    Returns:
+      TRAIN, VAL or UNUSED for each of the n training examples.
 
     Raises:
-      BadInput: an imbalance or count that is not positive, or nothing left to validate on.
+      BadInput: an imbalance or count is not positive, or no example is left to validate on.
     """
     if imbalance is not None and not (np.isfinite(imbalance) and imbalance > 0):
-        raise BadInput(f"--config.data.longtail.imbalance: must be a positive number, it is {imbalance}")
+        raise BadInput(f"imbalance: must be a positive number, it is {imbalance}")
     if max_per_class is not None and max_per_class < 1:
-        raise BadInput(f"--config.data.longtail.max_per_class: must be at least 1, it is {max_per_class}")
+        raise BadInput(f"max_per_class: must be at least 1, it is {max_per_class}")
     held = _validation_mask(features, stream(seed, "validation"), val_per_class, np.arange(len(features.train.y)))
     train = np.flatnonzero(~held)
     if imbalance is not None or max_per_class is not None:
@@ -121,40 +130,49 @@ def long_tail_split(
     return part
 
 
-def check_every_class(features: FeatureSet, rows: np.ndarray, where: str) -> None:
-    """Raises BadInput where a class has none of these rows of the training set; where: what gave them."""
+def check_every_class(features: FeatureSet, rows: Int[np.ndarray, " m"], where: str) -> None:
+    """Checks that each class has one of these rows of the training set, and raises BadInput if not; where: their file, for messages."""
     missing = np.bincount(features.train.y[rows], minlength=len(features.class_names)) == 0
     if missing.any():
         raise BadInput(f"{where}: class {features.class_names[int(missing.argmax())]} has no training example in it")
 
 
-def read_indices(path: str | Path, features: FeatureSet) -> np.ndarray:
-    """[m] the rows of train_x that a text file lists, one a line, from 0.
+def read_indices(path: str | Path, features: FeatureSet) -> Int[np.ndarray, " m"]:
+    """Reads the rows of train_x that a text file lists, one in each line, from 0.
 
     Raises:
-      BadInput: no such file, a line that is no row of train_x or comes twice, or a class without an example.
+      BadInput: the file can't be read, a line is no row of train_x or is repeated, or a class has no row.
     """
-    where, n = f"--config.data.longtail.indices={path}", len(features.train.y)
+    n = len(features.train.y)
     try:
         words = Path(path).read_text().split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{where}: cannot be read as text") from error
+        raise BadInput(f"{path}: cannot be read as text") from error
     lines = {number: word.strip() for number, word in enumerate(words, 1) if word.strip()}
     wrong = next(
         (number for number, word in lines.items() if not (word.isascii() and word.isdigit() and len(word) < 19 and int(word) < n)), None
     )
     if wrong is not None:
-        raise BadInput(f"{where}: line {wrong} is {lines[wrong][:40]!r}, it must be a row of train_x, 0 to {n - 1}")
+        raise BadInput(f"{path}: line {wrong} is {lines[wrong][:40]!r}, it must be a row of train_x, 0 to {n - 1}")
     rows = np.array([int(word) for word in lines.values()], int)
     repeated = np.bincount(rows, minlength=n) > 1
     if repeated.any():
-        raise BadInput(f"{where}: row {int(repeated.argmax())} is listed twice")
-    check_every_class(features, rows, where)
+        raise BadInput(f"{path}: row {int(repeated.argmax())} is listed twice")
+    check_every_class(features, rows, str(path))
     return rows
 
 
-def listed_split(features: FeatureSet, seed: int, rows: np.ndarray, val_per_class: int | None = 20) -> np.ndarray:
-    """[n] TRAIN for the listed rows; VAL, at most `val_per_class` a class and a third of it, for some of those that are not listed.
+def listed_split(features: FeatureSet, seed: int, rows: Int[np.ndarray, " m"], val_per_class: int | None = 20) -> Int8[np.ndarray, " n"]:
+    """Returns a split whose training examples are listed; validation examples are drawn from the others.
+
+    Args:
+      features: the set.
+      seed: determines the validation examples.
+      rows: the training examples, as rows of train_x.
+      val_per_class: validation examples of each class, at most a third of it, unless the set has a validation set; None for none.
+
+    Returns:
+      TRAIN, VAL or UNUSED for each of the n training examples of the set.
 
     Raises:
       BadInput: validation examples are wanted and the list leaves none.
@@ -165,15 +183,15 @@ def listed_split(features: FeatureSet, seed: int, rows: np.ndarray, val_per_clas
     return part
 
 
-def take(features: FeatureSet, part: np.ndarray) -> LongTail:
-    """The LongTail of a split made by `long_tail_split`."""
+def take(features: FeatureSet, part: Int8[np.ndarray, " n"]) -> LongTail:
+    """Returns the LongTail of a split, which `long_tail_split`, `listed_split` or `manifest.read` made."""
     train = features.train.at(part == TRAIN)
     val = features.train.at(part == VAL) if (part == VAL).any() else features.val
     return LongTail(train, val, features.test, np.bincount(train.y, minlength=len(features.class_names)))
 
 
-def class_pool(train: Examples, classes: np.ndarray) -> Examples:
-    """The examples of these classes, relabelled 0.. in the order of `classes`, sorted by label."""
+def class_pool(train: Examples, classes: Int[np.ndarray, " H"]) -> Examples:
+    """Returns the examples of these classes, sorted by their new labels, which are positions in `classes`."""
     position = np.full(int(train.y.max()) + 1, -1)
     position[classes] = np.arange(len(classes))
     labels = position[train.y]

@@ -1,8 +1,8 @@
-"""A split as a small JSON file: which examples, by what rule, and checksums of the indices and of the labels they belong to.
+"""Reads and writes splits as small JSON files: which examples, by what rule, and checksums of the indices and of the labels.
 
     {"schema", "dataset", "seed", "rule", "counts", "labels_sha256", "indices_sha256", "train": [..], "val": [..]}
 
-Indices are rows of the source's train_x; val is empty where the source has a validation set of its own.
+Indices are rows of the set's train_x; val is empty if the set has a validation set of its own.
 """
 
 import hashlib
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int8
 
 from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, check_every_class
 from mmn_jax.errors import BadInput
 from mmn_jax.types import FeatureSet
 
-DAMAGED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # what reading one that is no manifest raises
+DAMAGED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)  # raised by reading a file that is no manifest
 
 Manifest = dict[str, Any]
 
@@ -26,12 +27,19 @@ def _sha256(values):
 
 
 def labels_sha256(features: FeatureSet) -> str:
-    """The checksum of the labels of the training examples."""
+    """Returns the checksum of the labels of the training examples."""
     return _sha256(features.train.y)
 
 
-def describe(features: FeatureSet, part: np.ndarray, seed: int, rule: dict[str, Any]) -> Manifest:
-    """The manifest of a split made by `long_tail_split`."""
+def describe(features: FeatureSet, part: Int8[np.ndarray, " n"], seed: int, rule: dict[str, Any]) -> Manifest:
+    """Returns the manifest of a split.
+
+    Args:
+      features: the set.
+      part: TRAIN, VAL or UNUSED for each of its training examples.
+      seed: the seed that the split was drawn by.
+      rule: how it was made, JSON-able.
+    """
     train, val = np.flatnonzero(part == TRAIN), np.flatnonzero(part == VAL)
     return {
         "schema": 1,
@@ -47,7 +55,7 @@ def describe(features: FeatureSet, part: np.ndarray, seed: int, rule: dict[str, 
 
 
 def source(path: Path) -> tuple[str, str] | None:
-    """The data set that a manifest is of and the checksum of its labels; None where there is no manifest, or a damaged one."""
+    """Returns the name of a manifest's data set and the checksum of its labels; None if the file is missing or damaged."""
     try:
         manifest = json.loads(path.read_text())
         return str(manifest["dataset"]), str(manifest["labels_sha256"])
@@ -55,28 +63,28 @@ def source(path: Path) -> tuple[str, str] | None:
         return None
 
 
-def read(path: str | Path, features: FeatureSet) -> np.ndarray:
-    """[n] the split of a manifest, for `longtail.take`.
+def read(path: str | Path, features: FeatureSet) -> Int8[np.ndarray, " n"]:
+    """Reads the split of a manifest, for `longtail.take`.
 
     Raises:
-      BadInput: no such file, not a manifest, damaged, or of features with other labels.
+      BadInput: the file can't be read, is no manifest or damaged, or was made for a set with other labels.
     """
     try:
         manifest = json.loads(Path(path).read_text())
         train, val = (np.array(manifest[name], int).reshape(-1) for name in ("train", "val"))
         labels, indices = manifest["labels_sha256"], manifest["indices_sha256"]
     except OSError as error:
-        raise BadInput(f"--config.data.manifest={path}: cannot be read ({error.strerror})") from error
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
     except DAMAGED as error:
-        raise BadInput(f"--config.data.manifest={path}: not a split manifest; a run writes one as seed-N/split.json") from error
+        raise BadInput(f"{path}: not a split manifest; a run writes one as seed-N/split.json") from error
     if labels != labels_sha256(features):
-        raise BadInput(f"--config.data.manifest={path}: made for other features, the labels of train_y differ")
+        raise BadInput(f"{path}: made for other features: the labels of train_y differ")
     if indices != _sha256(np.concatenate([train, val])):
-        raise BadInput(f"--config.data.manifest={path}: its indices were changed, their checksum differs")
+        raise BadInput(f"{path}: its indices were changed, their checksum differs")
     both, n = np.concatenate([train, val]), len(features.train.y)
     if len(np.unique(both)) < len(both) or (len(both) and (both.min() < 0 or both.max() >= n)):
-        raise BadInput(f"--config.data.manifest={path}: its indices must be different rows of train_x, 0 to {n - 1}")
+        raise BadInput(f"{path}: its indices must be different rows of train_x, 0 to {n - 1}")
     part = np.full(n, UNUSED, np.int8)
     part[train], part[val] = TRAIN, VAL
-    check_every_class(features, train, f"--config.data.manifest={path}")
+    check_every_class(features, train, str(path))
     return part

@@ -1,5 +1,7 @@
-"""The names that arguments carry, such as the index and the columns of a data frame: arguments are aligned by them, or refused where
-that is left open. Going by position would pair the wrong things. Whatever has such names is known by them, pandas isn't needed."""
+"""Aligns arguments by the names that they carry, such as the index and the columns of a data frame, or refuses them if that is ambiguous.
+
+Aligning them by position would pair the wrong things. Such arguments are recognised by their attributes; pandas isn't needed.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,36 +13,46 @@ from mmn_jax.errors import BadInput
 
 
 def by_label(values: Any, labels: list[Any], name: str) -> Any:
-    """Values that carry labels, as a mapping or a pandas Series does, in the order of these labels; other ones as they are.
+    """Returns values that carry labels, as a mapping or a pandas Series does, as a list in the order of `labels`; others unchanged.
+
+    Args:
+      values: the values of an argument.
+      labels: each label once.
+      name: the argument, with which a message begins.
 
     Raises:
-      BadInput: theirs aren't just these; the line starts with `name`.
+      BadInput: the values have other labels.
     """
     if not isinstance(values, Mapping) and not hasattr(values, "to_dict"):
         return values
     items = (values if isinstance(values, Mapping) else values.to_dict()).items()
     given = {normal(label) if isinstance(label, str) else label: value for label, value in items}
-    wrong = [f"{label!r} is none of them" for label in given if label not in labels]
-    wrong += [f"{label!r} has none" for label in labels if label not in given]
+    wrong = [f"{label!r} is not a class" for label in given if label not in labels]
+    wrong += [f"{label!r} is missing" for label in labels if label not in given]
     if len(given) != len(values):
-        wrong.append("some come twice")
+        wrong.append("some labels are repeated")
     if wrong:
-        advice = "" if isinstance(values, Mapping) else f"; numpy.asarray({name}) goes by position"
-        raise BadInput(f"{name}: must have one number for each class by its label, but {wrong[0]}{advice}")
+        advice = "" if isinstance(values, Mapping) else f"; give numpy.asarray({name}) to go by position"
+        raise BadInput(f"{name}: must have one number for the label of each class, but {wrong[0]}{advice}")
     return [given[label] for label in labels]
 
 
 def _index(values):
-    """The labels of the rows, None where they have none; a list has a method of that name."""
+    """Returns the labels of the rows, or None without labels; the `index` of a list is a method."""
     index = getattr(values, "index", None)
     return None if callable(index) else index
 
 
 def check_rows(X: Any, x_name: str = "X", **others: Any) -> None:
-    """Each of the others, by its name, has a value for every row of X: where both have an index, it is the same.
+    """Checks that arguments whose values belong to the rows of X have the index of X, if both have one.
+
+    Args:
+      X: features.
+      x_name: the name of that argument.
+      **others: other arguments by name.
 
     Raises:
-      BadInput: it has other labels, or the same in another order.
+      BadInput: an index has other labels, or the same in another order.
     """
     ours = _index(X)
     for name, values in others.items():
@@ -53,17 +65,21 @@ def check_rows(X: Any, x_name: str = "X", **others: Any) -> None:
 
 
 def other_columns(X: Any) -> list[Any] | None:
-    """The names of a data frame's columns where not all are text, and scikit-learn doesn't look at them; None where it does."""
+    """Returns the names of a data frame's columns unless all are text; scikit-learn itself checks those that are."""
     columns: Any = getattr(X, "columns", None)
     names = columns.tolist() if hasattr(columns, "tolist") else []
     return None if all(isinstance(name, str) for name in names) else names
 
 
 def check_columns(X: Any, fitted: list[Any] | None) -> None:
-    """The columns are those of the fit, in their order, where neither are text.
+    """Checks that columns whose names aren't all text are those of the fit, in the same order.
+
+    Args:
+      X: features.
+      fitted: what `other_columns` returned in the fit.
 
     Raises:
-      BadInput: they are others.
+      BadInput: the columns differ.
     """
     names = other_columns(X)
     if names and fitted and names != fitted:

@@ -1,61 +1,69 @@
-"""Features in common units: centred, and at unit mean square norm.
+"""Normalises features: centred, in common units, and with a mean square norm of 1.
 
     x̂ = (x − mean) · scale
 
-scale is one number, as the dimensions of a network's features belong together. Columns that vary so much more or less than the others
-that they must have another unit are brought to the spread of the middle one; where these are more than a few, the features are a table of
-measurements, and each column is divided by its standard deviation. So no column rules the others, or is lost, because of its unit.
+scale is one number if columns are in one unit, as the dimensions of a network's features are. Columns whose standard deviation differs so
+much from the others' that they must have another unit are scaled to the median standard deviation. If these are more than a few, the
+features are taken for a table of measurements, and each column is divided by its standard deviation. So no column dominates the others, or
+is lost, because of its unit.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Real
 from scipy.special import fdtrc
 
 from mmn_jax.errors import BadInput
 from mmn_jax.types import Examples
 
-FAR = 1e18  # what float32 still squares
-LEAST = 8  # examples; fewer tell the spreads of columns too badly
-GAP = 5.0  # how many times larger the spread of the next larger column is where another unit begins
-APART = 10.0  # and how many times it differs from the middle column's: the dimensions of a network's features differ by less
-SHARE = 0.1  # of the columns in other units than the rest; more are a table
-FEW = 4  # columns that may be far smaller than the rest, or that share; more may be rounding, as empty principal components are,
-ROUNDING = 1e-5  # where they are below this part of the largest spreads,
-CHANCE = 1e-3  # unless they tell classes apart, by chance no more often than this
-DEAD, STEPS = 1e-7, 8  # a spread of rounding in float16, in itself and beside the middle one, of so few different values at most
+# A spread is the standard deviation of a column.
+FAR = 1e18  # float32 can still square it
+LEAST = 8  # examples that spreads can be estimated from
+GAP = 5.0  # another unit begins where sorted spreads jump by this factor,
+APART = 10.0  # if they also differ from the median spread by this one; the dimensions of a network's features differ by less
+SHARE = 0.1  # of the columns, at most, may be in other units; with more, the features are a table
+FEW = 4  # columns, or SHARE of them, may have far smaller spreads; more are rounding, such as empty principal components,
+ROUNDING = 1e-5  # if their spreads are below this part of the largest ones,
+CHANCE = 1e-3  # and they don't separate classes at this level of significance
+DEAD, STEPS = 1e-7, 8  # rounding of float16: a spread below DEAD, in itself and relative to the median, and at most STEPS distinct values
 CHUNK = 4096  # examples whose squares are in memory at once
 
 
 class Normalisation(NamedTuple):
-    """x̂ = (x − mean) · scale, mean [d], scale [] or [d]. Refuses what lies so far out that float32 cannot score it."""
+    """x̂ = (x − mean) · scale, where scale is one number or one for each column."""
 
-    mean: np.ndarray
-    scale: np.ndarray | np.float32
+    mean: Float[np.ndarray, " d"]
+    scale: Float[np.ndarray, " d"] | np.float32
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Real[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """Normalises features, to float32.
+
+        Raises:
+          BadInput: a row is so far from the training features that float32 can't score it.
+        """
         with np.errstate(over="ignore"):
             scaled = ((x - self.mean) * self.scale).astype(np.float32)
         if not -FAR < scaled.min(initial=0) <= scaled.max(initial=0) < FAR:
             row = int(np.abs(scaled).max(1).argmax())
-            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than those of train_x; is it damaged?")
+            raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than the training features; is it damaged?")
         return scaled
 
     def of(self, examples: Examples) -> Examples:
-        """The same examples, normalised."""
+        """Returns the examples with normalised features."""
         return Examples(self(examples.x), examples.y)
 
     @property
     def by_column(self) -> bool:
-        """Whether columns are scaled apart, as some have other units."""
+        """Whether each column has a scale of its own, as some are in other units."""
         return np.ndim(self.scale) > 0
 
 
 def normalisation(train: Examples) -> Normalisation:
-    """The normalisation of training examples.
+    """Returns the normalisation that brings training examples to mean 0 and a mean square norm of 1.
 
     Raises:
-      BadInput: all examples are the same point, or so near each other or so far apart that float32 cannot tell.
+      BadInput: all examples are the same point, or their distances are beyond the range of float32.
     """
     x = train.x
     if (x == x[0]).all():
@@ -73,7 +81,7 @@ def normalisation(train: Examples) -> Normalisation:
 
 
 def _units(train, mean, spread):
-    """[d] what each column is divided by, beside one number for all of them."""
+    """Returns the unit [d] that each column is divided by, up to one factor for all columns."""
     varies = _varies(train, mean, spread)
     if len(train.x) < LEAST or not varies.any():
         return np.ones(len(spread))
@@ -86,7 +94,7 @@ def _units(train, mean, spread):
 
 
 def _varies(train, mean, spread):
-    """[d] which columns vary by more than rounding."""
+    """Returns the mask [d] of columns that vary by more than rounding."""
     varies = spread > 1e-12 * np.abs(mean)  # the rounding of the mean
     if not varies.any():
         return varies
@@ -94,11 +102,11 @@ def _varies(train, mean, spread):
     dead[dead] = [len(np.unique(train.x[:, column])) <= STEPS for column in np.flatnonzero(dead)]
     varies &= ~dead
     tiny = varies & (spread < ROUNDING * np.quantile(spread[varies], 1 - SHARE, method="lower"))
-    return varies & (~tiny | _tells(train, mean, spread, tiny)) if tiny.sum() > max(FEW, SHARE * varies.sum()) else varies
+    return varies & (~tiny | _separates(train, mean, spread, tiny)) if tiny.sum() > max(FEW, SHARE * varies.sum()) else varies
 
 
-def _tells(train, mean, spread, columns):
-    """[d] in which of the columns the means of classes differ by more than chance lets them (F test of one-way analysis of variance)."""
+def _separates(train, mean, spread, columns):
+    """Returns the mask [d] of those of the columns whose class means differ significantly (F test of one-way analysis of variance)."""
     counts = np.bincount(train.y)
     sums = np.zeros((len(counts), int(columns.sum())))
     np.add.at(sums, train.y, (train.x[:, columns] - mean[columns]) / spread[columns])

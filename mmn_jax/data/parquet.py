@@ -1,6 +1,6 @@
-"""Features from Parquet files as Hugging Face data sets are exported: a column with a list of numbers a row, and one of labels.
+"""Reads features from Parquet files as Hugging Face exports data sets: a column with a list of numbers in each row, and one of labels.
 
-One file with a column that says which part a row belongs to, or a folder with a file or several shards a part:
+PATH is a file with a column that says which part a row belongs to; or a folder with one file or several shards for each part:
 train-00000-of-00002.parquet, train-00001-of-00002.parquet, validation.parquet, test/0000.parquet. Files are read in batches, so that
 memory holds the float32 features and little else.
 """
@@ -18,13 +18,21 @@ from mmn_jax.machine import host_memory
 
 
 def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
-    """The arrays train_x [n, d], train_y [n], test_x, .. of a file, or of the files of a folder; class_names [C] where labels have names.
+    """Reads the arrays of a file, or of the files of a folder, by name.
 
-    Labels with names are mapped by name over all parts and files. Names that are text stand in their order among those of train,
-    sorted; those of a Hugging Face ClassLabel keep theirs.
+    Labels with names are mapped by name over all parts and files. Classes are in the order of a Hugging Face ClassLabel; labels that are
+    text are sorted.
+
+    Args:
+      path: the file or folder.
+      columns: names of the columns.
+      say: reports files that aren't used.
+
+    Returns:
+      train_x [n, d], train_y [n], test_x, .., and class_names [C] if labels have names.
 
     Raises:
-      BadInput: naming the file, the column and what is wrong with it.
+      BadInput: a file can't be used; the message names the file and the column, and says why.
     """
     path = Path(path)
     filled = _read_all(find_shards(path, columns, say), columns, path)
@@ -36,7 +44,7 @@ def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn
 class _PartRows:
     """The rows of one part, filled batch by batch: x [n, d] float32, and labels by file.
 
-    room: (rows, d) → an array for them. where: what messages call the part's columns.
+    room: returns an empty array for (rows, d). where: what messages call the part's columns.
     """
 
     def __init__(self, part, rows, columns, path, room):
@@ -45,7 +53,7 @@ class _PartRows:
         self.columns, self.room = columns, room
 
     def add(self, batch, codes, names):
-        """Takes a batch; codes: a list that its labels are put into. names: those of text labels so far → code."""
+        """Adds a batch; its labels are appended to `codes`, new names of text labels to `names`, which maps them to codes."""
         if batch.num_rows:
             x = _matrix(batch.column(self.columns.features), self.where[0], self.done, self.x.shape[1] if self.done else None)
             self.x = self.x if self.done else self.room(self.rows, x.shape[1])
@@ -55,18 +63,18 @@ class _PartRows:
 
 
 def _room(path, total, rows, dim):
-    """[rows, dim] float32, where memory holds all `total` rows."""
-    told = f"{path}: {total} rows of {dim} float32 features take {4e-9 * total * dim:.1f} GB"
+    """Returns an empty float32 array [rows, dim], if memory can hold `total` rows."""
+    size = f"{path}: {total} rows of {dim} float32 features take {4e-9 * total * dim:.1f} GB"
     if 4 * total * dim > host_memory():
-        raise BadInput(f"{told}, there are {host_memory() / 1e9:.1f} GB of memory; give fewer rows, or fewer dimensions")
+        raise BadInput(f"{size}, there are {host_memory() / 1e9:.1f} GB of memory; give fewer rows, or fewer dimensions")
     try:
         return np.empty((rows, dim), np.float32)
     except MemoryError as error:
-        raise BadInput(f"{told}, which memory doesn't hold; give fewer rows, or fewer dimensions") from error
+        raise BadInput(f"{size}, which don't fit into memory; give fewer rows, or fewer dimensions") from error
 
 
 def _read_all(shards, columns, path):
-    """part → its rows, of all files."""
+    """Returns the rows of each part, from all files."""
     parts = dict.fromkeys(str(part) for shard in shards for part in np.unique(shard.parts))
     rows = {part: sum(shard.count(part) for shard in shards) for part in parts}
     room = partial(_room, path, sum(rows.values()))
@@ -79,7 +87,7 @@ def _read_all(shards, columns, path):
 def _read_shard(shard, columns, filled, path):
     """Reads one file into the parts of its rows."""
     here, first = {str(part): ([], {}) for part in np.unique(shard.parts)}, 0
-    with opened(shard.file) as file, np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold is refused later
+    with opened(shard.file) as file, np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 are refused later
         listed = _class_label(file.schema_arrow.metadata, columns.label)
         kind = file.schema_arrow.field(columns.label).type
         for batch in batches(file, columns.features, columns.label):
@@ -107,7 +115,7 @@ def _is_list(kind, types):
 
 
 def _matrix(column, where, first, dim):
-    """[n, d] the rows of a column of lists; first: the number of its first row. dim: of the rows before, None where there are none."""
+    """Returns the rows [n, d] of a column of lists; first: the number of the first row. dim: d of earlier rows, None if there are none."""
     import pyarrow.compute as pc
     from pyarrow import types
 
@@ -128,10 +136,10 @@ def _matrix(column, where, first, dim):
 
 
 def _class_label(metadata, column):
-    """The names of a Hugging Face ClassLabel, which it keeps beside an integer column; None where there are none."""
+    """Returns the names of a Hugging Face ClassLabel, which the file keeps beside an integer column; None if there are none."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
         names = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
         return tuple(normal(name) for name in names if isinstance(name, str)) or None
-    except (KeyError, TypeError, ValueError):  # another writer's file, or plain integers
+    except (KeyError, TypeError, ValueError):  # a file of another writer, or plain integers
         return None

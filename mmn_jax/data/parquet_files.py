@@ -1,4 +1,4 @@
-"""Parquet files and the parts of their rows: by the files' names, the folders that they lie in, or a split column."""
+"""Finds Parquet files and the parts of their rows: by the names of files or folders, or by a split column."""
 
 import contextlib
 import re
@@ -7,37 +7,50 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Integer
 
 from mmn_jax.data.labels import normal
 from mmn_jax.data.parts import by_part, is_data, part_of, parts_in, unused, visible
 from mmn_jax.errors import BadInput, Say
 
 BATCH_ROWS = 1024  # read at once
-BUFFER = 2**22  # bytes of a column that are read ahead; Arrow would keep all that it has read
+BUFFER = 2**22  # bytes of a column that are read ahead; without it Arrow keeps everything that it has read
 
 
 class Columns(NamedTuple):
-    """features: lists of numbers, all of one length. label: integers, or names. split: train, validation or test, in a single file."""
+    """Names of columns. features: lists of numbers of one length. label: integers, or names. split: train, validation or test (only used in
+    a single file)."""
 
     features: str = "features"
     label: str = "label"
     split: str = "split"
 
 
+class MissingColumn(BadInput):
+    """A Parquet file lacks a column. missing: what is wrong, without the advice to name another. role: the field of `Columns`."""
+
+    def __init__(self, missing: str, role: str) -> None:
+        super().__init__(f"{missing}; name it by columns.{role}, or rename it")
+        self.missing, self.role = missing, role
+
+    def __reduce__(self):  # an exception is pickled by its message alone
+        return type(self), (self.missing, self.role)
+
+
 class Shard(NamedTuple):
-    """A file and the part that each of its rows belongs to: one for all of them, or [n] their parts."""
+    """A file, and the part that each of its rows belongs to: one for all, or one for each of the n rows."""
 
     file: Path
     parts: str | np.ndarray
     rows: int
 
     def count(self, part: str) -> int:
-        """How many of its rows belong to the part."""
+        """Returns how many of its rows belong to the part."""
         return int((self.parts == part).sum()) if isinstance(self.parts, np.ndarray) else self.rows * (self.parts == part)
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a folder holds Parquet files, itself or in folders called by parts; or a file's name ends with .parquet."""
+    """Returns whether a file's name ends with .parquet, or a folder holds such files, itself or in folders that are named after parts."""
     if not path.is_dir():
         return path.suffix.lower() == ".parquet"
     inside = [file for each in visible(path) for file in (visible(each) if each.is_dir() and part_of(each.name) else [each])]
@@ -45,17 +58,22 @@ def is_parquet(path: Path) -> bool:
 
 
 def find_shards(path: Path, columns: Columns, say: Say) -> list[Shard]:
-    """The file, whose split column says the part of each row, or the files of a folder.
+    """Returns the file, or the files of a folder, with the parts of their rows.
+
+    Args:
+      path: a file with a split column, or a folder.
+      columns: names of the columns.
+      say: reports files that aren't used.
 
     Raises:
-      BadInput: a file or its part that cannot be told, or a shard that is missing.
+      BadInput: a file can't be read, its part is unclear, or a shard is missing.
     """
     return _folder(path, columns, say) if path.is_dir() else [_single(path, columns)]
 
 
 @contextlib.contextmanager
-def opened(path) -> Iterator[Any]:
-    """The Parquet file; what Arrow raises while it is open becomes one line."""
+def opened(path: Path) -> Iterator[Any]:
+    """Opens a Parquet file; inside, what Arrow raises becomes a BadInput."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -65,30 +83,29 @@ def opened(path) -> Iterator[Any]:
             yield file
     except BadInput:
         raise
-    except MemoryError as error:  # Arrow's own is one
+    except MemoryError as error:  # ArrowMemoryError is a subclass
         raise BadInput(f"{path}: doesn't fit into memory; write it with smaller row groups, or fewer rows") from error
-    except (OSError, ValueError, KeyError) as error:  # Arrow's other errors are one of these
+    except (OSError, ValueError, KeyError) as error:  # Arrow's other exceptions are subclasses of these
         raise BadInput(f"{path}: not a Parquet file, or damaged") from error
 
 
 def batches(file: Any, *columns: str) -> Iterator[Any]:
-    """The rows of these columns, a few at a time."""
+    """Reads the rows of these columns, `BATCH_ROWS` at a time."""
     return file.iter_batches(BATCH_ROWS, columns=list(columns))
 
 
 def _check_columns(file, path, columns):
-    """columns: role → name."""
+    """Checks that the file has each column once; columns: names by role."""
     there = file.schema_arrow.names
     for role, name in columns.items():
         if name not in there:
-            advice = f"name it by --config.data.columns.{role}, or rename it"
-            raise BadInput(f"{path}: column {name} is missing, it has {', '.join(there)}; {advice}")
+            raise MissingColumn(f"{path}: column {name} is missing, it has {', '.join(there)}", role)
         if there.count(name) > 1:
             raise BadInput(f"{path}: has {there.count(name)} columns {name}; rename all but one")
 
 
 def _single(path, columns):
-    """A file whose split column says the part of each row."""
+    """Returns a file with the parts that its split column says."""
     names, codes, where = dict[str, int](), [], f"{path}: column {columns.split}"
     with opened(path) as file:
         _check_columns(file, path, columns._asdict())
@@ -107,7 +124,7 @@ def _single(path, columns):
 
 
 def _folder(path, columns, say):
-    """The files of a folder, and of folders in it that are called by parts, each with its part."""
+    """Returns the files of a folder, and of folders in it that are named after parts, each with its part."""
     found, others = [], []
     for each in visible(path):
         inside = [file for file in visible(each) if file.suffix.lower() == ".parquet"] if each.is_dir() and part_of(each.name) else []
@@ -124,6 +141,7 @@ def _folder(path, columns, say):
 
 
 def _part_of_file(file):
+    """Returns the part that a file's name spells, and how it spells it."""
     found = parts_in(file.stem)
     if len({part for part, _ in found}) > 1:
         raise BadInput(f"{file}: its name says {' and '.join(word for _, word in found)}; it must say one of train, validation and test")
@@ -133,7 +151,7 @@ def _part_of_file(file):
 
 
 def _check_complete(files):
-    """Every shard 00000 .. of those that a name counts is there, and of one export."""
+    """Checks that of the shards counted in a name, as in -00000-of-00002, all are there, and of one export only."""
     exports: dict[tuple, dict[int, set]] = {}
     for file in files:
         counted = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})", file.stem)
@@ -149,27 +167,39 @@ def _check_complete(files):
 
 
 def _rows(path, columns):
+    """Returns the number of rows of a file, after checking its columns."""
     with opened(path) as file:
         _check_columns(file, path, {"features": columns.features, "label": columns.label})
         return file.metadata.num_rows
 
 
-def is_text_type(kind):
+def is_text_type(kind: Any) -> bool:
+    """Returns whether an Arrow type is text, or a dictionary of text."""
     from pyarrow import types
 
     inner = kind.value_type if types.is_dictionary(kind) else kind
     return types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
 
 
-def whole(column, where, first):
-    """The column, which must have a value in every row; first: the number of its first row."""
+def whole(column: Any, where: str, first: int) -> Any:
+    """Returns the column after checking that each row has a value; first: the number of its first row."""
     if column.null_count:
         raise BadInput(f"{where} has no value in row {first + int(column.is_null().to_numpy(zero_copy_only=False).argmax())}")
     return column
 
 
-def label_codes(column, where, first, names):
-    """[n] integers; of labels that are text, codes of their names, which are added to `names` where they are new."""
+def label_codes(column: Any, where: str, first: int, names: dict[str, int]) -> Integer[np.ndarray, " n"]:
+    """Returns labels as integers: their own, or codes of their names, new ones of which are added to `names`.
+
+    Args:
+      column: labels that are integers or text.
+      where: their place, for messages.
+      first: the number of the first row.
+      names: codes of the names so far, which is updated.
+
+    Raises:
+      BadInput: a label is missing, or neither an integer nor text.
+    """
     from pyarrow import types
 
     if types.is_dictionary(column.type):

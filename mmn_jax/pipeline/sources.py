@@ -1,12 +1,14 @@
 """What the config names → FeatureSet, with its licence and the tail that it is cut to."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mmn_jax.data import feature_files, glyphs, synthetic
-from mmn_jax.data.parquet_files import Columns
-from mmn_jax.errors import BadInput, Say
+from mmn_jax.data.parquet_files import Columns, MissingColumn
+from mmn_jax.errors import BadInput, Say, renamed
 from mmn_jax.store.terminal import warn
 from mmn_jax.types import FeatureSet
 
@@ -26,10 +28,21 @@ def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
     if _embedded(config):
         return glyphs.load()
     if config.data.source == "synthetic":
-        return synthetic.make("synthetic", **config.data.synthetic)
+        with renamed({"synthetic": "--config.data.synthetic"}):
+            return synthetic.make("synthetic", **config.data.synthetic)
     if not config.data.path:
         raise BadInput("--config.data.path: give the file or folder with your features")
-    return feature_files.load(config.data.path, Columns(**config.data.columns), say)
+    with column_flags():
+        return feature_files.load(config.data.path, Columns(**config.data.columns), say)
+
+
+@contextlib.contextmanager
+def column_flags() -> Iterator[None]:
+    """Inside, a message on a missing column of a Parquet file names the flag that says what the column is called."""
+    try:
+        yield
+    except MissingColumn as error:
+        raise BadInput(f"{error.missing}; name it by --config.data.columns.{error.role}, or rename it") from error
 
 
 def licence(config: ConfigDict) -> str:

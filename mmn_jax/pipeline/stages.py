@@ -21,7 +21,7 @@ from mmn_jax.config import check
 from mmn_jax.data import feature_files, longtail, manifest
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.devices import all_devices
-from mmn_jax.errors import BadInput
+from mmn_jax.errors import BadInput, renamed
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.methods import baselines, mmn, rivals
 from mmn_jax.methods.contract import Method, Record, tune
@@ -39,13 +39,22 @@ from mmn_jax.vision import features, joint
 STAGES = ("features", "split", "heads", "kshot", "meta", "eval", "report", "all")
 
 
+FLAGS = {  # of the arguments of `longtail`
+    "imbalance": "--config.data.longtail.imbalance",
+    "max_per_class": "--config.data.longtail.max_per_class",
+    "val_per_class": "--config.data.val_per_class",
+}
+
+
 def _repeated_split(run, path):
-    part = manifest.read(path, run.features)
+    with renamed({path: f"--config.data.manifest={path}"}):
+        part = manifest.read(path, run.features)
     return {"manifest": hashlib.sha256(part.tobytes()).hexdigest()}, lambda: part
 
 
 def _listed_split(run, path, val):
-    rows = longtail.read_indices(path, run.features)
+    with renamed({path: f"--config.data.longtail.indices={path}"}):
+        rows = longtail.read_indices(path, run.features)
     rule = {"indices": hashlib.sha256(rows.tobytes()).hexdigest(), **val}
     return rule, lambda: longtail.listed_split(run.features, run.seed, rows, **val)
 
@@ -76,7 +85,8 @@ def _split_rows(run):
     rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
     _check_workdir(run)
-    part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
+    with renamed(FLAGS):
+        part = artifacts.cached(path, lambda: ({"part": make()}, {}))[0]["part"]
     document = manifest.describe(run.features, part, run.seed, rule)
     artifacts.write_bytes(path.with_name("split.json"), json.dumps(document).encode())
     return part, path.name, document

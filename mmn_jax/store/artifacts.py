@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,16 +31,34 @@ LOCK, CODE = ".lock", ".code.sha256"  # of a workdir: the process that is at wor
 
 
 @contextlib.contextmanager
-def _checkpointer():
-    handler = ocp.CompositeCheckpointHandler(arrays=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
-    log = logging.getLogger("absl")  # Orbax raises what goes wrong, and logs it with a traceback, too
+def quiet() -> Iterator[None]:
+    """Silences Orbax inside: it raises what goes wrong, and logs it with a traceback, too."""
+    log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        with ocp.Checkpointer(handler) as checkpointer:
-            yield checkpointer
+        yield
     finally:
         log.setLevel(level)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Inside, an error of the disk is an `OSError` that names the path: TensorStore, which writes arrays, has no exception of its own."""
+    try:
+        yield
+    except Exception as error:
+        number = re.search(r"(?:os_error_code='|OS error |\[Errno )(\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+@contextlib.contextmanager
+def _checkpointer():
+    handler = ocp.CompositeCheckpointHandler(arrays=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
+    with quiet(), ocp.Checkpointer(handler) as checkpointer:
+        yield checkpointer
 
 
 def save(directory: Path, arrays: Arrays, record: Record) -> None:
@@ -51,20 +69,14 @@ def save(directory: Path, arrays: Arrays, record: Record) -> None:
     """
     arrays = jax.device_get(arrays)
     record = json.loads(json.dumps(record))  # as it will be read
-    sealed = {"record": record, "arrays_sha256": _arrays_sha256(arrays)}
+    sealed = {"record": record, "arrays_sha256": arrays_sha256(arrays)}
     sealed |= {"record_sha256": _record_sha256(sealed)}
     arguments = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(sealed))
-    try:
-        with plainly_named(directory) as plain, _checkpointer() as checkpointer:
-            checkpointer.save(plain, args=arguments)
-    except Exception as error:  # TensorStore, which writes arrays, has no exception of its own
-        number = re.search(r"(?:os_error_code='|OS error |\[Errno )(\d+)", str(error))
-        if not number:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
+    with disk_errors(directory), plainly_named(directory) as plain, _checkpointer() as checkpointer:
+        checkpointer.save(plain, args=arguments)
 
 
-def _arrays_sha256(arrays):
+def arrays_sha256(arrays: Any) -> str:
     """Hashes every array's place, type, shape and content."""
     found = hashlib.sha256()
     for place, leaf in jax.tree_util.tree_leaves_with_path(arrays):
@@ -101,7 +113,7 @@ def _read_all(checkpointer, directory):
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
     restored = checkpointer.restore(directory, args=arguments)
-    if restored["record"]["arrays_sha256"] != _arrays_sha256(restored["arrays"]):
+    if restored["record"]["arrays_sha256"] != arrays_sha256(restored["arrays"]):
         raise ValueError("other arrays")
     return restored["arrays"], restored["record"]
 
@@ -145,38 +157,6 @@ def kept(directory: Path) -> tuple[Arrays, Record] | None:
         shutil.rmtree(directory, ignore_errors=True)
     together()  # the others wait until it is gone
     return None
-
-
-class Checkpoints(NamedTuple):
-    """Where work is kept on its way. read(like) → the tree of arrays of the last write, in the structure of `like`, or None.
-    write(step, tree): takes the place of what was written before."""
-
-    read: Callable[[Any], Any]
-    write: Callable[[int, Any], None]
-
-
-NO_CHECKPOINTS = Checkpoints(lambda like: None, lambda step, tree: None)
-
-
-def checkpoints(folder: Path) -> Checkpoints:
-    """Checkpoints in this folder, which its owner removes when the work is done; a damaged one is left aside."""
-
-    def read(like):
-        for path in sorted(folder.glob("step-*[0-9]"), reverse=True):
-            found = kept(path)
-            if found is not None:
-                return jax.tree.unflatten(jax.tree.structure(like), [found[0][name] for name in sorted(found[0])])
-        return None
-
-    def write(step, tree):
-        path = folder / f"step-{step:09d}"
-        save(path, {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}, {})
-        if first_process():
-            for old in set(folder.iterdir()) - {path}:  # what an interrupted save left, too
-                shutil.rmtree(old, ignore_errors=True)
-        together()  # the others wait until they are gone
-
-    return Checkpoints(read, write)
 
 
 def digest(*parts: Any) -> str:

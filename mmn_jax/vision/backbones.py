@@ -19,11 +19,12 @@ from mmn_jax.devices import agreed, first_process
 from mmn_jax.errors import BadInput
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts
+from mmn_jax.store.checkpoints import Checkpoints, open_checkpoints
 from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import Examples
 from mmn_jax.vision import extract, network_training, networks
 
-SCHEMA = 2  # part of every hash here
+SCHEMA = 3  # part of every hash here
 
 
 class Kept(NamedTuple):
@@ -33,32 +34,47 @@ class Kept(NamedTuple):
     record: artifacts.Record
     folder: Path
 
+    @property
+    def architecture(self) -> networks.Architecture:
+        """Which network it is."""
+        return networks.Architecture(**self.record["architecture"])
+
 
 class Maker(NamedTuple):
-    """How a network is made: its recipe, make(dim, widths, classes), how images are changed, and what tells it from others."""
+    """How a network is made: its kind, the recipe of its training, how images are changed, and what tells it from others."""
 
+    kind: str
     recipe: network_training.Recipe
-    make: Callable[..., nn.Module]
     augment: network_training.Augment
     identity: Any
+
+    def architecture(self, classes: int) -> networks.Architecture:
+        """Returns the network for so many classes."""
+        return networks.Architecture(self.kind, self.recipe.dim, self.recipe.widths, classes)
 
 
 def maker(settings: ConfigDict) -> Maker:
     """The Maker that the settings `features` describe."""
     recipe = network_training.Recipe(settings.dim, tuple(settings.widths), float(settings.epochs), rate=settings.rate)
-    network, augment = networks.NETWORKS[settings.network], network_training.AUGMENTS[settings.augment]
-    return Maker(recipe, network, augment, (recipe, settings.network, settings.augment))
+    augment = network_training.AUGMENTS[settings.augment]
+    return Maker(settings.network, recipe, augment, (recipe, settings.network, settings.augment))
 
 
-def trained(folder: Path, train: Callable[[artifacts.Checkpoints], network_training.TrainedNetwork], told: artifacts.Record) -> Kept:
-    """The network in the folder, trained first where it is missing; told: what its record says beside the curve."""
+def trained(
+    folder: Path,
+    architecture: networks.Architecture,
+    train: Callable[[nn.Module, Checkpoints], network_training.TrainedNetwork],
+    facts: artifacts.Record,
+) -> Kept:
+    """The network in the folder, trained first where it is missing; facts: what its record says beside architecture and curve."""
     beside = folder.with_name(folder.name.replace("backbone-", "training-"))
 
     def make():
-        made = train(artifacts.checkpoints(beside))
+        with open_checkpoints(beside) as checkpoints:
+            made = train(architecture.build(), checkpoints)
         curve = [[round(loss, 4), None if math.isnan(right) else round(right, 4)] for loss, right in made.curve]
         arrays = {"variables": made.variables, "losses": made.losses}
-        return arrays, {**told, "held_out_accuracy": curve[-1][1], "curve": curve}
+        return arrays, {**facts, "architecture": architecture._asdict(), "held_out_accuracy": curve[-1][1], "curve": curve}
 
     arrays, record = artifacts.cached(folder, make)
     if first_process():
@@ -77,29 +93,50 @@ def of_base(base: Examples, config: ConfigDict, workdir: Path, terminal: Termina
     if not agreed(folder.exists()):
         terminal.say(f"  training the backbone on {len(base.y)} images of {classes} other classes")
     x = base.x[..., None] if base.x.ndim == 3 else base.x
-    told = {"recipe": how.recipe._asdict(), "classes": classes, "images": len(base.y), "sides": list(base.x.shape[1:3])}
-    train = partial(network_training.pretrain, stream(seed, "backbone"), x, base.y, how.recipe, how.make, how.augment, track=terminal.track)
-    kept = trained(folder, lambda checkpoints: train(checkpoints=checkpoints), told)
+    facts = {"recipe": how.recipe._asdict(), "classes": classes, "images": len(base.y), "sides": list(base.x.shape[1:3])}
+
+    def train(network, checkpoints):
+        key = stream(seed, "backbone")
+        return network_training.pretrain(key, network, x, base.y, how.recipe, how.augment, checkpoints, terminal.track)
+
+    kept = trained(folder, how.architecture(classes), train, facts)
     held = kept.record["held_out_accuracy"]
     right = "" if held is None else f", {100 * held:.1f}% of held-out images of its own classes are right"
     terminal.say(f"  backbone: trained in {kept.record['seconds']:.0f} s{right}")
     return kept
 
 
+def _restored(folder, where):
+    if not (folder.is_dir() and folder.name.startswith("backbone-")):
+        raise BadInput(f"{where}: not a folder backbone-.. of a run")
+    try:
+        kept = Kept(*artifacts.restore(folder), folder)
+    except Exception as error:  # Orbax has no error of its own for a damaged folder
+        raise BadInput(f"{where}: no backbone, or damaged") from error
+    if "architecture" not in kept.record:
+        raise BadInput(f"{where}: trained by an older version of mmn_jax; train it again")
+    return kept
+
+
 def of_another_run(folder: Path) -> Kept:
-    """The network as another run trained it.
+    """Returns the network as another run trained it.
 
     Raises:
-      BadInput: the folder holds none, or it is damaged.
+      BadInput: the folder holds none, it is damaged, or an older version of mmn_jax made it.
     """
-    if not (folder.is_dir() and folder.name.startswith("backbone-")):
-        raise BadInput(f"--config.features.weights={folder}: not a folder backbone-.. of a run")
-    try:
-        arrays, record = artifacts.restore(folder)
-        networks.network_of(arrays["variables"])
-    except Exception as error:  # Orbax has no error of its own for a damaged folder
-        raise BadInput(f"--config.features.weights={folder}: no backbone, or damaged") from error
-    return Kept(arrays, record, folder)
+    return _restored(folder, f"--config.features.weights={folder}")
+
+
+def load_network(folder: str | Path) -> extract.Backbone:
+    """Returns a trained network as a function from uint8 images [B, H, W, 3] to features [B, d].
+
+    Args:
+      folder: WORKDIR/backbone-HASH of a run, or WORKDIR/seed-N/backbone-.. of one with fine-tuning.
+
+    Raises:
+      BadInput: the folder holds no network, or it is damaged; by the function: images of other sides than those of the training.
+    """
+    return use(_restored(Path(folder), str(folder)), "images")[0]
 
 
 def check_sides(kept: Kept, sides: tuple[int, int], where: str) -> None:
@@ -111,11 +148,11 @@ def check_sides(kept: Kept, sides: tuple[int, int], where: str) -> None:
 
 def use(kept: Kept, where: str) -> tuple[extract.Backbone, dict[str, Any]]:
     """images → features of the network, and its card."""
-    apply = partial(jax.jit(networks.features), jax.device_put(kept.arrays["variables"]))
+    network = kept.architecture.build()
+    apply = partial(jax.jit(networks.features, static_argnums=0), network, jax.device_put(kept.arrays["variables"]))
 
     def compute(batch):
         check_sides(kept, batch.shape[1:3], where)
         return apply(batch)
 
-    network = type(networks.network_of(kept.arrays["variables"])).__qualname__
-    return compute, {"network": f"mmn_jax.data.networks.{network}", **kept.record, "folder": kept.folder.name}
+    return compute, {"network": f"{type(network).__module__}.{type(network).__qualname__}", **kept.record, "folder": kept.folder.name}

@@ -10,7 +10,6 @@ nothing, which is the first step of decoupling (Kang et al. 2020): representatio
 Images of the training set, validation and test lie in memory. The backbone trains on one device, in every process alike.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,12 +160,15 @@ def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: back
     start = None if before is None else before.arrays["variables"]
     if before is studio.start and start is not None:
         start = networks.without_head(start)
-    network = how.make(recipe.dim, recipe.widths, len(tail.counts)) if start is None else networks.network_of(start, len(tail.counts))
-    told = {"recipe": recipe._asdict(), "adjust": settings.adjust, "classes": classes, "images": len(what.train.y)}
-    told |= {"sides": list(tail.train.x.shape[1:3]), "start": before and before.folder.name}
+    architecture = how.architecture(len(tail.counts)) if before is None else before.architecture._replace(classes=len(tail.counts))
+    facts = {"recipe": recipe._asdict(), "adjust": settings.adjust, "classes": classes, "images": len(what.train.y)}
+    facts |= {"sides": list(tail.train.x.shape[1:3]), "start": before and before.folder.name}
     keys = [stream(run.seed, "finetune", least, name) for name in ("fresh", "order", "augment")]
-    train = partial(network_training.train, keys, network, what, recipe, how.augment, start, track=run.terminal.track)
-    kept = backbones.trained(path, lambda checkpoints: train(checkpoints=checkpoints), told)
+
+    def train(network, checkpoints):
+        return network_training.train(keys, network, what, recipe, how.augment, start, checkpoints, run.terminal.track)
+
+    kept = backbones.trained(path, architecture, train, facts)
     loss, right = kept.record["curve"][-1]
     looked = "" if right is None else f", {100 * right:.1f}% of validation images are right"
     run.terminal.say(f"  stage of {least} examples or more: loss {loss:.2f}{looked}")

@@ -20,11 +20,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmn_jax.errors import BadInput
 from mmn_jax.rng import permutation
-from mmn_jax.store.artifacts import NO_CHECKPOINTS, Checkpoints
+from mmn_jax.store.checkpoints import Checkpoints
 from mmn_jax.types import Examples
 from mmn_jax.vision.arrays import coloured
 from mmn_jax.vision.augment import Strength, crop_and_flip, distort
-from mmn_jax.vision.networks import Plain, Variables, halvings, network_of
+from mmn_jax.vision.networks import Variables
 
 Track = Callable[[Iterable, str], Iterable]
 OUTSIDE = -1e9  # the logit of a class that a task leaves out
@@ -90,11 +90,8 @@ class TrainedNetwork(NamedTuple):
 
 def one_cycle(steps: int, peak: float) -> np.ndarray:
     """[steps] learning rates: up from a 25th of the peak over the first 30 per cent, and down to a thousandth along half a cosine."""
-    place = (np.arange(steps) + 0.5) / steps
-    up, down = place / 0.3, (place - 0.3) / 0.7
-    rising = 1 / 25 + (1 - 1 / 25) * (1 - np.cos(np.pi * np.minimum(up, 1))) / 2
-    falling = 1e-3 + (1 - 1e-3) * (1 + np.cos(np.pi * np.maximum(down, 0))) / 2
-    return (peak * np.where(place < 0.3, rising, falling)).astype(np.float32)
+    schedule = optax.cosine_onecycle_schedule(steps, peak, pct_start=0.3, div_factor=25.0, final_div_factor=40.0)
+    return np.asarray(jax.vmap(schedule)(jnp.arange(steps)))
 
 
 def orders(key: jax.Array, n: int, steps: int, batch: int) -> np.ndarray:
@@ -112,8 +109,9 @@ class NetworkState(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a training is at: the state, the losses of its steps and the accuracies of its epochs so far."""
+    """What a training is at. done: [] steps. losses: [steps], and accuracies: [epochs], NaN for what is to come."""
 
+    done: np.ndarray
     state: NetworkState
     losses: np.ndarray
     accuracies: np.ndarray
@@ -163,9 +161,9 @@ def _compile_top(network):
     return top
 
 
-def accuracy(variables: Variables, examples: Examples, known: np.ndarray, batch: int = 256) -> float:
+def accuracy(network: nn.Module, variables: Variables, examples: Examples, known: np.ndarray, batch: int = 256) -> float:
     """Share of the images [n, H, W, ch] that the network gives their class among the known ones; NaN where there are none."""
-    (x, y), top, right = examples, _compile_top(network_of(variables)), 0
+    (x, y), top, right = examples, _compile_top(network), 0
     for first in range(0, len(x), batch):
         part = coloured(x[first : first + batch])
         padded = np.pad(part, ((0, batch - len(part)), *((0, 0),) * 3))
@@ -179,7 +177,7 @@ def begin(key: jax.Array, network: nn.Module, sides: tuple[int, int], start: Var
     Raises:
       BadInput: the images are too small for the network.
     """
-    if min(sides) >> halvings(network) == 0:
+    if min(sides) >> network.halvings == 0:
         what = f"{len(network.widths)} layers leave nothing of images of {sides[0]} by {sides[1]} pixels"
         raise BadInput(f"--config.features.widths: {what}; give fewer, or larger images")
     fresh = jax.jit(network.init, static_argnums=2)(key, jnp.zeros((2, *sides, 3), jnp.uint8), False)
@@ -193,7 +191,7 @@ def train(
     recipe: Recipe,
     augment: Augment = letters,
     start: Variables | None = None,
-    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    checkpoints: Checkpoints | None = None,
     track: Track = lambda items, name: items,
 ) -> TrainedNetwork:
     """The network trained on the task, from `start` where that is given; one that was stopped goes on after its last epoch and ends in
@@ -207,35 +205,38 @@ def train(
     steps, epoch = max(1, round(recipe.epochs * len(y) / recipe.batch)), -(-len(y) // recipe.batch)
     rows, rates = orders(keys[1], len(y), steps, recipe.batch), one_cycle(steps, recipe.rate)
     variables = begin(keys[0], network, x.shape[1:3], start)
-    fresh = Progress(NetworkState(variables, _optimiser(recipe.rate, recipe.decay).init(variables["params"])), np.zeros(0), np.zeros(0))
-    state, losses, accuracies = checkpoints.read(fresh) or fresh
-    state, losses, accuracies = jax.device_put(state), list(losses), list(accuracies)
-    for i in track(range(len(losses), steps), "backbone"):
+    state = NetworkState(variables, _optimiser(recipe.rate, recipe.decay).init(variables["params"]))
+    losses, accuracies = np.full(steps, np.nan, np.float32), np.full(-(-steps // epoch), np.nan)
+    fresh = Progress(np.zeros((), int), state, losses, accuracies)
+    latest = None if checkpoints is None else checkpoints.latest(fresh)
+    done, state, losses, accuracies = fresh if latest is None else latest._replace(state=jax.device_put(latest.state))
+    waiting = []  # losses that the device may still be computing
+    for i in track(range(int(done), steps), "backbone"):
         key = jax.random.fold_in(keys[2], i)
         state, loss = step(state, rates[i], key, x[rows[i]], y[rows[i]], known, offset)
-        losses.append(loss)
+        waiting.append(loss)
         if (i + 1) % epoch == 0 or i + 1 == steps:
-            accuracies.append(accuracy(state.variables, task.held, task.known))
-            losses = jax.device_get(losses)
-            checkpoints.write(i + 1, Progress(state, np.array(losses, np.float32), np.array(accuracies)))
-    return TrainedNetwork(jax.device_get(state.variables), np.array(losses, np.float32), np.array(accuracies), epoch)
+            losses[i + 1 - len(waiting) : i + 1], waiting = jax.device_get(waiting), []
+            accuracies[i // epoch] = accuracy(network, state.variables, task.held, task.known)
+            if checkpoints is not None:
+                checkpoints.save(i + 1, Progress(np.array(i + 1), state, losses, accuracies))
+    return TrainedNetwork(jax.device_get(state.variables), losses, accuracies, epoch)
 
 
 def pretrain(
     key: jax.Array,
+    network: nn.Module,
     x: np.ndarray,
     y: np.ndarray,
     recipe: Recipe,
-    make: Callable[..., nn.Module] = Plain,
     augment: Augment = letters,
-    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    checkpoints: Checkpoints | None = None,
     track: Track = lambda items, name: items,
 ) -> TrainedNetwork:
-    """A network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0; make(dim, widths,
-    classes): the network. The same key gives the same network."""
+    """The network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0. The same key gives
+    the same variables."""
     split, *keys = jax.random.split(key, 4)
     held, kept = np.split(permutation(split, len(y)), [int(recipe.held_out * len(y))])
-    classes = int(y.max()) + 1
-    every = Examples(x, y)
+    every, classes = Examples(x, y), network.classes
     task = ImageTask(every.at(kept), every.at(held), np.ones(classes, bool), np.zeros(classes))
-    return train(keys, make(recipe.dim, tuple(recipe.widths), classes), task, recipe, augment, None, checkpoints, track)
+    return train(keys, network, task, recipe, augment, None, checkpoints, track)

@@ -10,7 +10,7 @@ Plain, for small images of letters, and Residual, for photographs:
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -59,6 +59,11 @@ class Plain(nn.Module):
     widths: tuple[int, ...]
     classes: int
 
+    @property
+    def halvings(self) -> int:
+        """How many times it halves the sides of an image."""
+        return len(self.widths)
+
     @nn.compact
     def __call__(self, images, train):
         x = images.astype(jnp.float32) / 255.0
@@ -78,6 +83,11 @@ class Residual(nn.Module):
     dim: int
     widths: tuple[int, ...]
     classes: int
+
+    @property
+    def halvings(self) -> int:
+        """How many times it halves the sides of an image."""
+        return 1 + sum(before != after for before, after in itertools.pairwise(self.widths))
 
     @nn.compact
     def __call__(self, images, train):
@@ -99,25 +109,25 @@ class Residual(nn.Module):
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"plain": Plain, "residual": Residual}  # what --config.features.network may say
 
 
-def halvings(network: nn.Module) -> int:
-    """How many times it halves the sides of an image."""
-    pairs = itertools.pairwise(network.widths)
-    return len(network.widths) if isinstance(network, Plain) else 1 + sum(before != after for before, after in pairs)
+class Architecture(NamedTuple):
+    """Which network it is, as the record beside its variables says. kind: a key of `NETWORKS`. dim: d of the features. widths: channels of
+    the layers. classes: of the last layer."""
+
+    kind: str
+    dim: int
+    widths: tuple[int, ...]
+    classes: int
+
+    def build(self) -> nn.Module:
+        """Returns the network, whose variables are made by its `init` or restored."""
+        return NETWORKS[self.kind](self.dim, tuple(self.widths), self.classes)
 
 
-def network_of(variables: Variables, classes: int | None = None) -> nn.Module:
-    """The network that these variables belong to; their names and shapes tell. classes: of a new head, None: of the one it has."""
-    params = variables["params"]
-    kind, layer = (Residual, "second") if "stem" in params else (Plain, "conv")
-    widths = tuple(params[f"{layer}_{i}"]["kernel"].shape[-1] for i in range(sum(name.startswith(f"{layer}_") for name in params)))
-    return kind(params["embed"]["kernel"].shape[-1], widths, classes or params["head"]["kernel"].shape[-1])
-
-
-def features(variables: Variables, images: jax.Array) -> jax.Array:
-    """[B, dim] features of uint8 images [B, H, W, 3], of the size that the network was trained on."""
-    return network_of(variables).apply(variables, images, False)[0]
+def features(network: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
+    """Returns the [B, dim] features of uint8 images [B, H, W, 3], of the size that the network was trained on."""
+    return network.apply(variables, images, False)[0]
 
 
 def without_head(variables: Variables) -> Variables:
-    """The variables of the features alone."""
+    """Returns the variables without those of the last layer."""
     return {**variables, "params": {name: value for name, value in variables["params"].items() if name != "head"}}
