@@ -173,6 +173,8 @@ SETTINGS = (
     Entry("eval.prior", "uniform", _ANY, "how often classes come up in use: uniform, train, or a text file of C numbers"),
 )
 
+FUNCTIONS = tuple(setting.key for setting in SETTINGS if setting.limit is _FUNCTION)  # keys whose value only a recipe can give
+
 
 def default() -> ConfigDict:
     """The settings with their defaults."""
@@ -227,7 +229,7 @@ def described(config: ConfigDict) -> dict[str, Any]:
       BadInput: a function that `given` refuses.
     """
     sections = config.to_dict()
-    for key in (setting.key for setting in SETTINGS if setting.limit is _FUNCTION):
+    for key in FUNCTIONS:
         section, name = key.split(".")
         if sections[section][name] is not None:
             sections[section][name] = given(sections[section][name], key)

@@ -98,6 +98,21 @@ COMMAND = {
         "--config=DIR/recipe.py: '{' was never closed (recipe.py, line 1)",
         text("recipe.py", "{"),
     ),
+    "recipe that misses a key of its own": (
+        ["--config=DIR/recipe.py"],
+        "--config=DIR/recipe.py: line 2: KeyError: 'width'",
+        text("recipe.py", "def get_config():\n    return {}['width']"),
+    ),
+    "recipe that returns nothing": (
+        ["--config=DIR/recipe.py"],
+        "--config=DIR/recipe.py: get_config() must return mmn_jax.config.default(), changed as needed",
+        text("recipe.py", "def get_config():\n    pass"),
+    ),
+    "function on the command line": (
+        settings("features.backbone=mine"),
+        "--config.features.backbone: must be a function, given in the recipe",
+        nothing,
+    ),
     "unknown setting in a recipe": (
         ["--config=DIR/recipe.py", *settings("meta.wings=2")],
         "--config=DIR/recipe.py: line 4: wings: no such setting; --help and docs/config.md list them all",

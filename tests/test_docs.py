@@ -141,7 +141,6 @@ def check_command(words):
         assert program == "ruff", f"a command that no test knows: {words}"
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_every_page_has_flags_that_exist(page, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -284,7 +283,6 @@ def test_the_tutorial_s_features_predictions_and_deployed_file(tmp_path, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the load_module")
 def test_the_whole_tutorial(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_sentences("sentences.csv", [40, 30, 20, 16, 12, 12, 12, 8, 8, 5, 4, 4])

@@ -57,8 +57,12 @@ def save(directory: Path, arrays: Arrays, record: Record) -> None:
     try:
         with plainly_named(directory) as plain, _checkpointer() as checkpointer:
             checkpointer.save(plain, args=arguments)
-    except Exception as error:  # TensorStore, which writes arrays, has no exception of its own
-        number = re.search(r"(?:os_error_code='|OS error |\[Errno )(\d+)", str(error))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(directory)) from error
+    except ValueError as error:
+        # TensorStore, which writes the arrays, raises a ValueError for every failure, a full disk among them; it has no exception of its
+        # own and no attribute: the system's error number is in the text alone
+        number = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
         if not number:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
