@@ -18,7 +18,7 @@ from mmn_jax.data import glyphs
 from mmn_jax.data.longtail import long_tail_split, random_ranks, take
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.evaluation.bootstrap import bootstrap, interval
-from mmn_jax.pipeline.results import difference, markdown
+from mmn_jax.pipeline.table_formats import difference, markdown
 from mmn_jax.rng import stream
 from mmn_jax.types import Examples, FeatureSet
 

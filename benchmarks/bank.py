@@ -30,7 +30,7 @@ from mmn_jax import devices
 from mmn_jax.linear.solve import BFGS, head_flops
 from mmn_jax.machine import one_thread
 from mmn_jax.metamodelnet import kshot_bank
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS

@@ -22,7 +22,7 @@ from mmn_jax.methods import mmn
 from mmn_jax.methods.contract import tune
 from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.tasks import make_task, unscaled
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.report.row_dynamics import cosine, levels, weights_of
 from mmn_jax.rng import stream
 

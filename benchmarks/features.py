@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.vision import extract, networks
 from mmn_jax.vision.folders import image_folder
 from mmn_jax.vision.images import Images

@@ -13,6 +13,7 @@ from absl import app, flags
 from pages import fill
 
 from mmn_jax.pipeline import results
+from mmn_jax.pipeline.table_formats import Table, as_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "leaderboard.md"
@@ -31,7 +32,7 @@ def _own(folder, name, imbalance, largest):
     return [f"--config={ROOT / 'configs' / 'own_features.py'}", f"--config.data.path={path}", *made]
 
 
-def evaluate(name: str, arguments: list[str], seeds: str) -> results.Table:
+def evaluate(name: str, arguments: list[str], seeds: str) -> Table:
     """results.json of a run of --stage=eval, which goes on from what an earlier one saved."""
     workdir = Path(FLAGS.workdir) / name
     command = [sys.executable, str(ROOT / "bin" / "run.py"), "--stage=eval", f"--config.seeds={seeds}", f"--workdir={workdir}", *arguments]
@@ -39,7 +40,7 @@ def evaluate(name: str, arguments: list[str], seeds: str) -> results.Table:
     return results.read(workdir)
 
 
-def loss_by_folds(held: results.Table, folds: results.Table) -> str:
+def loss_by_folds(held: Table, folds: Table) -> str:
     """What each method loses where its knobs are chosen inside the training set, over the seeds that both runs have."""
     both = [seed for seed in folds["seeds"] if seed in held["seeds"]]
     lines = [f"| method | validation set | folds of the training set | difference, seeds {both} |", "| --- | ---: | ---: | ---: |"]
@@ -62,7 +63,7 @@ def main(_):
     tables = {}
     for name, arguments in runs.items():
         tables[name] = evaluate(name, arguments, FLAGS.seeds)
-        PAGE.write_text(fill(PAGE.read_text(), name, results.as_markdown(tables[name])))
+        PAGE.write_text(fill(PAGE.read_text(), name, as_markdown(tables[name])))
     folds = evaluate("glyphs_folds", ["--config.data.validation=train"], FLAGS.fold_seeds)
     PAGE.write_text(fill(PAGE.read_text(), "folds", loss_by_folds(tables["glyphs"], folds)))
 

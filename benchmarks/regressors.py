@@ -37,7 +37,7 @@ from mmn_jax.methods.contract import Method
 from mmn_jax.methods.diagnosis import diagnose
 from mmn_jax.methods.tasks import RowPrior, unscaled
 from mmn_jax.pipeline import stages
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts
 from mmn_jax.types import Examples, FeatureSet

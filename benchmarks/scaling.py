@@ -14,7 +14,7 @@ from made_up import Case, features
 
 from mmn_jax import devices
 from mmn_jax.metamodelnet import kshot_bank
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("subsets", ["64", "256", "1024"], "S")

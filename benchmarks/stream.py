@@ -18,7 +18,7 @@ from made_up import Case, features
 
 from mmn_jax import devices
 from mmn_jax.metamodelnet import kshot_bank
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.store import artifacts
 
 FLAGS = flags.FLAGS

@@ -83,7 +83,7 @@ COMMAND = {
     "processes that are no number": (["--processes=two"], "--processes=two: must be an integer", nothing),
     "one process of several without a coordinator": (
         ["--process=1"],
-        "--coordinator: is missing; with --processes or --process it must be HOST:PORT of process 0, or auto",
+        "--coordinator: is missing; --processes and --process need it, HOST:PORT of process 0 or auto",
         nothing,
     ),
     "coordinator": (["--coordinator=here"], "--coordinator=here: must be HOST:PORT of process 0, or auto", nothing),
@@ -573,7 +573,7 @@ TOOLS = {
     "predict without a model": (
         predict.main,
         ["--model=DIR", "--features=x"],
-        "--model=DIR: has no classifier.npz; bin/run.py --stage=meta --workdir=DIR --config.data.path=FEATURES makes it",
+        "--model=DIR: has no classifier.npz; make it by bin/run.py --stage=meta --workdir=DIR --config.data.path=FEATURES",
         nothing,
     ),
     "predict by a damaged model": (
@@ -591,13 +591,13 @@ TOOLS = {
     "predict what float32 cannot hold": (
         predict.main,
         ["--model=DIR", "--features=DIR/huge.npy", "--out=DIR/out"],
-        "--features=DIR/huge.npy: a value is NaN, infinite or beyond float32 in row 0",
+        "--features=DIR/huge.npy: row 0 has a value that is NaN, infinite or beyond float32",
         a_model,
     ),
     "predict what float32 cannot score": (
         predict.main,
         ["--model=DIR", "--features=DIR/wide.npy", "--out=DIR/out"],
-        "--features=DIR/wide.npy: row 1 lies too far out for float32 to score; is it damaged?",
+        "--features=DIR/wide.npy: row 1 is too large, its scores overflow float32; is it damaged?",
         lambda folder: (
             a_model(folder),
             np.savez(folder / "classifier.npz", **dict(np.load(folder / "classifier.npz")) | {"W": np.full((2, 4), 10, np.float32)}),

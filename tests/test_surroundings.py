@@ -117,7 +117,7 @@ NO_HOMES = [{"HOME": "/dev/null"}, {"HOME": "", "XDG_CACHE_HOME": "/dev/null/cac
 def test_a_user_without_a_home_has_everything_but_kept_programs(feature_file, tmp_path, home):
     done = without_user(feature_file, tmp_path, home, "--stage=split")
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("compiled programs are not kept for the next run (")
+    assert done.stderr.startswith("compiled programs are not cached for the next run (")
 
 
 @pytest.mark.slow

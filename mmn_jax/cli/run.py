@@ -1,4 +1,4 @@
-"""From features to the table of results: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
+"""Runs the pipeline from features to the table of results: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
 
 import contextlib
 import difflib
@@ -21,7 +21,7 @@ from mmn_jax.cli.command import Abandoned, exit_code, show_text
 from mmn_jax.config import FUNCTIONS, SETTINGS
 from mmn_jax.data import glyphs
 from mmn_jax.errors import BadInput
-from mmn_jax.pipeline import results, stages
+from mmn_jax.pipeline import results, stages, table_formats
 from mmn_jax.store import artifacts, metrics_log
 from mmn_jax.store.terminal import make_terminal
 
@@ -53,14 +53,14 @@ config_flags.register_flag_parser_for_type(float, _Number())
 def define() -> flags.FlagValues:
     """Defines every flag but --config and its settings, each with its default."""
     values = flags.FlagValues()
-    stage = "What to run, after what it needs; meta also prints the table."
-    coordinator = "HOST:PORT of process 0 of several that run together; auto: JAX finds it out (TPU pods, Slurm)."
-    workdir = "Where artefacts and results go (default: runs/NAME of the recipe; without one, of the data)."
-    flags.DEFINE_bool("help", False, "This text.", values)
+    stage = "Last stage to run, after those it needs; meta also prints the table."
+    coordinator = "HOST:PORT of process 0, if several processes share the run; auto: JAX finds it (TPU pods, Slurm)."
+    workdir = "Folder for artefacts and results (default: runs/ and the name of the recipe, or of the data if there is none)."
+    flags.DEFINE_bool("help", False, "Prints this text.", values)
     flags.DEFINE_enum("stage", "meta", stages.STAGES, stage, values)
     flags.DEFINE_string("coordinator", "", coordinator, values)
-    flags.DEFINE(_Integer(), "processes", None, "How many processes there are.", values)
-    flags.DEFINE(_Integer(), "process", None, "The index of this process, from 0.", values)
+    flags.DEFINE(_Integer(), "processes", None, "Number of processes that share the run.", values)
+    flags.DEFINE(_Integer(), "process", None, "Index of this process, from 0.", values)
     flags.DEFINE_string("workdir", "", workdir, values)
     return values
 
@@ -178,21 +178,29 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
 
 
 def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
-    """Runs the stage and prints what it gave."""
+    """Runs the stage and prints its results.
+
+    Args:
+      config: every setting.
+      values: the other flags.
+      workdir: where artefacts and results go.
+
+    Raises:
+      BadInput: the settings don't fit the data, or another run is at work in the workdir.
+    """
     startup.join(values.coordinator, values.processes, values.process)
     devices.start()
     compiling = startup.compile_clock()
     with artifacts.occupied(workdir) as workdir, metrics_log.written(workdir) as log:
         terminal = make_terminal(devices.first_process(), log)
         if artifacts.begun_by_other_code(workdir):
-            terminal.say(
-                f"{workdir} was begun by other code of mmn_jax and may keep what that made; another --workdir makes all of it anew"
-            )
+            terminal.say(f"{workdir} was created by a different version of mmn_jax; cached results may be stale. Use a new --workdir.")
         seeds = stages.run_seeds(config, workdir, terminal, values.stage)
         if seeds:
             table = results.collect(seeds, config)
             results.write(workdir, table, seeds)
-            terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
+            terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}")
+            terminal.say(table_formats.as_text(table))
         if seeds:
             programs, seconds = compiling()
             terminal.say(f"{seconds:.0f} s went into compiling {programs} programs")
@@ -204,13 +212,13 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
 
 
 def describe() -> str:
-    """The text of --help."""
-    recipe = "  --config: The recipe, a Python file with get_config().\n    (default: '', the embedded glyphs)"
+    """Returns the text of --help."""
+    recipe = "  --config: Recipe, a Python file with get_config().\n    (default: '', the embedded glyphs)"
     return f"{__doc__}\n{define().module_help(__name__)}\n{recipe}\n\nSettings, given as --config.KEY=VALUE:\n{reference.as_text()}"
 
 
 def main(argv: list[str], recipes: Path | None = None) -> int:
-    """The exit code of a command line as `parse` takes it."""
+    """Runs a command line (see `parse`) and returns its exit code."""
     startup.keep_programs()
     if {"-h", "-help", "--help", "--help=true"} & set(argv):
         return exit_code(lambda: show_text(describe()))
@@ -220,11 +228,11 @@ def main(argv: list[str], recipes: Path | None = None) -> int:
             show(*parse(argv, recipes))
         except jax.errors.JaxRuntimeError as error:
             if devices.out_of_memory(error):
-                told = "a device's memory is full; what is finished is saved. Lower --config.kshot.memory_mb or --config.meta.memory_mb"
-                raise Abandoned(f"{told}, or train on fewer examples: {str(error).splitlines()[0]}") from error
+                full = "a device ran out of memory; finished artefacts are saved. Lower --config.kshot.memory_mb or --config.meta.memory_mb"
+                raise Abandoned(f"{full}, or train on fewer examples: {str(error).splitlines()[0]}") from error
             if jax.process_count() == 1:
                 raise
-            told = "the processes cannot go on together; start all of them again, what is finished is saved"
-            raise Abandoned(f"{told}: {str(error).splitlines()[0]}") from error
+            lost = "the processes lost each other; finished artefacts are saved, start all processes again to continue"
+            raise Abandoned(f"{lost}: {str(error).splitlines()[0]}") from error
 
-    return exit_code(work, "interrupted; finished artefacts are saved, the same command goes on from there")
+    return exit_code(work, "interrupted; finished artefacts are saved, the same command continues from there")
