@@ -31,16 +31,38 @@ LOCK, CODE = ".lock", ".code.sha256"  # files of a workdir: which process is at 
 
 
 @contextlib.contextmanager
-def _checkpointer():
-    handler = ocp.CompositeCheckpointHandler(arrays=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
-    log = logging.getLogger("absl")  # Orbax logs a traceback of what it raises
+def quiet() -> Iterator[None]:
+    """Silences Orbax, which logs a traceback of every exception that it raises."""
+    log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        with ocp.Checkpointer(handler) as checkpointer:
-            yield checkpointer
+        yield
     finally:
         log.setLevel(level)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raises every error of the disk as an `OSError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    except Exception as error:
+        # TensorStore, which writes the arrays, raises a ValueError for a full disk, too; it has no exception of its own and no
+        # attribute for the system's error number, which is in the text alone
+        number = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+@contextlib.contextmanager
+def _checkpointer():
+    handler = ocp.CompositeCheckpointHandler(arrays=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
+    with quiet(), ocp.Checkpointer(handler) as checkpointer:
+        yield checkpointer
 
 
 def save(directory: Path, arrays: Arrays, record: Record) -> None:
@@ -56,24 +78,14 @@ def save(directory: Path, arrays: Arrays, record: Record) -> None:
     """
     arrays = jax.device_get(arrays)
     record = json.loads(json.dumps(record))  # as it will be restored
-    sealed = {"record": record, "arrays_sha256": _arrays_sha256(arrays)}
+    sealed = {"record": record, "arrays_sha256": arrays_sha256(arrays)}
     sealed |= {"record_sha256": _record_sha256(sealed)}
     arguments = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(sealed))
-    try:
-        with plainly_named(directory) as plain, _checkpointer() as checkpointer:
-            checkpointer.save(plain, args=arguments)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(directory)) from error
-    except ValueError as error:
-        # TensorStore, which writes the arrays, raises a ValueError for every failure, a full disk among them; it has no exception of its
-        # own and no attribute: the system's error number is in the text alone
-        number = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
-        if not number:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
+    with disk_errors(directory), plainly_named(directory) as plain, _checkpointer() as checkpointer:
+        checkpointer.save(plain, args=arguments)
 
 
-def _arrays_sha256(arrays):
+def arrays_sha256(arrays: Any) -> str:
     """Hashes the path, type, shape and content of every array."""
     found = hashlib.sha256()
     for place, leaf in jax.tree_util.tree_leaves_with_path(arrays):
@@ -113,7 +125,7 @@ def _read_all(checkpointer, directory):
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
     restored = checkpointer.restore(directory, args=arguments)
-    if restored["record"]["arrays_sha256"] != _arrays_sha256(restored["arrays"]):
+    if restored["record"]["arrays_sha256"] != arrays_sha256(restored["arrays"]):
         raise ValueError("the arrays' checksum differs")
     return restored["arrays"], restored["record"]
 
