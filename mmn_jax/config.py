@@ -43,27 +43,27 @@ class Entry(NamedTuple):
     meaning: str
 
 
-def _one(test):
+def _one(test: Callable[[float], bool]) -> Callable[[Any], bool]:
     return lambda value: math.isfinite(value) and test(value)
 
 
-def _all(test):
+def _all(test: Callable[[float], bool]) -> Callable[[Any], bool]:
     return lambda values: len(values) > 0 and all(math.isfinite(value) and test(value) for value in values)
 
 
-def _choice(*words):
+def _choice(*words: str) -> Limit:
     return Limit(lambda value: value in words, f"must be {', '.join(words[:-1])} or {words[-1]}")
 
 
-def _at_least(least):
+def _at_least(least: int) -> Limit:
     return Limit(_one(lambda v: least <= v < 2**31), f"must be at least {least}, and below 2^31")
 
 
-def _seed(value):
+def _seed(value: Any) -> bool:
     return isinstance(value, int) and 0 <= value < 2**31
 
 
-def _count(value):
+def _count(value: Any) -> bool:
     return isinstance(value, int) and 1 <= value < 2**31
 
 
@@ -206,7 +206,7 @@ def default() -> ConfigDict:
     return config.lock()
 
 
-def _value(config, key):
+def _value(config: ConfigDict, key: str) -> Any:
     for part in key.split("."):
         if part not in config:
             raise BadInput(f"--config: the recipe lacks {key}; start it from mmn_jax.config.default()")

@@ -44,7 +44,7 @@ def print_any_name() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises BadInput for wrong flags instead of printing the usage and exiting."""
+    """An ArgumentParser that raises BadInput for wrong flags instead of printing its usage and exiting."""
 
     def error(self, message):
         raise BadInput(f"{message}; see --help")

@@ -33,6 +33,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+
     def work():
         arguments = parse(argv)
         if arguments.cuts < 2:

@@ -11,6 +11,7 @@ a formula.
 
 import argparse
 import csv
+import io
 import sys
 import zipfile
 import zlib
@@ -47,7 +48,7 @@ class FeatureTable(NamedTuple):
     name: str
 
 
-def _open(stack, path):
+def _open(stack: ExitStack, path: str) -> tuple[IO[bytes], str]:
     """Opens an .npy file or the npz member that holds the features; returns the stream and its name for messages."""
     if path == "-":
         return sys.stdin.buffer, "--features=-"
@@ -92,7 +93,7 @@ def open_table(stack: ExitStack, path: str, dim: int) -> FeatureTable:
     return FeatureTable(stream, shape, fortran, dtype, name)
 
 
-def _read(table, rows):
+def _read(table: FeatureTable, rows: int) -> np.ndarray:
     """Reads the next rows [rows · d]."""
     size = rows * table.shape[1] * table.dtype.itemsize
     data = table.stream.read(size)
@@ -127,7 +128,7 @@ def chunks(table: FeatureTable, rows: int) -> Iterator[tuple[int, np.ndarray]]:
         yield first, x
 
 
-def _cell(name):
+def _cell(name: str) -> str:
     """Returns a class name that no spreadsheet takes for a formula."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
@@ -155,7 +156,7 @@ def write_csv(classifier: Classifier, table: FeatureTable, out: IO[str]) -> None
     out.flush()
 
 
-def _to_file(path, classifier, table):
+def _to_file(path: str, classifier: Classifier, table: FeatureTable) -> None:
     try:
         with whole(Path(path)) as part, open(part, "w", newline="", encoding="utf-8") as out:
             write_csv(classifier, table, out)
@@ -163,9 +164,10 @@ def _to_file(path, classifier, table):
         raise BadInput(f"--out={path}: cannot be written ({error.strerror})") from error
 
 
-def _to_standard_output(classifier, table):
+def _to_standard_output(classifier: Classifier, table: FeatureTable) -> None:
     """Writes the predictions; a reader that stops early, such as `head`, is no error."""
-    sys.stdout.reconfigure(encoding="utf-8", newline="")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="")
     try:
         write_csv(classifier, table, sys.stdout)
     except OSError as error:
@@ -205,6 +207,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
     return exit_code(lambda: run(parse(argv)))
 
 

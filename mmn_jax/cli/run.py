@@ -27,7 +27,7 @@ from mmn_jax.store.terminal import make_terminal
 
 
 class _Integer(flags.IntegerParser):
-    """Parses an integer; the message for what is none is in plain words."""
+    """Parses an integer and names what isn't one in plain words."""
 
     def parse(self, argument):
         try:
@@ -37,7 +37,7 @@ class _Integer(flags.IntegerParser):
 
 
 class _Number(flags.FloatParser):
-    """Parses a number; the message for what is none is in plain words."""
+    """Parses a number and names what isn't one in plain words."""
 
     def parse(self, argument):
         try:
@@ -75,7 +75,7 @@ def _take_recipe(argv: list[str]) -> tuple[str, list[str]]:
 
 
 def _load_recipe(path: str, recipes: Path | None) -> ConfigDict:
-    """Returns what get_config() of this Python file returns.
+    """Runs a recipe and returns its config.
 
     Raises:
       BadInput: there is no such file or function, it fails, or it returns something else.
@@ -101,6 +101,7 @@ def _load_recipe(path: str, recipes: Path | None) -> ConfigDict:
 
 
 def _why_recipe_failed(error: Exception, path: str) -> str:
+    """Returns the message for an exception that a recipe raised, with the recipe's line."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]
     place = f"--config={path}: line {lines[-1]}" if lines else f"--config={path}"
@@ -138,7 +139,7 @@ def _check_keys(argv: list[str], config: ConfigDict) -> None:
 
 @contextlib.contextmanager
 def _wrong_flags() -> Iterator[None]:
-    """Raises BadInput for what absl and ml_collections raise where flags are wrong."""
+    """Turns what absl and ml_collections raise for wrong flags into BadInput."""
     try:
         yield
     except flags.UnrecognizedFlagError as error:
@@ -150,7 +151,7 @@ def _wrong_flags() -> Iterator[None]:
 
 
 def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, flags.FlagValues, Path]:
-    """Reads a command line.
+    """Parses a command line.
 
     Args:
       argv: the program and its flags.

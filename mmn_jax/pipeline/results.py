@@ -9,6 +9,7 @@ import math
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -26,7 +27,7 @@ from mmn_jax.pipeline.table_formats import GROUPS, TERCILES, Table, as_csv, as_m
 from mmn_jax.store import artifacts
 
 
-def _group_means(per_class, masks):
+def _group_means(per_class: list[np.ndarray], masks: np.ndarray) -> np.ndarray:
     """Returns the mean accuracy [seeds, groups] of each group's tested classes, NaN if it has none.
 
     Args:
@@ -41,12 +42,12 @@ def _group_means(per_class, masks):
     return means
 
 
-def _mean_of_seeds(values):
+def _mean_of_seeds(values: np.ndarray) -> float:
     """Averages over the seeds in which a group has tested classes; NaN if it is empty in the first seed, whose group sizes are shown."""
     return np.nan if np.isnan(values[0]) else np.nanmean(values)
 
 
-def _optional(value):
+def _optional(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
@@ -151,7 +152,7 @@ def best_rival(methods: dict[str, dict], name: str) -> str | None:
     return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
 
 
-def _intervals(versus, name, other, resampled, means):
+def _intervals(versus: str, name: str, other: str | None, resampled: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Any]:
     """Returns the differences [mean, low, high] between two methods, overall and by group; None if they can't be compared.
 
     Args:

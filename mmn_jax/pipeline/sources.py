@@ -11,7 +11,8 @@ from mmn_jax.store.terminal import warn
 from mmn_jax.types import FeatureSet
 
 
-def _embedded(config):
+def _embedded(config: ConfigDict) -> bool:
+    """Returns whether the config names the embedded glyphs."""
     return config.data.source == "glyphs" or (config.data.source == "auto" and not config.data.path)
 
 

@@ -69,7 +69,7 @@ def read_facts(workdir: Path) -> Table:
         raise BadInput(f"--model={workdir}: results.json is damaged; repeat the run that made it") from error
 
 
-def _data(classifier, table):
+def _data(classifier: Classifier, table: Table) -> list[str]:
     split = table["splits"][0]
     counts, (classes, dim) = np.sort(table["counts"][0])[::-1], classifier.W.shape
     shared = numbered_names(tuple(map(str, classifier.class_names.tolist())))
@@ -89,7 +89,7 @@ def _data(classifier, table):
     ]
 
 
-def _accuracies(table):
+def _accuracies(table: Table) -> str:
     ours = table["methods"]["mmn"]
     rows = [["classes", "accuracy", "vs plain", "vs best rival"]]
     rows.append(["all", number(ours["accuracy"]), *(difference(ours[versus]) or "n/a" for versus in VERSUS)])
@@ -99,7 +99,7 @@ def _accuracies(table):
     return markdown(rows)
 
 
-def _quality(table):
+def _quality(table: Table) -> str:
     ours, seeds, classes = table["methods"]["mmn"], table["seeds"], len(table["counts"][0])
     return (
         f"Mean per-class test accuracy of `mmn` in percent, averaged over seeds {', '.join(map(str, seeds))} (these files are"

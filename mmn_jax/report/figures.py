@@ -86,7 +86,7 @@ def panels(height: float, columns: int = 1, **options: Any) -> tuple[Figure, Any
     return figure, figure.subplots(1, columns, **options)
 
 
-def style_of(name: str) -> dict[str, str]:
+def style_of(name: str) -> dict[str, Any]:
     """Returns the colour and marker of a method."""
     return {"color": COLOURS.get(name, RIVAL), "marker": MARKERS.get(name, "v" if name not in COLOURS else "o")}
 
@@ -125,7 +125,8 @@ def leaderboard(table: Table) -> Figure:
     return figure
 
 
-def _interval(axes, place, values, name, hollow):
+def _interval(axes: Axes, place: int, values: list[float], name: str, hollow: bool) -> None:
+    """Plots [mean, low, high] of a method on the line `place`."""
     mean, low, high = values
     style = style_of(name)
     axes.plot([low, high], [place, place], color=style["color"], linewidth=1.5)
@@ -158,7 +159,8 @@ def gain_by_count(table: Table) -> Figure:
     return figure
 
 
-def _accuracies(table, name):
+def _accuracies(table: Table, name: str) -> list[np.ndarray]:
+    """Returns a method's accuracies [C] of every seed."""
     return [np.array(row, float) for row in table["per_class"][name]]
 
 
@@ -194,7 +196,7 @@ def reliability(table: Table) -> Figure:
     return figure
 
 
-def _reliability_line(axes, bins, name):
+def _reliability_line(axes: Axes, bins: dict[str, list[float]], name: str) -> None:
     count, confidence, accuracy = (np.array(bins[key]) for key in ("count", "confidence", "accuracy"))
     error = np.average(np.abs(confidence - accuracy), weights=count)
     enough = count >= max(5, 0.005 * count.sum())

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -24,7 +25,7 @@ def row_norms(heads: Norms, shifts: list[Shift]) -> Figure:
     return figure
 
 
-def _norms_of_heads(left, heads):
+def _norms_of_heads(left: Axes, heads: Norms) -> None:
     places = np.arange(len(heads.labels))
     for name, shares in heads.shares.items():
         left.plot(places, shares, **style_of(name), label=name)
@@ -35,7 +36,7 @@ def _norms_of_heads(left, heads):
     left.legend()
 
 
-def _norms_of_banks(right, shifts):
+def _norms_of_banks(right: Axes, shifts: list[Shift]) -> None:
     length = [[np.linalg.norm(part, axis=-1).mean() for part in (one.before, one.after, one.target)] for one in shifts]
     before, after, target = np.array(length).T
     right.plot(before / target, **style_of("plain"), label="k-shot rows")
@@ -48,7 +49,7 @@ def _norms_of_banks(right, shifts):
     right.legend()
 
 
-def _shots_axis(axes, shots):
+def _shots_axis(axes: Axes, shots: list[int]) -> None:
     axes.set_xticks(range(len(shots)), map(str, shots))
     axes.set_xlabel("k, examples per class")
 
@@ -116,14 +117,14 @@ def trajectories(paths: Paths, axis: str) -> Figure:
     return figure
 
 
-def _letter(axes, letter, point, away):
+def _letter(axes: Axes, letter: str, point: np.ndarray, away: np.ndarray) -> None:
     """Writes a letter 9 pt from the point in the direction `away`, clear of its line, or above the point if `away` is 0."""
     length = np.linalg.norm(away)
     offset = 9 * away / length if length > 0 else (0, 9)
-    axes.annotate(letter, point, offset, textcoords="offset points", ha="center", va="center", zorder=5)
+    axes.annotate(letter, tuple(point), offset, textcoords="offset points", ha="center", va="center", zorder=5)
 
 
-def _key(paths):
+def _key(paths: Paths) -> list[Line2D]:
     """Returns legend handles that explain the letters, without markers, frequent classes in the first column."""
     lines = [f"{letter}  {shortened(name)}" for letter, name in zip(ascii_uppercase, paths.names, strict=False)]
     lines += [f"{letter}  {shortened(name)}" for letter, name in zip(ascii_lowercase, paths.rare, strict=False)]

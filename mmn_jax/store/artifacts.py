@@ -95,7 +95,7 @@ def arrays_sha256(arrays: Any) -> str:
     return found.hexdigest()
 
 
-def _record_sha256(sealed):
+def _record_sha256(sealed: Record) -> str:
     return hashlib.sha256(json.dumps([sealed["record"], sealed["arrays_sha256"]], sort_keys=True).encode()).hexdigest()
 
 
@@ -120,7 +120,7 @@ def restore_record(directory: Path) -> Record:
     return _intact(directory, _read_record)[1]
 
 
-def _read_all(checkpointer, directory):
+def _read_all(checkpointer: ocp.Checkpointer, directory: Path) -> tuple[Arrays, Record]:
     shapes = checkpointer.metadata(directory).item_metadata["arrays"].tree
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
@@ -130,11 +130,11 @@ def _read_all(checkpointer, directory):
     return restored["arrays"], restored["record"]
 
 
-def _read_record(checkpointer, directory):
+def _read_record(checkpointer: ocp.Checkpointer, directory: Path) -> tuple[None, Record]:
     return None, checkpointer.restore(directory, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
 
 
-def _intact(directory, read):
+def _intact(directory: Path, read: Callable[[ocp.Checkpointer, Path], tuple[Any, Record]]) -> tuple[Any, Record]:
     """Applies `read` to the artefact; returns its arrays and its record without the checksums."""
     with plainly_named(directory) as plain:
         try:
@@ -270,7 +270,7 @@ def occupied(path: str | Path) -> Iterator[Path]:
             raise
 
 
-def _clear_leftovers(path):
+def _clear_leftovers(path: Path) -> None:
     """Removes the temporary folders of interrupted saves."""
     for leftover in (*path.glob("seed-*/**/*.orbax-checkpoint-tmp*"), *path.glob("*.orbax-checkpoint-tmp*")):
         shutil.rmtree(leftover, ignore_errors=True)

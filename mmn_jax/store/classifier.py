@@ -88,14 +88,11 @@ def under_prior(classifier: Classifier, source: str) -> Classifier:
 
 def predict(classifier: Classifier, x: np.ndarray) -> Prediction:
     """Classifies features x [n, d]; a probability is NaN if a score overflows float32."""
+    rows = np.arange(len(x))
     with np.errstate(over="ignore", invalid="ignore"):
-        return _predict(classifier, x)
-
-
-def _predict(classifier, x):
-    scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
-    label, rows = scores.argmax(1), np.arange(len(x))
-    best = scores[rows, label]
-    probability = 1 / np.exp((scores - best[:, None]) / classifier.temperature).sum(1)
+        scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
+        label = scores.argmax(1)
+        best = scores[rows, label]
+        probability = 1 / np.exp((scores - best[:, None]) / classifier.temperature).sum(1)
     scores[rows, label] = -np.inf
     return Prediction(label, probability, scores.argmax(1))
