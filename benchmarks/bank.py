@@ -38,12 +38,11 @@ flags.DEFINE_string("json", "", "JSON file to write the rows to.")
 flags.DEFINE_list("shots", ["1", "4", "16", "64"], "k")
 flags.DEFINE_list("dims", ["128", "384", "2048"], "d")
 flags.DEFINE_list("classes", ["100", "397"], "C")
-flags.DEFINE_float("ridge", 0.01, "ρ of the summed loss.")
-flags.DEFINE_float("tol", 1e-4, "Gradient norm of the mean loss.")
 flags.DEFINE_float("seconds", 10.0, "Minimum time that a bank is measured for.")
-flags.DEFINE_integer("memory_mb", 0, "MB of heads solved at once; 0: as much as a run uses on this device.")
 flags.DEFINE_integer("cores", 0, "Cores of the rival; 0: all.")
 flags.DEFINE_list("rivals", ["sklearn"], "What to compare with: sklearn, torch (if it is installed).")
+
+RIDGE, TOL = 0.01, 1e-4  # of the summed loss; gradient norm of the mean loss
 
 
 class Timed(NamedTuple):
@@ -56,7 +55,7 @@ class Timed(NamedTuple):
 
 def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
     """Times the heads of a bank; the first batch, which compiles, doesn't count."""
-    plan = kshot_bank.BankPlan(case.k, 1, FLAGS.ridge, FLAGS.tol, FLAGS.tol, FLAGS.memory_mb << 20 or devices.batch_memory())
+    plan = kshot_bank.BankPlan(case.k, 1, RIDGE, TOL, TOL, devices.batch_memory())
     mesh = devices.all_devices()
     pool = kshot_bank.bank_pool(train, counts, case.k, mesh)
     size = kshot_bank.chunk_size(pool.shape, plan._replace(subsets=10**6), mesh.size)
@@ -160,11 +159,11 @@ def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, name: 
         return train.x[index], train.y[index]
 
     first = subset()
-    tried = {solver: _fit_rival((*first, FLAGS.ridge, wanted, solver, 1e-3)) for solver in RIVALS[name]}
+    tried = {solver: _fit_rival((*first, RIDGE, wanted, solver, 1e-3)) for solver in RIVALS[name]}
     solver = min(tried, key=lambda name: tried[name][0])
     each, _, tol = tried[solver]
     many = cores * max(1, int(FLAGS.seconds / each))
-    tasks = [(*subset(), FLAGS.ridge, wanted, solver, tol) for _ in range(many)]
+    tasks = [(*subset(), RIDGE, wanted, solver, tol) for _ in range(many)]
     with multiprocessing.get_context("spawn").Pool(cores, os.sched_setaffinity, (0, places)) as pool:
         pool.map(_fit_rival, tasks[:cores], chunksize=1)  # imports
         began = time.perf_counter()

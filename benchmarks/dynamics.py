@@ -31,7 +31,8 @@ flags.DEFINE_string("features", "", "npz file (default: the glyphs).")
 flags.DEFINE_float("imbalance", 100.0, "Imbalance of the long tail.")
 flags.DEFINE_integer("largest", 200, "Training examples of the largest class.")
 flags.DEFINE_integer("seed", 0, "Seed of the split.")
-flags.DEFINE_float("l2", 1e-5, "Ridge of the rows before transfer and of θ*.")
+
+L2 = 1e-5  # ridge of the rows before transfer and of θ*
 
 
 def _correlation(w, other, x):
@@ -42,7 +43,7 @@ def _correlation(w, other, x):
 
 def _adjusted_rows(task):
     """Returns the weights [C, d] of the logit-adjusted plain head, centred over classes, and its rows [C, d+1]."""
-    theta = subtract_log_prior(task.head(weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
+    theta = subtract_log_prior(task.head(weighting.plain, L2, unscaled).theta, 1.0, task.counts)
     return weights_of(theta), theta
 
 

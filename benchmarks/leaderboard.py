@@ -21,7 +21,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("features", "", "Folder with the feature files.")
 flags.DEFINE_string("workdir", "runs/leaderboard", "Folder of the runs; what they saved before is used again.")
 flags.DEFINE_string("seeds", "0,1,2,3,4", "Seeds of every run.")
-flags.DEFINE_string("fold_seeds", "0", "Seeds of the run that tunes on folds of the training set.")
+
+FOLD_SEEDS = "0"  # of the run that tunes on folds of the training set
 
 
 def _own(folder: str, name: str, imbalance: float, largest: int) -> list[str]:
@@ -64,7 +65,7 @@ def main(_):
     for name, arguments in runs.items():
         tables[name] = evaluate(name, arguments, FLAGS.seeds)
         PAGE.write_text(fill(PAGE.read_text(), name, as_markdown(tables[name])))
-    folds = evaluate("glyphs_folds", ["--config.data.validation=train"], FLAGS.fold_seeds)
+    folds = evaluate("glyphs_folds", ["--config.data.validation=train"], FOLD_SEEDS)
     PAGE.write_text(fill(PAGE.read_text(), "folds", loss_by_folds(tables["glyphs"], folds)))
 
 

@@ -10,7 +10,6 @@ import importlib
 import json
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 
@@ -26,16 +25,6 @@ from mmn_jax.store import artifacts
 
 README = (ROOT / "README.md").read_text()
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-
-
-def test_ci_runs_the_readme_s_own_test_command():
-    script = (ROOT / ".ci" / "run").read_text()
-    assert "README.md" in script and "pytest" not in script
-    extracted = subprocess.run(
-        ["awk", "/<!-- test -->/ {found = 1; next} found && /^```/ {if (inside) exit; inside = 1; next} inside", str(ROOT / "README.md")],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert "venv" in extracted and "pip install" in extracted and "pytest" in extracted
 
 
 def test_every_setting_named_in_the_docs_exists():

@@ -11,6 +11,7 @@ import pytest
 from conftest import write_features
 from test_pipeline import QUIET, small
 
+from mmn_jax.metamodelnet.regressor import Regressor
 from mmn_jax.pipeline import results, stages, table_formats
 from mmn_jax.report import figures, row_dynamics, row_figures, sections
 from mmn_jax.report import page as report
@@ -176,16 +177,23 @@ def test_norms_are_means_of_shot_levels_as_shares_of_the_head():
     assert np.average(norms.shares["a"], weights=norms.sizes) == pytest.approx(1)
 
 
-def test_rows_of_the_bank_go_where_the_chain_takes_them(run):
+def test_rows_of_the_bank_go_where_the_chain_takes_them_each_from_its_own_level(run):
     _, _, (seed,), _, _ = run
-    for shift, bank in zip(row_dynamics.shifts(seed.learned, most=2), seed.learned.banks, strict=True):
-        assert shift.before.shape == shift.after.shape == (2, *shift.target.shape)
-        np.testing.assert_allclose(shift.before, row_dynamics.weights_of(bank.heads(0, 2)))
-        np.testing.assert_array_equal(shift.held, seed.learned.held[bank.classes])
-    (first, *_), like = row_dynamics.shifts(seed.learned), row_dynamics.similarity([shift._replace(before=shift.target[None])])
+    times_k = Regressor(
+        lambda *_: {}, lambda variables, theta, shots, context, train: (theta * shots[:, None].astype(theta.dtype), variables)
+    )
+    for shift in row_dynamics.shifts(seed.learned._replace(regressor=times_k, variables={}), most=2):
+        assert shift.before.shape == (2, *shift.target.shape) and 0 < shift.held.sum() < len(shift.held)
+        np.testing.assert_allclose(shift.after, shift.shots * shift.before, rtol=1e-4, atol=1e-5)
+
+
+def test_similarity_and_paths_of_the_bank(run):
+    _, _, (seed,), _, _ = run
+    first, *_ = row_dynamics.shifts(seed.learned, most=2)
+    like = row_dynamics.similarity([first._replace(before=first.target[None])])
     np.testing.assert_allclose(like.before_seen[0], 1, rtol=1e-5)
     np.testing.assert_allclose(like.before_held[0], 1, rtol=1e-5)
-    assert len(like.after_held[0]) == shift.held.sum() * len(shift.after) > 0
+    assert len(like.after_held[0]) == first.held.sum() * len(first.after) > 0
     paths = row_dynamics.paths([first], seed.learned.theta, seed.learned.theta, seed.data.tail.counts, NAMES, lambda points: points[:, :2])
     np.testing.assert_allclose(paths.arrows[:, 0], paths.arrows[:, 1])
     assert paths.stations.shape == (5, 2, 2) and not set(paths.names) & set(paths.rare) and paths.steps == ["1", "θ*"]

@@ -19,6 +19,7 @@ from mmn_jax.report.sections import Section
 from mmn_jax.store import artifacts
 
 PAGE = Template((Path(__file__).parent / "page.html").read_text())
+MOST = 8  # classes that gain most, and that lose most
 
 
 def inline(picture: Picture, name: str, title: str) -> str:
@@ -52,18 +53,12 @@ def headline(table: dict[str, Any]) -> str:
     return text + (f", to the best rival ({rival}): {to_rival}." if rival else ".")
 
 
-def changed_most(table: dict[str, Any], names: tuple[str, ...], most: int = 8) -> list[list[str]]:
-    """Returns a table (header and rows of cells) of the classes that gain and lose most by mmn in the first seed.
-
-    Args:
-      table: results.json.
-      names: of the classes.
-      most: how many at either end.
-    """
+def changed_most(table: dict[str, Any], names: tuple[str, ...]) -> list[list[str]]:
+    """Returns a header and rows of cells on the classes, `MOST` at either end, that gain and lose most by mmn in the first seed."""
     plain, mmn = (np.array(table["per_class"][name][0], float) for name in ("plain", "mmn"))
     gain = mmn - plain
     order = [c for c in np.argsort(-gain, kind="stable") if np.isfinite(gain[c]) and gain[c] != 0]
-    chosen = order if len(order) <= 2 * most else order[:most] + order[-most:]
+    chosen = order if len(order) <= 2 * MOST else order[:MOST] + order[-MOST:]
     cells = [[names[c], str(table["counts"][0][c]), f"{plain[c]:.1f}", f"{mmn[c]:.1f}", f"{gain[c]:+.1f}"] for c in chosen]
     return [["class", "training examples", "plain", "mmn", "difference"], *cells]
 

@@ -16,6 +16,7 @@ from mmn_jax.pipeline.metamodelnet import Learned
 from mmn_jax.types import Bank
 
 ROWS_BYTES = 2**27  # bytes of k-shot rows that are read from a bank
+SHOWN = 5  # frequent classes, and rare ones, whose rows are projected to a plane
 
 
 def weights_of(theta: np.ndarray) -> np.ndarray:
@@ -140,7 +141,6 @@ def paths(
     counts: np.ndarray,
     names: tuple[str, ...],
     project: Callable[[np.ndarray], np.ndarray],
-    many: int = 5,
 ) -> Paths:
     """Projects the rows of the most frequent classes from one shot to θ*, and those of the rarest before and after transfer.
 
@@ -151,11 +151,10 @@ def paths(
       counts: [C] training examples.
       names: of the classes.
       project: [n, d] → [n, 2], `in_pca` or `in_tsne`.
-      many: how many frequent and how many rare classes.
     """
     last = levels[-1]
-    frequent = last.classes[np.argsort(-counts[last.classes], kind="stable")[:many]]
-    rare = np.setdiff1d(np.argsort(counts, kind="stable")[:many], frequent)
+    frequent = last.classes[np.argsort(-counts[last.classes], kind="stable")[:SHOWN]]
+    rare = np.setdiff1d(np.argsort(counts, kind="stable")[:SHOWN], frequent)
     clouds = [one.before[:, np.searchsorted(one.classes, frequent)] for one in levels]
     target = last.target[np.searchsorted(last.classes, frequent)]
     means = np.stack([*(cloud.mean(0) for cloud in clouds), target], 1)
