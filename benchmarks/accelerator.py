@@ -1,10 +1,10 @@
-"""What this library does on this machine's accelerator, in one command:
+"""Measures this library on this machine's accelerator, in one command:
 
 python benchmarks/accelerator.py --out=DIR [--minutes=8] [--parts=machine,bank] [--page=docs/speed.md]
 
-The parts go from the most important on (`PARTS`), each in a process of its own with a time limit; what comes after the minutes are over is
-left out, with a line. DIR/accelerator.json gets every row as soon as it is known, and the same command goes on after the last part that
-was finished. Without an accelerator the same parts run at small sizes. --page writes the table between the page's markers.
+The parts (`PARTS`) run in order of importance, each in its own process with a time limit; parts that --minutes leaves no time for are
+skipped with a message. DIR/accelerator.json gets every row as soon as it is known, and the same command continues after the last finished
+part. Without an accelerator the parts run at small sizes. --page writes the table between the page's markers.
 """
 
 import argparse
@@ -21,13 +21,17 @@ from typing import Any, NamedTuple
 from pages import fill
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # a machine that installs nothing runs the checkout as it is
+sys.path.insert(0, str(ROOT))  # the checkout runs without being installed
 
-from mmn_jax.store.files import whole  # noqa: E402  # found by the line above
+from mmn_jax.store.files import whole  # noqa: E402  # importable because of the line above
 
 
 class Part(NamedTuple):
-    """name: in accelerator_parts.py. limit: seconds that it may take. title: of its table. environment: what its process gets beside."""
+    """One part of the measurements.
+
+    name: of its function in accelerator_parts.py. limit: seconds that it may take. title: of its table.
+    environment: extra environment variables of its process.
+    """
 
     name: str
     limit: float
@@ -44,29 +48,36 @@ PARTS = (
     Part("paper_scale", 330, "`configs/sun397_shape.py`, the paper's S and blocks as wide as the features"),
     Part("large", 400, "Large shapes", (("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95"),)),
 )
-LEAST = 15.0  # seconds left for which a part is begun
+LEAST = 15.0  # a part starts only if this many seconds are left
 
-Record = dict[str, dict[str, Any]]  # by part: its rows, the seconds that it took, and its state ("done" or why not)
+Record = dict[str, dict[str, Any]]  # part → its rows, the seconds that it took, and its state ("done" or why not)
 
 
 def read(path: Path) -> Record:
-    """What is measured already."""
+    """Reads what was measured before, {} if there is no file."""
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def write(path: Path, record: Record) -> None:
-    """All of it, or nothing new where the process is killed."""
+    """Writes the record atomically."""
     with whole(path) as part:
         part.write_text(json.dumps(record, indent=1, ensure_ascii=False))
 
 
 def on_accelerator(record: Record) -> bool:
-    """Whether the machine that was measured has one."""
+    """Returns whether the measured machine has an accelerator."""
     return any(row.get("platform", "cpu") != "cpu" for row in record.get("machine", {}).get("rows", []))
 
 
 def run(part: Part, path: Path, record: Record, seconds: float) -> None:
-    """Measures a part, its rows saved one by one."""
+    """Measures a part and saves each of its rows at once.
+
+    Args:
+      part: what to measure.
+      path: of accelerator.json.
+      record: what is known so far; gains the part.
+      seconds: left for it.
+    """
     small = [] if part.name == "machine" or on_accelerator(record) else ["--small"]
     command = [sys.executable, str(ROOT / "benchmarks" / "accelerator_parts.py"), part.name, *small]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])} | dict(part.environment)
@@ -87,7 +98,7 @@ def run(part: Part, path: Path, record: Record, seconds: float) -> None:
                 found["seconds"] = round(time.monotonic() - began, 1)
                 write(path, record)
                 print(f"  {shown(rows[-1])}", flush=True)
-        except BaseException:  # interrupted: what the part started goes, too
+        except BaseException:  # when interrupted, also end what the part started
             os.killpg(process.pid, signal.SIGKILL)
             raise
         finally:
@@ -98,26 +109,26 @@ def run(part: Part, path: Path, record: Record, seconds: float) -> None:
 
 
 def shown(row: dict[str, Any]) -> str:
-    """One row as a line."""
+    """Formats one row as a line."""
     return ", ".join(f"{key} {cell(value)}" for key, value in row.items())
 
 
 def cell(value: Any) -> str:
-    """A value as the table has it: three digits that count."""
+    """Formats a value for the table, floats with three significant digits."""
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return "" if value is None else str(value)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as a Markdown table, a column for every name that any of them has."""
+    """Formats rows as a Markdown table with a column for every key that any of them has."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, ["---"] * len(names), *([cell(row.get(name)) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def as_markdown(record: Record) -> str:
-    """The section of the page: a table a part, with the device's name."""
+    """Formats the section of the page: the device's name and a table for each part."""
     if not record.get("machine", {}).get("rows"):
         return "not measured"
     facts, *ceilings = record["machine"]["rows"]
@@ -132,16 +143,16 @@ def as_markdown(record: Record) -> str:
 
 
 def check_device(record: Record, out: Path) -> None:
-    """Refuses to go on with what another device began."""
+    """Ends the process if the record was begun on another device."""
     known = record["machine"]["rows"][0]["device"]
     asked = subprocess.run([sys.executable, "-c", "import jax; print(jax.devices()[0].device_kind)"], capture_output=True, text=True)
     here = (asked.stdout.splitlines() or ["none that JAX finds"])[-1]
     if here != known:
-        raise SystemExit(f"--out={out}: accelerator.json is of {known}, this machine has {here}; give another folder")
+        raise SystemExit(f"--out={out}: accelerator.json was measured on {known}, this machine has {here}; give another folder")
 
 
 def measure(out: Path, names: list[str], minutes: float) -> Record:
-    """Every part of these names that isn't done, as long as the minutes last."""
+    """Measures every part of these names that isn't done yet, as long as the minutes last."""
     path = out / "accelerator.json"
     record, end = read(path), time.monotonic() + 60 * minutes
     if minutes > 0 and record.get("machine", {}).get("rows"):
@@ -151,7 +162,7 @@ def measure(out: Path, names: list[str], minutes: float) -> Record:
         if record.get(part.name, {}).get("state") == "done":
             print(f"{part.name}: done before", flush=True)
         elif part.name in names and left < LEAST:
-            print(f"{part.name}: left out, the minutes are over", flush=True)
+            print(f"{part.name}: skipped, the minutes are over", flush=True)
         elif part.name in names:
             print(f"{part.name}:", flush=True)
             run(part, path, record, left)
@@ -161,10 +172,10 @@ def measure(out: Path, names: list[str], minutes: float) -> Record:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="folder of accelerator.json")
-    parser.add_argument("--minutes", type=float, default=8.0, help="that all parts together may take")
-    parser.add_argument("--parts", default=",".join(part.name for part in PARTS), help="those to measure, machine before all others")
-    parser.add_argument("--page", default="", help="a page with <!-- accelerator --> .. <!-- end --> for the table")
+    parser.add_argument("--out", required=True, help="folder for accelerator.json")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time limit for all parts together")
+    parser.add_argument("--parts", default=",".join(part.name for part in PARTS), help="parts to measure; machine comes first")
+    parser.add_argument("--page", default="", help="page whose section <!-- accelerator --> .. <!-- end --> gets the table")
     arguments = parser.parse_args()
     unknown = set(arguments.parts.split(",")) - {part.name for part in PARTS}
     if unknown:

@@ -1,7 +1,7 @@
-"""The measurements of accelerator.py, each in a process of its own: python benchmarks/accelerator_parts.py NAME [--small]
+"""The measurements of accelerator.py, each run in its own process: python benchmarks/accelerator_parts.py NAME [--small]
 
-A part prints a line of JSON for every row as soon as it is known, so that one that is stopped leaves what it had. --small is for a
-machine without an accelerator: the same code at sizes that take seconds.
+A part prints a line of JSON for every row as soon as it is known, so that a part that is stopped keeps its earlier rows. --small is for
+machines without an accelerator: the same code at sizes that take seconds.
 """
 
 import argparse
@@ -23,9 +23,9 @@ import bank as bank_benchmark
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cases import Case, features
 from jax.sharding import Mesh
 from machine import copy_rate, peak
-from made_up import Case, features
 from scipy.special import softmax
 
 from mmn_jax import devices
@@ -52,7 +52,7 @@ from mmn_jax.types import Examples
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIOR = RowPrior(Shrinkage(0.6, 0.6))
-HEADS = {  # of the agreement: rule, ridge, scaling
+HEADS = {  # compared in `agreement`: rule, ridge, scaling
     "plain, ℓ = 1e-2": (weighting.plain, 1e-2, unscaled),
     "plain, ℓ = 1e-4": (weighting.plain, 1e-4, unscaled),
     "plain, ℓ = 1e-6": (weighting.plain, 1e-6, unscaled),
@@ -70,18 +70,18 @@ SMALL_SHAPE = {"classes": 30, "dim": 16, "largest": 40, "median": 5, "test_per_c
 
 
 def emit(**row: Any) -> None:
-    """One row of the part's table."""
+    """Prints one row of the part's table."""
     print(json.dumps(row), flush=True)
 
 
 def _used_memory():
-    """Largest GB in use on the device so far, nothing where it doesn't tell."""
+    """Returns the peak GB in use on the device so far, {} if it doesn't report it."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return {"peak_gb": stats["peak_bytes_in_use"] / 1e9} if "peak_bytes_in_use" in stats else {}
 
 
 def machine(small: bool) -> None:
-    """The device and its ceilings."""
+    """Measures the device's peak rates."""
     device = jax.devices()[0]
     facts = {"device": device.device_kind, "platform": device.platform, "devices": jax.device_count(), "cores": os.cpu_count()}
     emit(**facts, memory_gb=devices.device_memory() / 1e9, jax=jax.__version__, python=platform.python_version())
@@ -93,7 +93,7 @@ def machine(small: bool) -> None:
 
 
 def _default_data(small):
-    """Normalised training and test examples of the embedded default."""
+    """Returns normalised training and test examples of the embedded default."""
     features = glyphs.load()
     tail = glyphs.TAIL | ({"max_per_class": 20} if small else {})
     tail = longtail.take(features, longtail.long_tail_split(features, 0, **tail))
@@ -102,7 +102,7 @@ def _default_data(small):
 
 
 def _exact_norm(theta, x, y, weight, offset, l2):
-    """The gradient norm of a head's objective over [W b], in float64, features centred as b is free."""
+    """Returns the gradient norm of a head's objective over [W b] in float64, with centred features, as b is free."""
     theta, x, share = theta.astype(np.float64), x.astype(np.float64), weight.astype(np.float64) / weight.sum()
     residual = softmax(predict_logits(theta, x) + offset, axis=1) - np.eye(len(theta))[y]
     residual *= share[:, None]
@@ -111,7 +111,7 @@ def _exact_norm(theta, x, y, weight, offset, l2):
 
 
 def _agree(what, results, x, y, norms):
-    """The row on rows theta [.., C, d+1] by both devices: gradient norms, the largest difference of a probability, accuracies."""
+    """Emits the row that compares rows theta [.., C, d+1] of both devices: accuracies, norms, largest change of a probability."""
     both = [predict_logits(theta, x) for theta in results]
     difference = np.abs(softmax(both[0], axis=-1) - softmax(both[1], axis=-1)).max()
     names = ("device", "cpu")
@@ -120,7 +120,7 @@ def _agree(what, results, x, y, norms):
 
 
 def agreement(small: bool) -> None:
-    """What the device computes against what the CPU beside it computes, float64 gradient norms of both."""
+    """Compares what the device computes with what the CPU of the machine computes, with float64 gradient norms of both."""
     train, test = _default_data(small)
     devices = (jax.devices()[0], jax.devices("cpu")[0])
     _heads_agree(train, test, devices)
@@ -164,7 +164,7 @@ def _banks_agree(train, test, both):
 
 
 def _mixtures_agree(train, test, devices):
-    """The mixture that each device makes of the same members, solved on the first."""
+    """Compares the mixtures that both devices make of the same members, which the first one solved."""
     task, members = make_task(train, jax.random.key(0), 1e-4), mmn.default_members((1e-2, 1e-4, 1e-6))
 
     def rows(part):
@@ -184,7 +184,7 @@ def _mixtures_agree(train, test, devices):
 
 
 def _timed_run(run, flags, environment):
-    """A row for every stage of a run of bin/run.py --stage=meta, and one for the whole of it."""
+    """Runs bin/run.py --stage=meta and emits a row for every stage and one for the whole run."""
     command = [sys.executable, str(ROOT / "bin" / "run.py"), "--stage=meta", *flags]
     began = now = time.perf_counter()
     stage, compiled = "imports and data", {}
@@ -194,8 +194,8 @@ def _timed_run(run, flags, environment):
             if entered := re.match(r"seed 0: (\w+)", line):
                 emit(run=run, stage=stage, seconds=time.perf_counter() - now)
                 stage, now = entered[1], time.perf_counter()
-            if told := re.match(r"(\d+) s went into compiling (\d+) programs", line):
-                compiled = {"compile_s": int(told[1]), "programs": int(told[2])}
+            if found := re.match(r"(\d+) s went into compiling (\d+) programs", line):
+                compiled = {"compile_s": int(found[1]), "programs": int(found[2])}
     emit(run=run, stage=f"{stage}, mmn and evaluation", seconds=time.perf_counter() - now)
     if process.returncode:
         raise SystemExit(f"bin/run.py ended with {process.returncode}")
@@ -206,8 +206,8 @@ def _timed_run(run, flags, environment):
 
 
 def main_job(small: bool) -> None:
-    """The README's first command with an empty cache of compiled programs, with what that run left there, and with an empty one where XLA
-    leaves products to cuBLAS, which may compile faster."""
+    """Times the README's first command with an empty cache of compiled programs, with the cache that this left, and with an empty cache
+    and products by cuBLAS instead of Triton, which may compile faster."""
     runs = {"cold": ("cache", ""), "warm": ("cache", ""), "cold, without Triton": ("other", "--xla_gpu_enable_triton_gemm=false")}
     with tempfile.TemporaryDirectory() as folder:
         for run, (cache, options) in list(runs.items())[: 2 if small else 3]:
@@ -216,7 +216,7 @@ def main_job(small: bool) -> None:
 
 
 def bank(small: bool) -> None:
-    """Heads a second: benchmarks/bank.py --quick, and d = 2048 with 397 classes; then scikit-learn's on two cores, which take longer."""
+    """Measures heads per second as benchmarks/bank.py --quick does, and at d = 2048 with 397 classes; then scikit-learn's on two cores."""
     os.environ.pop("OPENBLAS_CORETYPE", None)  # it slows a current numpy
     cases = [Case(1, 16, 10)] if small else [Case(k, 384, 100) for k in (1, 4, 16)] + [Case(k, 2048, 397) for k in (1, 4)]
     bank_benchmark.FLAGS(["bank", "--cores=2", f"--seconds={0.1 if small else 3}"])
@@ -232,7 +232,7 @@ def bank(small: bool) -> None:
 
 
 def _timed_lines() -> Callable[[str], None]:
-    """say(line) of a Terminal: emits a row with the seconds of what the line before announced."""
+    """Returns a `say` for a Terminal that emits, at every line, the seconds of what the previous line announced."""
     last: list[tuple[str, float]] = []
 
     def say(line):
@@ -245,7 +245,7 @@ def _timed_lines() -> Callable[[str], None]:
 
 
 def paper_scale(small: bool) -> None:
-    """configs/sun397_shape.py: the banks with the paper's S and the chain as wide as the features."""
+    """Times configs/sun397_shape.py: banks with the paper's S, and a chain as wide as the features."""
     config = runpy.run_path(str(ROOT / "configs" / "sun397_shape.py"))["get_config"]()
     if small:
         config.data.synthetic.update(SMALL_SHAPE)
@@ -284,7 +284,7 @@ def _rows_a_second(function, x):
 
 
 def _scorers(classifier: Classifier) -> Iterator[tuple[str, Callable]]:
-    """Each way to score features: a name, and x [n, d] → scores and probabilities [n, C]."""
+    """Yields every way to score features: its name, and x [n, d] → scores and probabilities [n, C]."""
     yield "jitted", jax.jit(lambda x: export.scores(classifier, x))
     yield "StableHLO", jax.export.deserialize(bytearray(export.to_stablehlo(classifier))).call
     if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
@@ -296,7 +296,7 @@ def _scorers(classifier: Classifier) -> Iterator[tuple[str, Callable]]:
 
 
 def predictions(small: bool) -> None:
-    """Rows scored a second where they lie on the device, and what the exports loaded there say against float64."""
+    """Measures rows scored per second with features on the device, and the largest error of a probability against float64."""
     rows, classes, dim = (64, 10, 8) if small else (2**16, 1000, 768)
     classifier = _random_classifier(classes, dim)
     x = jax.random.normal(jax.random.key(1), (rows, dim))
@@ -307,7 +307,7 @@ def predictions(small: bool) -> None:
 
 
 def large(small: bool) -> None:
-    """The table of --stage=meta at the shape of ImageNet-LT; one head and a closed-form `mmn` at that of iNaturalist 2018."""
+    """Times --stage=meta at the shape of ImageNet-LT; one head and a closed-form `mmn` at that of iNaturalist 2018."""
     with tempfile.TemporaryDirectory() as folder:
         shape = SMALL_SHAPE if small else IMAGENET_LT
         flags = [f"--config.data.synthetic.{name}={value}" for name, value in shape.items()]

@@ -1,10 +1,10 @@
-"""What `TailClassifier.add_class` loses against fitting again, on the default features.
+"""Measures what `TailClassifier.add_class` loses against a new fit, on the default features.
 
 python benchmarks/add_class.py [--seeds=0,1,2] [--shots=1,2,5,20] [--added=10] [--classes=250]
 
-Of the default's long tail, `added` random classes for every number of shots are left out, and a classifier is fitted to the rest. They
-then come one after the other, each with so many examples, by `add_class`; against them stands a classifier fitted again to
-everything. Both choose their knobs on validation examples, those of added classes only where it is fitted again.
+For every number of shots, `added` random classes are left out of the default's long tail, and a classifier is fitted to the rest. They are
+then added one by one with that many examples each, by `add_class`, and compared with a classifier fitted to all classes. Both choose their
+hyperparameters on validation examples; only the new fit sees those of the added classes.
 """
 
 import argparse
@@ -18,14 +18,17 @@ from mmn_jax.data import glyphs
 from mmn_jax.data.longtail import long_tail_split, random_ranks, take
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.evaluation.bootstrap import bootstrap, interval
-from mmn_jax.pipeline.results import difference, markdown
+from mmn_jax.pipeline.table_formats import difference, markdown
 from mmn_jax.rng import stream
 from mmn_jax.types import Examples, FeatureSet
 
 
 class Outcome(NamedTuple):
-    """Holds what one seed gave. right: [3, n] whether each test example was right before classes were added, after, and fitted again.
-    shots: [C] of the added classes, 0 for the others. seconds: of all additions, and of fitting again."""
+    """Results of one seed.
+
+    right: [3, n] whether each test example is classified correctly before classes are added, after, and by the new fit.
+    shots: [C] of the added classes, 0 for the others. seconds: of all additions, and of the new fit.
+    """
 
     right: np.ndarray
     shots: np.ndarray
@@ -33,7 +36,7 @@ class Outcome(NamedTuple):
 
 
 def first_classes(features: FeatureSet, classes: int) -> FeatureSet:
-    """The set with only these of its classes."""
+    """Returns the data set with its first `classes` classes alone."""
     parts: dict[str, Any] = {name: part.at(part.y < classes) for name, part in features._asdict().items() if isinstance(part, Examples)}
     return features._replace(**parts, class_names=features.class_names[:classes])
 
@@ -43,7 +46,17 @@ def _of(part, classes):
 
 
 def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple[Examples, Examples, np.ndarray]:
-    """The tail without the classes to be added, their few examples, and [C] how many each of them has, 0 for the others."""
+    """Draws the classes to add.
+
+    Args:
+      features: the full data set.
+      seed: of the draw.
+      shots: the numbers of examples.
+      added: classes for each of them.
+
+    Returns:
+      The long tail without these classes, their few examples, and how many each class has [C], 0 for the others.
+    """
     classes = len(features.class_names)
     of_class = np.zeros(classes, int)
     of_class[np.random.default_rng(seed).choice(classes, len(shots) * added, replace=False)] = np.tile(shots, added)
@@ -53,7 +66,7 @@ def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple
 
 
 def compare(features: FeatureSet, seed: int, shots: list[int], added: int, method: str) -> Outcome:
-    """Fits, adds and fits again."""
+    """Fits a classifier without the classes, adds them to it, and fits another to all classes."""
     old, few, of_class = draw(features, seed, shots, added)
 
     def fit(train, val):
@@ -71,13 +84,13 @@ def compare(features: FeatureSet, seed: int, shots: list[int], added: int, metho
 
 
 def _group_means(right, y, masks):
-    """[methods, groups] mean accuracy over classes and seeds, in percent."""
+    """Returns the mean accuracy [methods, groups] over classes and seeds, in percent."""
     per_class = np.apply_along_axis(lambda one: 100 * np.bincount(y, one) / np.bincount(y), 2, right)  # [seeds, methods, C]
     return np.einsum("smc,sgc->mg", per_class, masks / masks.sum(2, keepdims=True)) / len(right)
 
 
 def table(outcomes: list[Outcome], y: np.ndarray, shots: list[int], draws: int = 2000) -> str:
-    """Accuracy of each group of classes in Markdown, the difference with a 95% interval over test examples and seeds."""
+    """Formats the accuracy of each group of classes in Markdown, with a 95% interval of the difference over test examples and seeds."""
     masks = np.stack([[outcome.shots == k for k in (0, *shots)] for outcome in outcomes])
     right = np.stack([outcome.right for outcome in outcomes])
     resampled, means = bootstrap(right, y, masks, np.random.default_rng(0), draws), _group_means(right, y, masks)
@@ -97,8 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
     parser.add_argument("--shots", type=_numbers, default=[1, 2, 5, 20])
-    parser.add_argument("--added", type=int, default=10, help="classes for every number of shots")
-    parser.add_argument("--classes", type=int, default=250, help="of the default's, from the first")
+    parser.add_argument("--added", type=int, default=10, help="classes to add for every number of shots")
+    parser.add_argument("--classes", type=int, default=250, help="how many of the default's classes to use")
     parser.add_argument("--method", default="mmn")
     arguments = parser.parse_args()
     features = first_classes(glyphs.load(), arguments.classes)

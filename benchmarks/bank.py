@@ -1,12 +1,11 @@
-"""Heads per second of a bank of k-shot heads, against scikit-learn's LogisticRegression at the same objective and gradient norm.
+"""Measures heads per second of a bank of k-shot heads, against scikit-learn's LogisticRegression at the same objective and gradient norm.
 
 python benchmarks/bank.py [--quick] [--rivals=sklearn,torch] [--json=FILE]
 
-Features are Gaussian classes with a power-law spectrum. Rival: the fastest of scikit-learn's solvers for the case, one process a
-core, its tolerance lowered until the gradient norm that it reaches, measured in float64, is no larger than the bank's; torch's L-BFGS
-likewise, head after head.
-FLOPs are those of the matrix products that the solver's counted steps need; the peak is that of a square float32 product, measured in the
-same run. --quick is k = 1, 4, 16 at d = 384 and 100 classes.
+Features are synthetic: Gaussian classes with a power-law spectrum. The rival is the fastest of scikit-learn's solvers for the case, one
+process per core; its tolerance is lowered until its gradient norm, measured in float64, is no larger than the bank's. torch's L-BFGS runs
+the same way. FLOPs are counted for the matrix products of the solver's steps; the peak is that of a square float32 product, measured in
+the same run. --quick is k = 1, 4, 16 at d = 384 and 100 classes.
 """
 
 import itertools
@@ -22,33 +21,32 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from absl import app, flags
+from cases import Case, features
 from machine import peak
-from made_up import Case, features
 from scipy.special import softmax
 
 from mmn_jax import devices
 from mmn_jax.linear.solve import BFGS, head_flops
 from mmn_jax.machine import one_thread
 from mmn_jax.metamodelnet import kshot_bank
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "k = 1, 4, 16 at d = 384, 100 classes: under 5 minutes on 2 cores.")
-flags.DEFINE_string("json", "", "File for the rows.")
+flags.DEFINE_string("json", "", "JSON file to write the rows to.")
 flags.DEFINE_list("shots", ["1", "4", "16", "64"], "k")
 flags.DEFINE_list("dims", ["128", "384", "2048"], "d")
 flags.DEFINE_list("classes", ["100", "397"], "C")
-flags.DEFINE_float("ridge", 0.01, "ρ of the summed loss.")
-flags.DEFINE_float("tol", 1e-4, "Gradient norm of the mean loss.")
-flags.DEFINE_float("seconds", 10.0, "That a bank is timed for, at least.")
-flags.DEFINE_integer("memory_mb", 0, "Of the heads solved at once; 0: as much as a run takes on this device.")
-flags.DEFINE_integer("cores", 0, "That the rival may use; 0: all.")
-flags.DEFINE_list("rivals", ["sklearn"], "What to time beside it: sklearn, torch (where it is installed).")
+flags.DEFINE_float("seconds", 10.0, "Minimum time that a bank is measured for.")
+flags.DEFINE_integer("cores", 0, "Cores of the rival; 0: all.")
+flags.DEFINE_list("rivals", ["sklearn"], "What to compare with: sklearn, torch (if it is installed).")
+
+RIDGE, TOL = 0.01, 1e-4  # of the summed loss; gradient norm of the mean loss
 
 
 class Timed(NamedTuple):
-    """What a bank took: heads per second, FLOP/s of its products, largest gradient norm."""
+    """Measurements of a bank: heads per second, FLOP/s of its products, largest gradient norm."""
 
     heads_per_second: float
     flops: float
@@ -56,8 +54,8 @@ class Timed(NamedTuple):
 
 
 def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
-    """The bank's heads, compiled beforehand."""
-    plan = kshot_bank.BankPlan(case.k, 1, FLAGS.ridge, FLAGS.tol, FLAGS.tol, FLAGS.memory_mb << 20 or devices.batch_memory())
+    """Times the heads of a bank; the first batch, which compiles, doesn't count."""
+    plan = kshot_bank.BankPlan(case.k, 1, RIDGE, TOL, TOL, devices.batch_memory())
     mesh = devices.all_devices()
     pool = kshot_bank.bank_pool(train, counts, case.k, mesh)
     size = kshot_bank.chunk_size(pool.shape, plan._replace(subsets=10**6), mesh.size)
@@ -66,7 +64,7 @@ def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
         began = time.perf_counter()
         with one_thread(case.k * case.classes):
             _, info = jax.block_until_ready(kshot_bank.fit_chunk(key, first + np.arange(size), pool, plan, mesh))
-        if first == 0:  # compiled now
+        if first == 0:  # this call compiled
             continue
         spent += time.perf_counter() - began
         heads += size
@@ -86,7 +84,7 @@ def _gradient_norm(w, b, x, y, ridge):
 
 
 def _by_sklearn(x, y, ridge, tol, solver):
-    """Rows and biases of scikit-learn's LogisticRegression."""
+    """Fits scikit-learn's LogisticRegression; returns weights and biases."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1 / ridge, solver=solver, tol=tol, max_iter=10000).fit(x.astype(np.float64), y)
@@ -94,7 +92,7 @@ def _by_sklearn(x, y, ridge, tol, solver):
 
 
 def _by_torch(x, y, ridge, tol):
-    """Rows and biases of torch's L-BFGS with its strong Wolfe line search, in float32."""
+    """Fits a head by torch's L-BFGS with a strong Wolfe line search, in float32; returns weights and biases."""
     import torch
 
     torch.set_num_threads(1)
@@ -119,7 +117,14 @@ RIVALS = {"sklearn": ("lbfgs", "newton-cg"), "torch": ("torch",)}
 
 
 def _fit_rival(task):
-    """Seconds and gradient norm of one head on one thread, at the first tolerance that reaches `wanted`."""
+    """Fits one head on one thread, lowering the tolerance until the gradient norm is at most `wanted`.
+
+    Args:
+      task: x, y, ridge, wanted, the solver's name, and its first tolerance.
+
+    Returns:
+      Seconds of the last fit, its gradient norm, and its tolerance.
+    """
     from threadpoolctl import threadpool_limits
 
     x, y, ridge, wanted, solver, tol = task
@@ -136,7 +141,15 @@ def _fit_rival(task):
 
 
 def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, name: str) -> float:
-    """Heads per second of the fastest solver of this rival, one process on each of the cores that it may use."""
+    """Measures heads per second of the rival's fastest solver, one process per core.
+
+    Args:
+      case: the sizes.
+      train: examples to draw subsets from.
+      counts: [C].
+      wanted: gradient norm to reach.
+      name: of the rival, a key of `RIVALS`.
+    """
     places = sorted(os.sched_getaffinity(0))[: FLAGS.cores or None]
     cores = len(places)
     rng = np.random.default_rng(1)
@@ -146,22 +159,22 @@ def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, name: 
         return train.x[index], train.y[index]
 
     first = subset()
-    tried = {solver: _fit_rival((*first, FLAGS.ridge, wanted, solver, 1e-3)) for solver in RIVALS[name]}
+    tried = {solver: _fit_rival((*first, RIDGE, wanted, solver, 1e-3)) for solver in RIVALS[name]}
     solver = min(tried, key=lambda name: tried[name][0])
     each, _, tol = tried[solver]
     many = cores * max(1, int(FLAGS.seconds / each))
-    tasks = [(*subset(), FLAGS.ridge, wanted, solver, tol) for _ in range(many)]
+    tasks = [(*subset(), RIDGE, wanted, solver, tol) for _ in range(many)]
     with multiprocessing.get_context("spawn").Pool(cores, os.sched_setaffinity, (0, places)) as pool:
         pool.map(_fit_rival, tasks[:cores], chunksize=1)  # imports
         began = time.perf_counter()
         found = pool.map(_fit_rival, tasks, chunksize=1)
         spent = time.perf_counter() - began
-    retried = sum(one[2] < tol for one in found)  # they paid for the try that fell short; leave that out
+    retried = sum(one[2] < tol for one in found)  # these spent time on a tolerance that was too loose, which doesn't count
     return many / spent * (1 + retried / many)
 
 
 def measure(case: Case, top: float) -> dict[str, float]:
-    """One row of the table; top: FLOP/s of the peak."""
+    """Measures one row of the table; `top` is the peak in FLOP/s."""
     train, counts = features(case)
     timed = ours(case, train, counts)
     ratios = {name: timed.heads_per_second / rival(case, train, counts, timed.gradient_norm, name) for name in FLAGS.rivals}

@@ -1,9 +1,9 @@
-"""How fast the chain trains: steps per second of the first stage, all blocks and rungs in it, and the share of the measured peak.
+"""Measures how fast the chain trains: steps per second at level 0, which trains all blocks on all levels, and the share of the peak.
 
 python benchmarks/chain.py [--dims=128,512,2048] [--classes=100,397] [--precision=float32,bfloat16] [--json=FILE]
 
-Blocks are as wide as the features, as in the paper. FLOPs are counted for a step's dense products: rows through every block they pass,
-forwards and backwards, and the logits of the task loss.
+Blocks are as wide as the features, as in the paper. FLOPs are counted for the dense products of a step: rows through every block that
+they pass, forward and backward, and the logits of the task loss.
 """
 
 import itertools
@@ -22,28 +22,28 @@ from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.types import Examples
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("dims", ["128", "512", "2048"], "Dimensions d of the features, and widths of the blocks.")
 flags.DEFINE_list("classes", ["100"], "Numbers of classes.")
-flags.DEFINE_list("precision", ["float32", "bfloat16"], "Of the chain's products.")
-flags.DEFINE_float("seconds", 10, "Seconds of every case.")
-flags.DEFINE_string("json", "", "A JSON file for the rows of the table.")
+flags.DEFINE_list("precision", ["float32", "bfloat16"], "Precision of the chain's products.")
+flags.DEFINE_float("seconds", 10, "Seconds to measure each case for.")
+flags.DEFINE_string("json", "", "JSON file to write the rows to.")
 
 LADDER, BATCH = (1, 2, 4, 8, 16, 32, 64), 256
 
 
 def flops(classes: int, dim: int) -> float:
-    """Counts the FLOPs of one step: two products [rows, d] × [d, d] a block, three times as much with the gradients; rows of rung i pass
+    """Counts the FLOPs of one step: two products [rows, d] × [d, d] per block, three times as many with gradients; rows of level i pass
     the blocks from i on."""
     passes = sum(classes * (len(LADDER) - i) for i in range(len(LADDER)))
     return 3 * (passes * 2 * 2 * dim * dim + len(LADDER) * 2 * BATCH * classes * dim)
 
 
 def steps_per_second(classes: int, dim: int, precision: str) -> float:
-    """Times the compiled step on rows and examples that are there already."""
+    """Times the compiled step on rows and examples that are already in memory."""
     rng = np.random.default_rng(0)
     counts = np.full(classes, 2 * LADDER[-1])
     y = np.repeat(np.arange(classes, dtype=np.int32), counts)
@@ -58,7 +58,7 @@ def steps_per_second(classes: int, dim: int, precision: str) -> float:
     hyper, context = training.Hyper(0.1, 1e-3, 1e-2), programs.place(Context(None, jnp.zeros(classes, jnp.int32)))
     state = programs.place(training.begin_training(variables, hyper))
     for i in itertools.count():
-        if i == 2:  # compiled now
+        if i == 2:  # the first calls compile
             jax.block_until_ready(state)
             began = time.perf_counter()
         state, _ = programs.step(state, hyper, jax.random.key(i), context, data)

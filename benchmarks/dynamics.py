@@ -1,10 +1,10 @@
-"""What the movement of rows looks like on a data set: norms and likeness to θ* by shot count, which heads `mmn` mixes, who moves alike.
+"""Measures how rows move on a data set: norms and similarity to θ* by training count, which heads `mmn` mixes, which classes move alike.
 
 python benchmarks/dynamics.py [--features=FILE.npz --imbalance=96 --largest=480] [--seed=0]
 
-Before are the logit-adjusted rows of the long-tailed head, after those of `mmn`, θ* the logit-adjusted rows of the head
-of all examples that the file has, under the same ridge. Norms are shares of the mean norm of a head. How alike two rows are is the
-correlation of their logits over test examples: rows of small norm in directions that features hardly use say nothing.
+"Before" are the logit-adjusted rows of the long-tailed head, "after" those of `mmn`, and θ* those of the head trained on all examples of
+the file under the same ridge. Norms are relative to the mean norm of a head. Similarity is the correlation of logits over test examples,
+as a cosine of rows would count directions that features hardly use.
 """
 
 import jax
@@ -23,26 +23,27 @@ from mmn_jax.methods import mmn
 from mmn_jax.methods.contract import tune
 from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.tasks import make_task, unscaled
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.report.row_dynamics import cosine, levels, weights_of
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("features", "", "npz file; the glyphs by default.")
-flags.DEFINE_float("imbalance", 100.0, "Of the long tail that is made.")
-flags.DEFINE_integer("largest", 200, "Examples of its largest class.")
-flags.DEFINE_integer("seed", 0, "Of the split.")
-flags.DEFINE_float("l2", 1e-5, "Ridge of the rows before and of θ*.")
+flags.DEFINE_string("features", "", "npz file (default: the glyphs).")
+flags.DEFINE_float("imbalance", 100.0, "Imbalance of the long tail.")
+flags.DEFINE_integer("largest", 200, "Training examples of the largest class.")
+flags.DEFINE_integer("seed", 0, "Seed of the split.")
+
+L2 = 1e-5  # ridge of the rows before transfer and of θ*
 
 
 def _correlation(w, other, x):
-    """[C] correlation of the logits that rows w and other [C, d] give to x [n, d]."""
+    """Returns the correlations [C] of the logits of rows w and other [C, d] over x [n, d]."""
     a, b = (x @ rows.T for rows in (w, other))
     return cosine((a - a.mean(0)).T, (b - b.mean(0)).T)
 
 
 def _adjusted_rows(task):
-    """The weights [C, d] of the logit-adjusted plain head, centred over classes, and its rows [C, d+1]."""
-    theta = subtract_log_prior(task.head(weighting.plain, FLAGS.l2, unscaled).theta, 1.0, task.counts)
+    """Returns the weights [C, d] of the logit-adjusted plain head, centred over classes, and its rows [C, d+1]."""
+    theta = subtract_log_prior(task.head(weighting.plain, L2, unscaled).theta, 1.0, task.counts)
     return weights_of(theta), theta
 
 

@@ -1,9 +1,9 @@
-"""How fast images become features: images per second of the stage against a plain loop that reads an image, then computes its features.
+"""Measures images per second of --stage=features, against plain loops that read images and compute their features in turn.
 
 python benchmarks/features.py [--images=4096] [--side=32] [--size=0] [--batch=256]
 
-The images are PNG files made up in a temporary folder, the network is that of --stage=features with untrained weights. The plain loops
-run on one thread of Python, one with an image a call of the network, one with a batch; all three give the same features.
+The images are random PNG files in a temporary folder; the network is that of --stage=features with untrained weights. The plain loops
+run on one Python thread, one image or one batch per call of the network; all three give the same features.
 """
 
 import tempfile
@@ -17,20 +17,20 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.vision import extract, networks
 from mmn_jax.vision.folders import image_folder
 from mmn_jax.vision.images import Images
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("images", 4096, "How many.")
-flags.DEFINE_integer("side", 32, "Pixels of their sides on the disk.")
-flags.DEFINE_integer("size", 0, "Pixels that they are brought to; 0: as they are.")
-flags.DEFINE_integer("batch", 256, "Images in a batch.")
+flags.DEFINE_integer("images", 4096, "Number of images.")
+flags.DEFINE_integer("side", 32, "Pixels of their sides on disk.")
+flags.DEFINE_integer("size", 0, "Pixels that they are resized to; 0: as they are.")
+flags.DEFINE_integer("batch", 256, "Images per batch.")
 
 
 def make_folder(root: Path) -> Images:
-    """PNG files of noise, in two classes; a handful for testing, the rest are returned."""
+    """Writes PNG files of noise in two classes, two of them as a test set; returns the training images."""
     rng = np.random.default_rng(0)
     for i in range(FLAGS.images + 2):
         folder = root / ("test" if i < 2 else "train") / f"class {i % 2}"
@@ -40,14 +40,14 @@ def make_folder(root: Path) -> Images:
 
 
 def network(side: int):
-    """The backbone with untrained weights, for images of this size."""
+    """Returns the backbone with untrained weights, for images of this size."""
     net = networks.Plain(128, (32, 64, 128, 128), 2)
     variables = jax.jit(net.init, static_argnums=2)(jax.random.key(0), jnp.zeros((1, side, side, 3), jnp.uint8), False)
     return partial(jax.jit(networks.features, static_argnums=0), net, variables)
 
 
 def plain_loop(compute, images: Images, batch: int) -> np.ndarray:
-    """[n, d] by reading and computing in turn."""
+    """Returns features [n, d], reading and computing in turn."""
     done = []
     for first in range(0, len(images.y), batch):
         rows = range(first, min(first + batch, len(images.y)))
@@ -57,14 +57,14 @@ def plain_loop(compute, images: Images, batch: int) -> np.ndarray:
 
 
 def stage(compute, images: Images) -> np.ndarray:
-    """[n, d] as --stage=features makes them."""
+    """Returns features [n, d] as --stage=features computes them."""
     with tempfile.TemporaryDirectory() as folder:
         paths, _ = extract.part_features(compute, images, Path(folder), "train", FLAGS.size, FLAGS.batch, lambda items, name: items)
         return np.concatenate([np.load(path) for path in paths])
 
 
 def rate(work, images: Images) -> tuple[float, np.ndarray]:
-    """Images per second of the better of two runs, and their features; a few images first, so that everything is compiled."""
+    """Returns images per second, the better of two runs after one that compiles, and the features."""
     work(images._replace(load=images.load, y=images.y[: FLAGS.batch]))
     seconds = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Every method on several data sets: runs what is missing and puts the tables between the markers of docs/leaderboard.md.
+"""Runs every method on three data sets and writes the tables between the markers of docs/leaderboard.md.
 
 python benchmarks/leaderboard.py --features=DIR [--workdir=runs/leaderboard] [--seeds=0,1,2,3,4]
 
@@ -13,34 +13,36 @@ from absl import app, flags
 from pages import fill
 
 from mmn_jax.pipeline import results
+from mmn_jax.pipeline.table_formats import Table, as_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "leaderboard.md"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("features", "", "Folder with the feature files.")
-flags.DEFINE_string("workdir", "runs/leaderboard", "Where the runs go.")
+flags.DEFINE_string("workdir", "runs/leaderboard", "Folder of the runs; what they saved before is used again.")
 flags.DEFINE_string("seeds", "0,1,2,3,4", "Seeds of every run.")
-flags.DEFINE_string("fold_seeds", "0", "Seeds of the run that chooses inside the training set.")
+
+FOLD_SEEDS = "0"  # of the run that tunes on folds of the training set
 
 
-def _own(folder, name, imbalance, largest):
+def _own(folder: str, name: str, imbalance: float, largest: int) -> list[str]:
     path = Path(folder) / name
     if not path.is_file():
-        raise SystemExit(f"--features={folder}: {name} is not there")
-    made = [f"--config.data.longtail.imbalance={imbalance}", f"--config.data.longtail.max_per_class={largest}"]
-    return [f"--config={ROOT / 'configs' / 'own_features.py'}", f"--config.data.path={path}", *made]
+        raise SystemExit(f"--features={folder}: {name} is missing")
+    tail = [f"--config.data.longtail.imbalance={imbalance}", f"--config.data.longtail.max_per_class={largest}"]
+    return [f"--config={ROOT / 'configs' / 'own_features.py'}", f"--config.data.path={path}", *tail]
 
 
-def evaluate(name: str, arguments: list[str], seeds: str) -> results.Table:
-    """results.json of a run of --stage=eval, which goes on from what an earlier one saved."""
+def evaluate(name: str, arguments: list[str], seeds: str) -> Table:
+    """Runs --stage=eval, continuing from what an earlier run saved, and returns its results.json."""
     workdir = Path(FLAGS.workdir) / name
     command = [sys.executable, str(ROOT / "bin" / "run.py"), "--stage=eval", f"--config.seeds={seeds}", f"--workdir={workdir}", *arguments]
     subprocess.run(command, check=True)
     return results.read(workdir)
 
 
-def loss_by_folds(held: results.Table, folds: results.Table) -> str:
-    """What each method loses where its knobs are chosen inside the training set, over the seeds that both runs have."""
+def loss_by_folds(held: Table, folds: Table) -> str:
+    """Compares tuning on a validation set with tuning on folds of the training set, method by method, over the seeds of both runs."""
     both = [seed for seed in folds["seeds"] if seed in held["seeds"]]
     lines = [f"| method | validation set | folds of the training set | difference, seeds {both} |", "| --- | ---: | ---: | ---: |"]
 
@@ -62,8 +64,8 @@ def main(_):
     tables = {}
     for name, arguments in runs.items():
         tables[name] = evaluate(name, arguments, FLAGS.seeds)
-        PAGE.write_text(fill(PAGE.read_text(), name, results.as_markdown(tables[name])))
-    folds = evaluate("glyphs_folds", ["--config.data.validation=train"], FLAGS.fold_seeds)
+        PAGE.write_text(fill(PAGE.read_text(), name, as_markdown(tables[name])))
+    folds = evaluate("glyphs_folds", ["--config.data.validation=train"], FOLD_SEEDS)
     PAGE.write_text(fill(PAGE.read_text(), "folds", loss_by_folds(tables["glyphs"], folds)))
 
 

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured in the run that is held against it."""
+"""Measures the peak rates of this machine, in the same process as what is compared with them."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jax.lax import Precision
 
 
 def _seconds(function: Callable, argument: jax.Array) -> float:
-    """The least time of one call among a few rounds, compiled beforehand; calls of a round are waited for together."""
+    """Times one call of the compiled function: the fastest of a few rounds, whose calls run asynchronously."""
     jax.block_until_ready(function(argument))
     calls, rounds = (1, 3) if jax.default_backend() == "cpu" else (10, 3)
     times = []
@@ -23,14 +23,20 @@ def _seconds(function: Callable, argument: jax.Array) -> float:
 
 
 def peak(dtype: jnp.dtype = jnp.float32, precision: Precision = Precision.HIGHEST, size: int = 0) -> float:
-    """FLOP/s of a large square product on this machine's default device; size 0: one that fills it."""
+    """Measures FLOP/s of a square matrix product on the default device.
+
+    Args:
+      dtype: of the matrices.
+      precision: of the product.
+      size: of the matrices; 0: large enough to fill the device.
+    """
     size = size or (4096 if jax.default_backend() == "cpu" else 8192)
     a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32), dtype)
     return 2 * size**3 / _seconds(jax.jit(lambda a: jnp.matmul(a, a, precision=precision)), a)
 
 
 def copy_rate() -> float:
-    """Bytes that this machine's default device reads and writes in a second, where it changes the sign of a large array."""
+    """Measures bytes read and written per second by the default device while it negates a large array."""
     size = 2**25 if jax.default_backend() == "cpu" else 2**29
     array = jax.random.normal(jax.random.key(0), (size,))
     return 2 * array.nbytes / _seconds(jax.jit(partial(jnp.multiply, -1.0)), array)

@@ -1,9 +1,9 @@
-"""How fast `python -m mmn_jax.predict` goes through a large file, and how much memory that takes.
+"""Measures how fast `python -m mmn_jax.predict` classifies a large file, and how much memory it takes.
 
 python benchmarks/predict.py [--rows=1000000] [--dims=128,2048] [--classes=250,1000] [--dtype=float32]
 
-Features and classifier are made up, a case for each d with its number of classes; the file lies in a temporary folder and has
-rows · d numbers. Memory is the largest resident set of the command's process; a file as large is beside it in the table.
+Features and classifier are synthetic, one case for each d with its number of classes; the file of rows · d numbers lies in a temporary
+folder. Memory is the peak resident set of the command's process; the table shows the size of the file beside it.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK_FLOATS = 2**20  # made at a time; a process counts its parent's memory at its start as its own, so this one stays small
+BLOCK_FLOATS = 2**20  # written at a time; the command's peak includes the memory of this process at its start, so that stays small
 
 
 class Measured(NamedTuple):
-    """Seconds of the command, bytes of its largest resident set and of its file."""
+    """Seconds of the command, bytes of its peak resident set and of its file."""
 
     seconds: float
     memory: int
@@ -29,7 +29,7 @@ class Measured(NamedTuple):
 
 
 def write_features(path: Path, rows: int, dim: int, dtype: str) -> None:
-    """An .npy file [rows, dim], written in blocks: the same random rows again and again."""
+    """Writes an .npy file [rows, dim] that repeats one block of random rows."""
     block = np.random.default_rng(0).standard_normal((min(rows, BLOCK_FLOATS // dim), dim), np.float32).astype(dtype)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": block.dtype.str, "fortran_order": False, "shape": (rows, dim)})
@@ -38,7 +38,7 @@ def write_features(path: Path, rows: int, dim: int, dtype: str) -> None:
 
 
 def write_classifier(path: Path, classes: int, dim: int) -> None:
-    """A classifier.npz of random rows."""
+    """Writes a classifier.npz of random rows."""
     rng = np.random.default_rng(1)
     np.savez(
         path,
@@ -52,7 +52,10 @@ def write_classifier(path: Path, classes: int, dim: int) -> None:
 
 
 def measure(rows: int, dim: int, classes: int, dtype: str) -> Measured:
-    """Runs the command once; its memory is the largest of any command so far, so the cases go from small to large."""
+    """Runs the command once.
+
+    The system reports the peak memory of all commands so far, so cases have to go from small to large.
+    """
     with tempfile.TemporaryDirectory() as folder:
         features, out = Path(folder) / "x.npy", Path(folder) / "out.csv"
         write_features(features, rows, dim, dtype)

@@ -1,14 +1,14 @@
-"""Any Regressor on several data sets, shot profiles, class subsets and seeds: paired differences to plain, to the paper's
-recipe and to the chosen rival.
+"""Compares Regressors on several data sets, long tails, class subsets and seeds: paired differences to plain, to the paper's recipe and
+to the chosen rival.
 
 python benchmarks/regressors.py --features=DIR [--problems=NAMES] [--seeds=0,1] [--regressors=NAMES] [--rivals=NAMES|all] [--paper]
 
 DIR holds clinc150.npz and cifar100_mobilenetv2_pca256.npz; the glyphs come with the package. A problem may also be a file of your own,
---problems=features.npz, whose counts are taken as they are. A regressor is trained on mixed-shot episodes of the training set
-(`mmn_jax/contrib/mixed_shot.py`), moves the rows of the head, and is applied at the strength and logit adjustment that
-validation examples choose; strength 0, the identity, is among them. The chosen rival of a seed is the one with the highest validation
-accuracy. `rarest` is the third of the classes with fewest examples, after the row's biases were shifted along log counts until the
-most frequent third is as accurate on validation examples as the chosen rival's.
+--problems=features.npz, whose counts stay as they are. A regressor is trained on mixed-shot episodes of the training set
+(`mmn_jax/contrib/mixed_shot.py`), moves the rows of the head, and is applied with the strength and logit adjustment that are best on
+validation examples; strength 0, the identity, is among the candidates. The chosen rival of a seed is the one with the highest validation
+accuracy. `rarest` is the third of the classes with the fewest examples, after the biases were shifted along log counts until the most
+frequent third is as accurate on validation examples as the chosen rival's.
 """
 
 import functools
@@ -37,21 +37,23 @@ from mmn_jax.methods.contract import Method
 from mmn_jax.methods.diagnosis import diagnose
 from mmn_jax.methods.tasks import RowPrior, unscaled
 from mmn_jax.pipeline import stages
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.rng import stream
 from mmn_jax.store import artifacts
 from mmn_jax.types import Examples, FeatureSet
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("features", "", "Folder with the feature files.")
-flags.DEFINE_string("workdir", "runs/regressors", "Where the runs go.")
-flags.DEFINE_list("problems", [], "Problems to run, all of them by default.")
+flags.DEFINE_string("workdir", "runs/regressors", "Folder of the runs.")
+flags.DEFINE_list("problems", [], "Problems to run (default: all).")
 flags.DEFINE_list("seeds", ["0", "1"], "Seeds of every problem.")
 flags.DEFINE_list("regressors", [], "Regressors to train; 'every' for all.")
-flags.DEFINE_list("rivals", ["logit_adjustment", "tau_norm"], "Rivals to hold against, or all.")
-flags.DEFINE_bool("paper", False, "Run metamodelnet and the paper's baselines, too.")
-flags.DEFINE_bool("ablations", False, "Run mmn with fewer kinds of members, too.")
-flags.DEFINE_integer("cuts", 0, "Predict the gain of mmn on logit adjustment from so many cuts of the training set, too.")
+flags.DEFINE_list("rivals", ["logit_adjustment", "tau_norm"], "Rivals to compare with, or all.")
+flags.DEFINE_bool("paper", False, "Also run metamodelnet and the paper's baselines.")
+flags.DEFINE_bool("ablations", False, "Also run mmn with fewer kinds of members.")
+flags.DEFINE_integer(
+    "cuts", 0, "Also predict the gain of mmn over logit adjustment from this many long-tailed subsamples of the training set."
+)
 flags.DEFINE_enum(
     "input", "adjusted", ["adjusted", "plain", "prior"], "Rows that regressors move: logit-adjusted, plain, or under the row prior."
 )
@@ -61,7 +63,10 @@ STRENGTHS, TAUS = (0.0, 0.5, 1.0), (-0.25, 0.0, 0.25, 0.5)
 
 
 class Problem(NamedTuple):
-    """A data set, the glyphs or the path of a file, how many of its classes (0: all), imbalance and largest count (None: as they are)."""
+    """A data set and its long tail.
+
+    source: glyphs or the path of a file. classes: how many of its classes (0: all). imbalance, largest: of the tail; None: as it is.
+    """
 
     source: str
     classes: int
@@ -84,7 +89,7 @@ PROBLEMS = {
 
 
 def regressors() -> dict[str, Regressor]:
-    """The candidates by name, all trained alike."""
+    """Returns the regressors by name, all trained alike."""
     small = (
         small_regressors.scale_and_bias,
         small_regressors.diagonal,
@@ -102,7 +107,7 @@ def regressors() -> dict[str, Regressor]:
 
 
 def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
-    """mmn of plain heads alone, at every ridge; without Bayesian rows; and of these and Bayesian rows without a row prior."""
+    """Returns mmn of plain heads alone, at every ridge; without Bayesian rows; and of plain heads and Bayesian rows without a row prior."""
     plain = tuple(mmn.Member(mmn.NO_PRIOR, l2) for l2 in grid)
     members = mmn.default_members(grid)
     heads, bayesian = (tuple(member for member in members if (member.l2 is not None) is solved) for solved in (True, False))
@@ -139,20 +144,20 @@ def _subset(features, classes, seed):
 
 
 def start(name: str, seed: int) -> stages.Run:
-    """The run of one problem and seed."""
+    """Returns the run of one problem and seed."""
     problem, config = _problem(name), default()
     config.data.path = "" if problem.source == "glyphs" else problem.source
     config.data.longtail.imbalance, config.data.longtail.max_per_class = problem.imbalance, problem.largest
     features = _load(problem.source)
     features = _subset(features, problem.classes, seed) if problem.classes else features
     terminal = stages.Terminal(lambda line: None, lambda items, name: items)
-    folder = f"{Path(name).stem}-{seed}" if problem.classes else Path(name).stem  # other classes are other data
+    folder = f"{Path(name).stem}-{seed}" if problem.classes else Path(name).stem  # a subset of classes depends on the seed
     workdir = artifacts.writable_directory(Path(FLAGS.workdir) / folder)
     return stages.Run(config, seed, workdir, features, feature_files.fingerprint(features), terminal)
 
 
 def move(run: stages.Run, data: stages.Data, models: dict, wanted: dict[str, Regressor], tasks) -> dict[str, np.ndarray]:
-    """The rows of every regressor at the candidate, strength and adjustment that validation examples choose."""
+    """Trains every regressor and returns its moved rows, at the candidate, strength and adjustment that are best on validation examples."""
     train, val, counts = data.whole.train, data.whole.val, data.tail.counts
     assert val is not None
     adjusted = FLAGS.input != "plain"
@@ -178,8 +183,11 @@ def move(run: stages.Run, data: stages.Data, models: dict, wanted: dict[str, Reg
 
 
 class Outcome(NamedTuple):
-    """One seed: right [methods, n] on test examples, mean per-class accuracy, the rival chosen by validation, accuracy of the rarest
-    third at equal footing."""
+    """Results of one seed.
+
+    names: of the methods. right: [methods, n] whether each test example is classified correctly. y: [n]. accuracy: mean per class.
+    rival: chosen by validation accuracy. rarest: accuracy on the rarest third once the most frequent third is equally accurate.
+    """
 
     names: list[str]
     right: np.ndarray
@@ -194,16 +202,16 @@ def _third(logits, y, mask):
 
 
 def _rarest(theta, data, wanted):
-    """Test accuracy of the rarest third once the most frequent one reaches `wanted` on validation examples."""
+    """Returns the test accuracy on the rarest third once the most frequent third reaches `wanted` on validation examples."""
     groups, val, test = terciles(data.tail.counts), data.whole.val, data.tail.test
-    theta = theta / best_temperature(predict_logits(theta, val.x), val.y)  # so that a shift means the same to every method
+    theta = theta / best_temperature(predict_logits(theta, val.x), val.y)  # so that a shift means the same for every method
     grid = [subtract_log_prior(theta, tau, data.tail.counts) for tau in np.arange(-1.5, 1.51, 0.05)]
     even = min(grid, key=lambda rows: abs(_third(predict_logits(rows, val.x), val.y, groups["most"]) - wanted))
     return _third(predict_logits(even, test.x), test.y, groups["rarest"])
 
 
 def evaluate(name: str, seed: int) -> Outcome:
-    """Everything that the flags ask for on one problem and seed."""
+    """Fits and evaluates everything that the flags ask for on one problem and seed."""
     run = start(name, seed)
     data = stages.split(run)
     val, tasks = data.whole.val, stages.tasks_of(run, data)
@@ -238,15 +246,17 @@ def evaluate(name: str, seed: int) -> Outcome:
 
 
 def predicted(name: str, seed: int, outcome: Outcome) -> str:
-    """The gain of mmn on logit adjustment as training data alone predict it, beside the measured one."""
+    """Formats the gain of mmn over logit adjustment as predicted from training data alone, beside the measured one."""
     found = diagnose(stages.split(start(name, seed)).whole.train, seed, FLAGS.cuts)
     measured = outcome.accuracy["mmn"] - outcome.accuracy["logit_adjustment"]
     return f"predicted {found.gains.mean():+.1f} ({found.low:+.1f} to {found.high:+.1f}), measured {measured:+.1f}"
 
 
 def _against(outcomes, name, other):
-    """[mean, low, high] of name − other(outcome), seeds and test examples resampled; class subsets have test sets of their own,
-    whose seeds' mean gets Student's interval."""
+    """Returns the difference [mean, low, high] between a method and other(outcome).
+
+    Seeds and test examples are resampled; if seeds have different test sets, the interval is Student's over seeds.
+    """
     differences = [o.accuracy[name] - o.accuracy[other(o)] for o in outcomes]
     if not all(np.array_equal(o.y, outcomes[0].y) for o in outcomes):
         return student_interval(differences)
@@ -262,12 +272,12 @@ def _cell(values):
 
 
 def _third_against(outcomes, name):
-    """Differences of the rarest third to the chosen rival at equal footing; [] where a method isn't linear."""
+    """Returns each seed's difference to the chosen rival on the rarest third; [] if a method isn't linear."""
     return [o.rarest[name] - o.rarest[o.rival] for o in outcomes if name in o.rarest and o.rival in o.rarest]
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """The methods of one problem against plain, metamodelnet and the chosen rival, in Markdown."""
+    """Formats the methods of one problem against plain, metamodelnet and the chosen rival in Markdown."""
     names = sorted(outcomes[0].names, key=lambda name: -np.mean([o.accuracy[name] for o in outcomes]))
     others = {"vs plain": lambda o: "plain", "vs metamodelnet": lambda o: "metamodelnet", "vs chosen rival": lambda o: o.rival}
     if "metamodelnet" not in names:
@@ -282,7 +292,7 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def summary(results: dict[str, list[Outcome]]) -> str:
-    """Over all problems: the mean difference to the chosen rival with Student's interval over problems, and the worst problem."""
+    """Formats, over all problems, the mean difference to the chosen rival with Student's interval, and the worst and best problem."""
     lines = []
     for name in next(iter(results.values()))[0].names:
         each = [float(np.mean([o.accuracy[name] - o.accuracy[o.rival] for o in outcomes])) for outcomes in results.values()]

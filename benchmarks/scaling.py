@@ -1,5 +1,5 @@
-"""How the cost of a bank grows: seconds for S heads, and nanoseconds for each of their S · kC · C · d products of an example's coordinate
-with a class's weight, as one of S, C, d and k grows and the rest stay.
+"""Measures how the cost of a bank grows with each of S, C, d and k while the others stay fixed: seconds for S heads, and nanoseconds for
+each of their S · kC · C · d products of a feature with a weight.
 
 python benchmarks/scaling.py [--json=FILE]
 """
@@ -10,24 +10,24 @@ from pathlib import Path
 
 import jax
 from absl import app, flags
-from made_up import Case, features
+from cases import Case, features
 
 from mmn_jax import devices
 from mmn_jax.metamodelnet import kshot_bank
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("subsets", ["64", "256", "1024"], "S")
 flags.DEFINE_list("classes", ["50", "200", "400"], "C")
 flags.DEFINE_list("dims", ["64", "256", "512"], "d")
 flags.DEFINE_list("shots", ["1", "16"], "k")
-flags.DEFINE_string("json", "", "File for the rows.")
+flags.DEFINE_string("json", "", "JSON file to write the rows to.")
 
 BASE, SUBSETS = Case(4, 128, 100), 128
 
 
 def seconds(case: Case, subsets: int) -> float:
-    """Times the heads of a bank, without θ*, its programs compiled beforehand."""
+    """Times the heads of a bank without θ*; its programs are compiled before."""
     train, counts = features(case)
     mesh = devices.all_devices()
     plan = kshot_bank.BankPlan(case.k, subsets, 0.01, 1e-4, 1e-4, 24 << 20)

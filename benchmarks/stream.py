@@ -2,8 +2,8 @@
 
 python benchmarks/stream.py [--shots=1,4,16] [--dim=2048] [--classes=397] [--megabytes=64] [--json=FILE]
 
-For every k it solves as many heads as make a piece of that size, saves the piece, and restores it as training does, checksum and all. The
-second of two rounds counts, as the first one compiles.
+For every k it solves as many heads as a piece of that size holds, saves the piece, and restores it as training does, with its checksum.
+Solving is compiled before, and the second of two saves and reads counts.
 """
 
 import json
@@ -14,23 +14,23 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import app, flags
-from made_up import Case, features
+from cases import Case, features
 
 from mmn_jax import devices
 from mmn_jax.metamodelnet import kshot_bank
-from mmn_jax.pipeline.results import markdown
+from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.store import artifacts
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("shots", ["1", "4", "16"], "k")
 flags.DEFINE_integer("dim", 2048, "d")
 flags.DEFINE_integer("classes", 397, "C")
-flags.DEFINE_integer("megabytes", 64, "Of rows in a piece.")
-flags.DEFINE_string("json", "", "File for the rows.")
+flags.DEFINE_integer("megabytes", 64, "MB of rows in a piece.")
+flags.DEFINE_string("json", "", "JSON file to write the rows to.")
 
 
 def seconds(case: Case, folder: Path) -> dict[str, float]:
-    """What solving, saving and reading one piece take."""
+    """Times solving, saving and reading one piece."""
     train, counts = features(case)
     mesh = devices.all_devices()
     heads = max(1, (FLAGS.megabytes << 20) // (4 * case.classes * (case.d + 1)))

@@ -1,4 +1,4 @@
-"""Features of --stage=features → the files that the package ships as its default, glyphs_128.npz and glyphs_128.json.
+"""Packs features of --stage=features into the files of the embedded default, glyphs_128.npz and glyphs_128.json.
 
 python bin/run.py --stage=features --config=configs/glyph_joint.py --config.features.finetune=none \\
     --config.data.path=glyph_images.npz --workdir=runs/pack

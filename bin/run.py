@@ -1,4 +1,4 @@
-"""Flags to pipeline: python bin/run.py --stage=meta [--config=configs/NAME.py] [--workdir=DIR]; all of it is in mmn_jax/cli/run.py."""
+"""Runs the pipeline: python bin/run.py --stage=meta [--config=configs/NAME.py] [--workdir=DIR]; the command is mmn_jax/cli/run.py."""
 
 import sys
 from pathlib import Path

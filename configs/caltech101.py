@@ -4,12 +4,12 @@ python bin/run.py --stage=eval --config=configs/caltech101.py --config.data.path
 
 What it needs: FILE with features of 30 training images a class and of the rest as the test set, in any form of docs/your_own_features.md.
 tfds_source("caltech101", DATA_DIR) reads such a split of the images, image_folder("101_ObjectCategories", test_share=0.5) another one;
-features of them: docs/your_own_features.md, From images. Classes are too small to take validation images out of the tail: knobs are chosen
-on three folds. Few classes have many examples here, so the ladder of shot counts is short.
+features of them: docs/your_own_features.md, From images. Classes are too small to hold validation images out, so hyperparameters
+are chosen on three folds. Few classes have many examples here, so the chain has few levels.
 
-Published: nothing to hold against; no paper that we know of reports this tail.
+Published: nothing comparable; no paper that we know of reports this tail.
 
-Run here: the loading code and the split, on small made-up files. Not run here: Caltech-101 itself.
+Run here: the loading code and the split, on small synthetic files. Not run here: Caltech-101 itself.
 """
 
 from mmn_jax.config import default

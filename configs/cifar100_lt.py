@@ -6,8 +6,8 @@ python bin/run.py --stage=eval --config=configs/cifar100_lt.py --config.data.pat
 
 What it needs: FILE with features of all 50,000 training and 10,000 test images in any form of docs/your_own_features.md, which also says
 how they are made of images. The tail has the published counts, 10,847, 12,608 or 19,573 images at imbalance 100, 50 and 10, and no
-validation images are taken out of it: knobs are chosen on three folds. Which class is the largest follows from the seed, where the
-published splits take the classes in order.
+validation images are taken out of it: hyperparameters are chosen on three folds. Which class is the largest depends on the seed, whereas
+the published splits take the classes in order.
 
 Published at imbalance 100, with a ResNet-32 trained on the tail itself, overall top-1: logit adjustment 43.9, MiSLAS 47.0, weight
 balancing 53.4. Features of a backbone that saw other images are another problem, and their accuracies aren't comparable.

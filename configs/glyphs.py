@@ -5,6 +5,11 @@ python bin/run.py --stage=meta
 What it gives, and in what time, is in README.md; --stage=eval adds the rivals (docs/leaderboard.md).
 """
 
-from mmn_jax.pipeline.glyphs_recipe import get_config  # in the package, so that an installed one has its default
+from ml_collections import ConfigDict
 
-__all__ = ["get_config"]
+from mmn_jax.config import default
+
+
+def get_config() -> ConfigDict:
+    """Returns every setting at its default, as a command without a recipe has them."""
+    return default()

@@ -3,15 +3,15 @@
 python bin/run.py --stage=eval --config=configs/inat2018.py --config.data.path=FILE
 
 What it needs: FILE with features of the training set as train_x and of the validation set as test_x, in any form of
-docs/your_own_features.md; train_x alone takes 3.6 GB with d = 2048 in float32. Up to 20 images a class, at most a third, are taken
-out of the training set to choose by. From images that TFDS prepared in DATA_DIR, with a backbone (docs/your_own_features.md):
+docs/your_own_features.md; train_x alone takes 3.6 GB with d = 2048 in float32. Up to 20 images a class, at most a third, are held
+out of the training set for validation. From images that TFDS prepared in DATA_DIR, with a backbone (docs/your_own_features.md):
 ... --config.data.source=images --config.data.tfds=i_naturalist2018 --config.data.path=DATA_DIR --config.data.splits.train=train
     --config.data.splits.test=validation --config.features.weights=FOLDER
 
-Published: none given, as none for frozen features could be checked.
+Published: none given, as no result on frozen features could be verified.
 
-Run here: the loading code, on small made-up files. Not run here: iNaturalist itself; nothing has been timed with 8,142 classes, and
-there may not be memory enough.
+Run here: the loading code, on small synthetic files. Not run here: iNaturalist itself; nothing has been timed with 8,142 classes, and
+memory may not suffice.
 """
 
 from mmn_jax.config import default

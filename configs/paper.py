@@ -1,6 +1,6 @@
-"""The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets, blocks as wide as the rows, all of the movement applied.
+"""The paper's own sizes on the glyphs: S = 1000, 500, 200 subsets, blocks as wide as the rows, the full movement applied.
 
-Not run to the end here yet: about 28 times as many heads as the default.
+Not run to the end here yet: it has about 28 times as many heads as the default.
 
 python bin/run.py --stage=meta --config=configs/paper.py --workdir=runs/paper
 """

@@ -1,4 +1,4 @@
-"""Made-up features with the shape of SUN-397-LT (397 classes, 1 to 1,132 examples, median 47, d = 2048), with the paper's S, to
+"""Synthetic features with the shape of SUN-397-LT (397 classes, 1 to 1,132 examples, median 47, d = 2048), with the paper's S, to
 measure time and memory at the paper's scale. The accuracies mean nothing.
 
 python bin/run.py --stage=kshot --config=configs/sun397_shape.py

@@ -1,4 +1,4 @@
-"""`python -m mmn_jax.predict`, an entry point that stays where it is; the command is mmn_jax/cli/predict.py."""
+"""Runs `python -m mmn_jax.predict`; the command itself is mmn_jax/cli/predict.py."""
 
 import sys
 

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import warnings
 
 import jax
 from conftest import ROOT
@@ -53,6 +52,5 @@ def in_process(*flags):
     spec = importlib.util.spec_from_file_location("run_command", ROOT / "bin" / "run.py")
     module = sys.modules["run_command"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with jax.numpy_dtype_promotion("standard"), contextlib.chdir(ROOT), warnings.catch_warnings():  # as users have it
-        warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)  # how ml_collections reads recipes
+    with jax.numpy_dtype_promotion("standard"), contextlib.chdir(ROOT):  # as users have it
         return module.main(["bin/run.py", *map(str, flags)])

@@ -3,6 +3,7 @@
 In the messages DIR stands for the folder of the case's files, and a trailing ... for what another library says.
 """
 
+import hashlib
 import json
 import zipfile
 
@@ -49,7 +50,7 @@ def manifest(**changes):
 
         content = manifest.describe(features, np.full(18, longtail.TRAIN, np.int8), 0, {}) | changes
         if "train" in changes:
-            content["indices_sha256"] = manifest._sha256(content["train"])
+            content["indices_sha256"] = hashlib.sha256(np.array(content["train"], "<i8").tobytes()).hexdigest()
         (folder / "split.json").write_text(json.dumps(content))
 
     return write
@@ -83,7 +84,7 @@ COMMAND = {
     "processes that are no number": (["--processes=two"], "--processes=two: must be an integer", nothing),
     "one process of several without a coordinator": (
         ["--process=1"],
-        "--coordinator: is missing; with --processes or --process it must be HOST:PORT of process 0, or auto",
+        "--coordinator: is missing; --processes and --process need it, HOST:PORT of process 0 or auto",
         nothing,
     ),
     "coordinator": (["--coordinator=here"], "--coordinator=here: must be HOST:PORT of process 0, or auto", nothing),
@@ -97,6 +98,21 @@ COMMAND = {
         ["--config=DIR/recipe.py"],
         "--config=DIR/recipe.py: '{' was never closed (recipe.py, line 1)",
         text("recipe.py", "{"),
+    ),
+    "recipe that misses a key of its own": (
+        ["--config=DIR/recipe.py"],
+        "--config=DIR/recipe.py: line 2: KeyError: 'width'",
+        text("recipe.py", "def get_config():\n    return {}['width']"),
+    ),
+    "recipe that returns nothing": (
+        ["--config=DIR/recipe.py"],
+        "--config=DIR/recipe.py: get_config() must return mmn_jax.config.default(), changed as needed",
+        text("recipe.py", "def get_config():\n    pass"),
+    ),
+    "function on the command line": (
+        settings("features.backbone=mine"),
+        "--config.features.backbone: must be a function, given in the recipe",
+        nothing,
     ),
     "unknown setting in a recipe": (
         ["--config=DIR/recipe.py", *settings("meta.wings=2")],
@@ -571,7 +587,7 @@ TOOLS = {
     "predict without a model": (
         predict.main,
         ["--model=DIR", "--features=x"],
-        "--model=DIR: has no classifier.npz; bin/run.py --stage=meta --workdir=DIR --config.data.path=FEATURES makes it",
+        "--model=DIR: has no classifier.npz; make it by bin/run.py --stage=meta --workdir=DIR --config.data.path=FEATURES",
         nothing,
     ),
     "predict by a damaged model": (
@@ -589,13 +605,13 @@ TOOLS = {
     "predict what float32 cannot hold": (
         predict.main,
         ["--model=DIR", "--features=DIR/huge.npy", "--out=DIR/out"],
-        "--features=DIR/huge.npy: a value is NaN, infinite or beyond float32 in row 0",
+        "--features=DIR/huge.npy: row 0 has a value that is NaN, infinite or beyond float32",
         a_model,
     ),
     "predict what float32 cannot score": (
         predict.main,
         ["--model=DIR", "--features=DIR/wide.npy", "--out=DIR/out"],
-        "--features=DIR/wide.npy: row 1 lies too far out for float32 to score; is it damaged?",
+        "--features=DIR/wide.npy: row 1 is too large, its scores overflow float32; is it damaged?",
         lambda folder: (
             a_model(folder),
             np.savez(folder / "classifier.npz", **dict(np.load(folder / "classifier.npz")) | {"W": np.full((2, 4), 10, np.float32)}),

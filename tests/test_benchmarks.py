@@ -55,13 +55,13 @@ def test_an_accelerator_is_measured_part_by_part_and_what_is_done_stays(tmp_path
     accelerator.run(accelerator.Part("main_job", 1.0, ""), tmp_path / "accelerator.json", record, 60.0)
     assert accelerator.read(tmp_path / "accelerator.json")["main_job"]["state"] == "stopped after 1 s"
     again = run("accelerator.py", f"--out={tmp_path}", "--parts=machine,bank", "--minutes=0.1")
-    assert "machine: done before\nbank: left out, the minutes are over\npredictions: done before" in again
+    assert "machine: done before\nbank: skipped, the minutes are over\npredictions: done before" in again
     facts["device"] = "another"
     (tmp_path / "accelerator.json").write_text(json.dumps(record))
     refused = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "accelerator.py", f"--out={tmp_path}"], capture_output=True, text=True, env=environment()
     )
-    assert refused.returncode == 1 and refused.stderr.strip().endswith("is of another, this machine has cpu; give another folder")
+    assert refused.returncode == 1 and refused.stderr.strip().endswith("was measured on another, this machine has cpu; give another folder")
 
 
 @pytest.mark.slow

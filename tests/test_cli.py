@@ -77,7 +77,7 @@ def test_sigterm_ends_with_130_and_a_word_on_how_to_go_on(feature_file, tmp_path
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and ("goes on from there" in error or "what was saved before it stands" in error)
+    assert process.returncode == 130 and ("continues from there" in error or "everything saved before it is kept" in error)
     assert time.monotonic() - began < 10
 
 
@@ -95,4 +95,4 @@ for _ in range(2):  # the second time it waits for ever, signal or not
         process.stdout.readline()
         time.sleep(0.3)  # until it waits
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130 and "in the middle of a computation" in process.stderr.read()
+        assert process.wait(timeout=10) == 130 and "interrupted during a computation" in process.stderr.read()

@@ -70,7 +70,6 @@ def test_report_is_the_last_stage_of_a_run(monkeypatch):
     assert seen == [["mmn-jax report", "--workdir=a", "--stage=report"], ["mmn-jax run", "--workdir=a"]]
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
 def test_the_default_recipe_is_the_one_in_configs():
     config, flags, workdir = run.parse(["run"])
     same, _, beside = run.parse(["run", f"--config={ROOT / 'configs' / 'glyphs.py'}"])
@@ -79,7 +78,6 @@ def test_the_default_recipe_is_the_one_in_configs():
     assert changed.seeds == (0, 1) and changed.data.licence == "CC0"
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")
 def test_data_without_a_recipe_keep_their_counts_and_name_the_workdir(feature_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config, _, workdir = run.parse(["run", "--stage=split", f"--config.data.path={feature_file}"])
@@ -90,13 +88,11 @@ def test_data_without_a_recipe_keep_their_counts_and_name_the_workdir(feature_fi
     assert set(manifest["counts"]) == {60 - 20} and manifest["rule"]["imbalance"] is None
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")
 def test_a_folder_of_data_names_the_workdir_in_full(tmp_path):
     (tmp_path / "v1.2").mkdir()
     assert run.parse(["run", f"--config.data.path={tmp_path / 'v1.2'}"])[2] == Path("runs/v1.2")
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")
 def test_the_embedded_default_is_cut_to_its_own_tail(tmp_path):
     config, _, _ = run.parse(["run", "--config.data.longtail.max_per_class=50"])
     with jax.numpy_dtype_promotion("standard"):
@@ -105,7 +101,6 @@ def test_the_embedded_default_is_cut_to_its_own_tail(tmp_path):
     assert manifest["rule"]["imbalance"] == 100.0 and max(manifest["counts"]) == 50 and min(manifest["counts"]) == 1
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -90,7 +90,7 @@ def test_the_card_has_the_facts(workdir):
     page = card.as_markdown(CLASSIFIER, card.read_facts(workdir), ("classifier.npz",))
     for fact in (
         "pictures, 12-dimensional",
-        "640; 50 in the largest class, 7 in the middle one, 7 in the smallest",
+        "640; 50 in the largest class, 7 in the median class, 7 in the smallest",
         "`1234`",
         "CC BY 4.0",
         "jax 9",
@@ -149,7 +149,7 @@ def test_without_onnx_it_says_so_and_leaves_no_older_file(workdir, monkeypatch, 
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     assert export.main([f"--model={workdir}"]) == 0
-    assert "classifier.onnx: left out" in capsys.readouterr().out
+    assert "classifier.onnx: not written" in capsys.readouterr().out
     assert sorted(path.name for path in (workdir / "export").iterdir()) == [name for name in NAMES if name != "classifier.onnx"]
 
 

@@ -1,8 +1,8 @@
-"""Killed at random moments and started again until it is done, a run ends in the bits of one that nobody touched.
+"""A run that is killed at random moments and started again until it is done ends in the same bits as an uninterrupted one.
 
 KILLS=30 python -m pytest -m slow tests/test_kill.py -rP        prints where each kill came
 
-Of two processes one is killed, and what starts them, a scheduler, then stops the other.
+If a run has two processes, one is killed, and the other is then stopped, as a scheduler would.
 """
 
 import json
@@ -42,7 +42,7 @@ def start(feature_file, workdir, setup):
 
 
 def finish(processes):
-    """Waits until a run is done; the lines that it printed, each with its seconds since the start, and what it said of errors."""
+    """Waits until a run is done; returns the lines that it printed, each with its seconds since the start, and its standard error."""
     began = time.monotonic()
     lines = [(time.monotonic() - began, line.strip()) for line in processes[0].stdout]
     errors = [process.communicate()[1] for process in processes]
@@ -61,7 +61,7 @@ def results_of(workdir):
 
 @pytest.fixture(scope="module", params=SETUPS)
 def whole(request, feature_file, tmp_path_factory):
-    """A setup, and the results and lines of a run that nobody stopped, once its programs are compiled."""
+    """A setup, and the results and lines of an uninterrupted run whose programs were compiled before."""
     for name in ("first", "second"):
         workdir = tmp_path_factory.mktemp(name)
         lines, _ = finish(start(feature_file, workdir, SETUPS[request.param]))
@@ -88,7 +88,7 @@ def kill_at(processes, victim, lines, moment):
 @pytest.mark.parametrize("run", range(-(-KILLS // (len(SETUPS) * EACH))))
 def test_killed_at_random_moments_it_ends_in_the_same_bits(whole, feature_file, tmp_path, run):
     setup, expected, lines = whole
-    end = next(seconds for seconds, line in lines if line.endswith("went into compiling"))
+    end = next(seconds for seconds, line in lines if "went into compiling" in line)
     rng = np.random.default_rng([run, *setup])
     for moment in rng.uniform(0, end, EACH):
         victim = int(rng.integers(setup.processes))

@@ -1,4 +1,4 @@
-"""The logs of a run: every look and every method, strict JSON, TensorBoard's scalars, the same from artefacts as from training."""
+"""The logs of a run: every evaluation and every method, strict JSON, TensorBoard's scalars, the same from artefacts as from training."""
 
 import json
 import struct
@@ -40,18 +40,18 @@ def run(feature_file, tmp_path_factory):
     return config, workdir, logged(config, workdir)
 
 
-def test_every_look_and_every_method_has_a_line(run):
+def test_every_evaluation_and_every_method_has_a_line(run):
     _, _, text = run
     lines = [json.loads(line) for line in text.splitlines()]
     methods = [line["method"] for line in lines if line["kind"] == "method"]
     assert methods == ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
     for weight in (0.1, 1.0):
         for stage in (0, 1):
-            looks = [line for line in lines if line.get("stage") == stage and line["task_weight"] == weight]
-            assert [look["step"] for look in looks][:2] == [0, 10] and 2 <= len(looks) <= 3
-            for look in looks:
-                assert look["held_out_loss"] == pytest.approx(look["held_out_rows"] + weight * look["held_out_task"])
-            assert looks[-1]["train_loss"] < looks[0]["train_loss"]
+            found = [line for line in lines if line.get("stage") == stage and line["task_weight"] == weight]
+            assert [one["step"] for one in found][:2] == [0, 10] and 2 <= len(found) <= 3
+            for one in found:
+                assert one["held_out_loss"] == pytest.approx(one["held_out_rows"] + weight * one["held_out_task"])
+            assert found[-1]["train_loss"] < found[0]["train_loss"]
 
 
 def test_the_log_of_a_run_that_finds_all_made_is_the_same(run):
@@ -64,9 +64,12 @@ def test_tensorboard_has_what_the_lines_have(run):
     _, workdir, text = run
     runs = scalars(workdir)
     for line in map(json.loads, text.splitlines()):
-        name, tags, step = metrics_log.scalars(line)
-        for tag, value in tags.items():
-            assert runs[name][tag, step] == pytest.approx(value, rel=1e-6)
+        if line["kind"] == "method":
+            assert runs["seed-0"][f"val_accuracy/{line['method']}", 0] == pytest.approx(line["val_accuracy"], rel=1e-6)
+        else:
+            found = runs[f"seed-0/{line['part']}/task_weight={line['task_weight']:g},rate=0.001,decay=0.01"]
+            for loss in ("train_loss", "held_out_rows", "held_out_task", "held_out_loss"):
+                assert found[f"stage-{line['stage']}/{loss}", line["step"]] == pytest.approx(line[loss], rel=1e-6)
 
 
 def test_what_is_not_a_number_is_null_and_no_scalar(tmp_path):

@@ -45,7 +45,6 @@ def test_it_is_sound_and_holds_no_output():
         assert cell.outputs == [] and cell.execution_count is None
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
 def test_the_cells_before_the_runs_do_no_harm_and_the_flags_are_real():
     names = {}
     first = code_cells(read())[:3]

@@ -14,7 +14,7 @@ from mmn_jax.cli import export, predict
 from mmn_jax.config import default
 from mmn_jax.data import manifest
 from mmn_jax.errors import BadInput
-from mmn_jax.pipeline import results, stages
+from mmn_jax.pipeline import results, stages, table_formats
 from mmn_jax.store import artifacts
 
 QUIET = stages.Terminal(say=lambda line: None, track=lambda items, name: items)
@@ -70,7 +70,7 @@ def test_a_run_gives_every_method_with_consistent_figures(done):
         assert method["vs_plain"][1] <= method["vs_plain"][0] <= method["vs_plain"][2]
         assert 100 / 20 < method["accuracy"] <= 100
     assert table["methods"]["mmn"]["kind"] == "ours"
-    assert sum(table["groups"][name] for name in results.GROUPS) == sum(table["groups"][name] for name in results.TERCILES) == 20
+    assert all(sum(table["groups"][name] for name in names) == 20 for names in (table_formats.GROUPS, table_formats.TERCILES))
     assert min(table["counts"][0]) == 2
 
 
@@ -86,10 +86,10 @@ def test_every_setting_tried_is_saved_and_the_best_one_chosen(done):
 
 def test_the_table_is_sorted_and_a_tie_is_never_bold(done):
     _, workdir, table = done
-    lines = results.rows(table)
+    lines = table_formats.rows(table)
     shown = [float(line[1]) for line in lines[1:]]
     assert shown == sorted(shown, reverse=True) and len(shown) == len(table["methods"])
-    page = results.as_markdown(table)
+    page = table_formats.as_markdown(table)
     for name, method in table["methods"].items():
         line = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
         cell = line.split(" | ")[2]

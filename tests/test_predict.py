@@ -199,8 +199,8 @@ def with_nan(path):
 
 BAD_FEATURES = {
     "missing.npz": (lambda path: None, "No such file"),
-    "text.npz": (lambda path: path.write_text("1,2,3"), "not an array"),
-    "empty.npy": (lambda path: path.touch(), "not an array"),
+    "text.npz": (lambda path: path.write_text("1,2,3"), "not a numpy array"),
+    "empty.npy": (lambda path: path.touch(), "not a numpy array"),
     "names.npz": (lambda path: np.savez(path, features=X), "neither x nor test_x"),
     "wide.npz": (lambda path: np.savez(path, x=X[:, :4]), "must be [n, 5] for this model, it is [40, 4]"),
     "flat.npz": (lambda path: np.savez(path, x=X[0]), "it is [5]"),

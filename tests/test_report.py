@@ -11,7 +11,8 @@ import pytest
 from conftest import write_features
 from test_pipeline import QUIET, small
 
-from mmn_jax.pipeline import results, stages
+from mmn_jax.metamodelnet.regressor import Regressor
+from mmn_jax.pipeline import results, stages, table_formats
 from mmn_jax.report import figures, row_dynamics, row_figures, sections
 from mmn_jax.report import page as report
 from mmn_jax.store import artifacts, metrics_log
@@ -99,7 +100,7 @@ def test_class_names_stand_on_the_page_as_they_are(run):
 def test_the_numbers_on_the_page_are_those_of_the_results(run):
     _, _, _, table, page = run
     parsed = Page(page)
-    assert parsed.tables[0] == results.rows(table)
+    assert parsed.tables[0] == table_formats.rows(table)
     mmn = table["methods"]["mmn"]
     assert any(f"mmn reaches {mmn['accuracy']:.1f}%" in text and f"{mmn['vs_plain'][0]:+.1f}" in text for text in parsed.texts)
     assert table["config_hash"] in parsed.texts
@@ -150,18 +151,18 @@ def test_several_seeds_are_one_page(run):
     table = results.collect([seed, seed._replace(seed=7)], config)
     pictures = [(section, figures.draw(section.make)) for section in sections.of_results(table)]
     page = report.page(table, NAMES, pictures)
-    assert "2 seeds" in page and "0, 7" in Page(page).texts and Page(page).tables[0] == results.rows(table)
+    assert "2 seeds" in page and "0, 7" in Page(page).texts and Page(page).tables[0] == table_formats.rows(table)
 
 
 def test_without_a_chain_the_page_says_so(run):
     _, _, (seed,), table, _ = run
-    norms, said = sections.of_dynamics(table, seed._replace(learned=None))
-    assert figures.draw(norms.make).png and said.make is None
-    page = report.page(table, NAMES, [(said, None)])
+    norms, chain = sections.of_dynamics(table, seed._replace(learned=None))
+    assert figures.draw(norms.make).png and chain.make is None
+    page = report.page(table, NAMES, [(chain, None)])
     assert sections.NO_CHAIN in Page(page).texts and "<svg" not in page
 
 
-def test_what_all_rows_share_is_not_looked_at():
+def test_what_all_rows_share_is_removed():
     theta = np.random.default_rng(0).normal(size=(3, 5, 4))
     np.testing.assert_allclose(row_dynamics.weights_of(theta + np.arange(4.0)), row_dynamics.weights_of(theta), atol=1e-12)
     np.testing.assert_allclose(row_dynamics.cosine(theta, -2 * theta), -1)
@@ -176,16 +177,23 @@ def test_norms_are_means_of_shot_levels_as_shares_of_the_head():
     assert np.average(norms.shares["a"], weights=norms.sizes) == pytest.approx(1)
 
 
-def test_rows_of_the_bank_go_where_the_chain_takes_them(run):
+def test_rows_of_the_bank_go_where_the_chain_takes_them_each_from_its_own_level(run):
     _, _, (seed,), _, _ = run
-    for rung, bank in zip(row_dynamics.rungs(seed.learned, most=2), seed.learned.banks, strict=True):
-        assert rung.before.shape == rung.after.shape == (2, *rung.target.shape)
-        np.testing.assert_allclose(rung.before, row_dynamics.weights_of(bank.heads(0, 2)))
-        np.testing.assert_array_equal(rung.held, seed.learned.held[bank.classes])
-    (first, *_), like = row_dynamics.rungs(seed.learned), row_dynamics.likeness([rung._replace(before=rung.target[None])])
+    times_k = Regressor(
+        lambda *_: {}, lambda variables, theta, shots, context, train: (theta * shots[:, None].astype(theta.dtype), variables)
+    )
+    for shift in row_dynamics.shifts(seed.learned._replace(regressor=times_k, variables={}), most=2):
+        assert shift.before.shape == (2, *shift.target.shape) and 0 < shift.held.sum() < len(shift.held)
+        np.testing.assert_allclose(shift.after, shift.shots * shift.before, rtol=1e-4, atol=1e-5)
+
+
+def test_similarity_and_paths_of_the_bank(run):
+    _, _, (seed,), _, _ = run
+    first, *_ = row_dynamics.shifts(seed.learned, most=2)
+    like = row_dynamics.similarity([first._replace(before=first.target[None])])
     np.testing.assert_allclose(like.before_seen[0], 1, rtol=1e-5)
     np.testing.assert_allclose(like.before_held[0], 1, rtol=1e-5)
-    assert len(like.after_held[0]) == rung.held.sum() * len(rung.after) > 0
+    assert len(like.after_held[0]) == first.held.sum() * len(first.after) > 0
     paths = row_dynamics.paths([first], seed.learned.theta, seed.learned.theta, seed.data.tail.counts, NAMES, lambda points: points[:, :2])
     np.testing.assert_allclose(paths.arrows[:, 0], paths.arrows[:, 1])
     assert paths.stations.shape == (5, 2, 2) and not set(paths.names) & set(paths.rare) and paths.steps == ["1", "θ*"]
@@ -205,12 +213,12 @@ def test_a_running_mean_of_equal_values_is_that_value():
 
 def test_figures_of_the_least_there_can_be():
     still = row_dynamics.Paths(["a"], ["b"], ["1", "θ*"], np.zeros((1, 2, 2)), np.zeros((3, 2)), np.zeros(3, int), np.zeros((1, 2, 2)))
-    look = {"step": 0, "train": 1.0, "rows": 1.0, "task": 1.0, "loss": np.inf}
+    start = {"step": 0, "train": 1.0, "rows": 1.0, "task": 1.0, "loss": np.inf}
     for make in (
         lambda: row_figures.trajectories(still, "x"),
         lambda: row_figures.trajectories(still._replace(rare=[], arrows=np.zeros((0, 2, 2))), "x"),
-        lambda: row_figures.likeness(row_dynamics.Likeness([1], [np.ones(3)], [np.ones(0)], [np.ones(3)], [np.ones(0)])),
+        lambda: row_figures.similarity(row_dynamics.Similarity([1], [np.ones(3)], [np.ones(0)], [np.ones(3)], [np.ones(0)])),
         lambda: row_figures.movement([1], [None]),
-        lambda: row_figures.training_curves({0: {"best_step": 0, "looks": [look, look | {"step": 5, "train": np.nan}]}}),
+        lambda: row_figures.training_curves({0: {"best_step": 0, "looks": [start, start | {"step": 5, "train": np.nan}]}}),
     ):
         assert figures.draw(make).png

@@ -1,1 +1,1 @@
-"""The application: one module for each command, and `main`, which runs the one that is asked for."""
+"""The command line: one module per command, and `main`, which dispatches to them."""

@@ -1,5 +1,7 @@
-"""How every command reads its flags and how it ends: 0 done, 2 bad input with one line on stderr, 130 interrupted,
-1 where it cannot go on for another reason."""
+"""What all commands share: how they parse flags and how they end.
+
+Exit codes: 0 done, 2 bad input (one line on stderr), 130 interrupted, 1 any other failure.
+"""
 
 import argparse
 import contextlib
@@ -15,20 +17,20 @@ from typing import NoReturn
 
 from mmn_jax.errors import BadInput
 
-GRACE = 8.0  # seconds that a computation gets to come back from where Python is not asked
+GRACE = 8.0  # seconds that compiled code gets to return to Python after a signal
 
 
 class Abandoned(RuntimeError):
-    """Work that cannot go on, though its input is good; the message is one line."""
+    """Raised where work cannot go on though its input is good; the message is one line."""
 
 
 def read_no_more() -> None:
-    """Nobody reads the standard output any more: what is left of it goes nowhere, or it would fail again at exit."""
+    """Discards further standard output, whose reader is gone; flushing it at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_text(text: str) -> None:
-    """Prints it, as far as its reader reads, such as `head`."""
+    """Prints the text; a reader that stops early, such as `head`, is no error."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -36,20 +38,27 @@ def show_text(text: str) -> None:
 
 
 def print_any_name() -> None:
-    """From now on the standard output takes names that aren't text, such as a path of other bytes than UTF-8, as the bytes they are."""
+    """Lets the standard output print any path, even one whose bytes aren't valid UTF-8."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")
 
 
 class Parser(argparse.ArgumentParser):
-    """One that raises BadInput where flags are wrong, instead of printing its usage and leaving."""
+    """An ArgumentParser that raises BadInput for wrong flags instead of printing its usage and exiting."""
 
     def error(self, message):
         raise BadInput(f"{message}; see --help")
 
 
 def exit_code(work: Callable[[], None], interrupted: str = "interrupted") -> int:
-    """Of the work; `interrupted` is what to say where it was stopped. A disk that is full or refuses is bad input, too."""
+    """Runs the work and returns its exit code.
+
+    Bad input, which includes a disk that is full or not writable, becomes one line on the standard error.
+
+    Args:
+      work: what to run.
+      interrupted: the line to print where a signal stops it.
+    """
     print_any_name()
     try:
         work()
@@ -69,15 +78,17 @@ def exit_code(work: Callable[[], None], interrupted: str = "interrupted") -> int
 
 
 def leave(work: Callable[[], int]) -> NoReturn:
-    """Ends the process with the exit code of the work. One that failed doesn't wait for the others of its run, as JAX does on its way
-    out: they may be gone."""
+    """Runs the work and ends the process with the exit code that it returns.
+
+    After a failure the process ends at once: at a normal exit JAX waits for the other processes of the run, which may be gone.
+    """
     try:
         code = work()
-    except Exception:  # told as Python would, which then would wait
+    except Exception:  # printed as Python would, which then would wait
         traceback.print_exc()
         code = 1
     if code:
-        with contextlib.suppress(OSError):  # nobody reads it any more
+        with contextlib.suppress(OSError):  # its reader is gone
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
@@ -85,18 +96,20 @@ def leave(work: Callable[[], int]) -> NoReturn:
 
 
 def stop_on_signals(grace: float = GRACE) -> None:
-    """SIGINT and SIGTERM raise KeyboardInterrupt; where nothing comes of that in `grace` seconds, because compiled code is at work, the
-    process ends with 130 all the same. That loses no more than a kill does: what is saved is saved whole."""
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, and end the process with 130 if it is still running after `grace` seconds.
+
+    Compiled code never checks for signals. Ending it loses no more than a kill does, as every save is atomic.
+    """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to at once, whatever Python is doing
-    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: it is ignored in what a script starts in the background
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to at once, even while compiled code runs
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: a shell ignores it in background jobs
         signal.signal(stop, signal.default_int_handler)
 
     def end():
         os.read(reader, 1)
         time.sleep(grace)
-        print("interrupted in the middle of a computation; what was saved before it stands", file=sys.stderr, flush=True)
+        print("interrupted during a computation; everything saved before it is kept", file=sys.stderr, flush=True)
         os._exit(130)
 
     threading.Thread(target=end, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Does mmn help my data? The command:
+"""Does mmn help my data? The command that answers it from training data alone:
 
 mmn-jax diagnose --features=FILE.npz [--cuts=5] [--seed=0]
 """
@@ -20,7 +20,7 @@ from mmn_jax.store.terminal import warn
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The flags."""
+    """Parses the flags."""
     parser = Parser("mmn-jax diagnose", description="Does mmn help my data? From training data alone.")
     parser.add_argument(
         "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
@@ -34,6 +34,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+
     def work():
         arguments = parse(argv)
         if arguments.cuts < 2:
@@ -41,11 +43,11 @@ def main(argv: list[str] | None = None) -> int:
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         start()
-        track = partial(tqdm, desc="cuts", leave=False, disable=None)  # on stderr, where that is a terminal
+        track = partial(tqdm, desc="subsamples", leave=False, disable=None)  # on stderr, where that is a terminal
         columns = Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields))
         with column_flags():
             train = load_training(arguments.features, columns, warn)
-        print(f"{len(train.y)} examples, {arguments.cuts} cuts; mmn and logit adjustment are tuned on each", flush=True)
+        print(f"{len(train.y)} examples, {arguments.cuts} long-tailed subsamples; mmn and logit adjustment are tuned on each", flush=True)
         try:
             found = diagnose(train, arguments.seed, arguments.cuts, track)
         except BadInput as error:

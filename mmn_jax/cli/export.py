@@ -1,10 +1,10 @@
-"""A run's classifier as files to deploy, and its model card:
+"""Exports a run's classifier as files to deploy, with a model card:
 
     mmn-jax export --model=WORKDIR [--out=DIR]
 
 DIR (WORKDIR/export without --out) gets classifier.npz for plain numpy and mmn_jax.predict, classifier.stablehlo for
-jax.export.deserialize, classifier.onnx where onnx is installed (pip install 'mmn_jax[onnx]'), and MODEL_CARD.md, which tells how to
-use each. StableHLO and ONNX take features [n, d] float32 and give scores [n, C] and probabilities [n, C].
+jax.export.deserialize, classifier.onnx if onnx is installed (pip install 'mmn_jax[onnx]'), and MODEL_CARD.md, which shows how to
+use each. StableHLO and ONNX take features [n, d] float32 and return scores [n, C] and probabilities [n, C].
 """
 
 import argparse
@@ -30,7 +30,7 @@ OPSET, IR = 17, 8  # of ONNX: old enough for every runtime since 2022
 
 
 def scores(classifier: Classifier, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[n, C] scores and [n, C] calibrated probabilities of features x [n, d] float32."""
+    """Returns scores [n, C] and calibrated probabilities [n, C] of features x [n, d] float32."""
     weights, bias, mean, scale, temperature = (
         jnp.asarray(array, jnp.float32) for array in (classifier.W, classifier.b, classifier.mean, classifier.scale, classifier.temperature)
     )
@@ -39,7 +39,7 @@ def scores(classifier: Classifier, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def to_stablehlo(classifier: Classifier) -> bytes:
-    """The classifier as a serialised jax.export artefact, for any number of rows and every platform of `PLATFORMS`."""
+    """Serialises the classifier by jax.export, for any number of rows and every platform of `PLATFORMS`."""
     (rows,) = jax.export.symbolic_shape("n")
     features = jax.ShapeDtypeStruct((rows, classifier.W.shape[1]), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: scores(classifier, x)), platforms=PLATFORMS)(features)
@@ -47,14 +47,17 @@ def to_stablehlo(classifier: Classifier) -> bytes:
 
 
 def to_npz(classifier: Classifier) -> bytes:
-    """The classifier as a run writes it, with the class names that the other files have."""
+    """Serialises the classifier as a run does, with the class names that the other files have."""
     buffer = io.BytesIO()
     np.savez(buffer, **{name: array for name, array in classifier._asdict().items() if array is not None})
     return buffer.getvalue()
 
 
 def to_onnx(classifier: Classifier) -> bytes:
-    """The classifier as an ONNX model with input `features`, outputs `scores` and `probabilities`, and `class_names` as JSON metadata."""
+    """Serialises the classifier as an ONNX model.
+
+    Its input is `features`, its outputs are `scores` and `probabilities`; its metadata hold `class_names` as JSON.
+    """
     from onnx import TensorProto, checker, helper, numpy_helper  # an extra
 
     constants = {name: np.asarray(getattr(classifier, name), np.float32) for name in ("W", "b", "mean", "scale", "temperature")}
@@ -84,7 +87,14 @@ def to_onnx(classifier: Classifier) -> bytes:
 
 
 def export(workdir: Path, out: Path) -> dict[str, str]:
-    """Writes the files; returns what is said of each by its name.
+    """Writes the files of an export.
+
+    Args:
+      workdir: a run's, with classifier.npz and results.json.
+      out: the folder to write to, made if it is missing.
+
+    Returns:
+      The size of each file, by its name.
 
     Raises:
       BadInput: the workdir has no classifier or no results, `out` cannot be written to, or JAX cannot start.
@@ -99,21 +109,23 @@ def export(workdir: Path, out: Path) -> dict[str, str]:
         for name, content in written.items():
             write_bytes(writable_directory(out, "--out") / name, content)
         if "classifier.onnx" not in written:
-            (out / "classifier.onnx").unlink(missing_ok=True)  # one of another classifier would not fit the rest
+            (out / "classifier.onnx").unlink(missing_ok=True)  # an older one would not match the other files
     except OSError as error:
         raise BadInput(f"--out={out}: cannot be written ({error.strerror})") from error
     return {name: f"{len(content)} bytes" for name, content in written.items()}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The flags."""
+    """Parses the flags."""
     parser = Parser("mmn-jax export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="the workdir of a run, which holds classifier.npz and results.json")
+    parser.add_argument("--model", required=True, help="workdir of a run, with classifier.npz and results.json")
     parser.add_argument("--out", help="folder to write to (default: WORKDIR/export)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+
     def work():
         arguments = parse(argv)
         out = Path(arguments.out or Path(arguments.model) / "export")
@@ -121,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         for name, size in written.items():
             print(f"{out / name}: {size}")
         if "classifier.onnx" not in written:
-            print("classifier.onnx: left out, it needs pip install 'mmn_jax[onnx]'")
+            print("classifier.onnx: not written, as onnx is not installed (pip install 'mmn_jax[onnx]')")
 
     return exit_code(work)
 

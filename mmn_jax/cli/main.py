@@ -1,4 +1,4 @@
-"""The console script: mmn-jax COMMAND ..; each command's module is loaded when it is asked for."""
+"""The console script, mmn-jax COMMAND ..; it imports a command's module only when that command is called."""
 
 import sys
 from importlib import import_module
@@ -6,21 +6,21 @@ from typing import NoReturn
 
 from mmn_jax import __version__
 
-USAGE = """mmn-jax: classes with a long tail over frozen features
+USAGE = """mmn-jax: long-tailed recognition on frozen features
 
-  mmn-jax run --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]    from features to the table of results
-  mmn-jax predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv]                   classes of new features
+  mmn-jax run --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]    features to a table of results
+  mmn-jax predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv]                   classify new features
   mmn-jax diagnose --features=FILE.npz                                                   does it help my data?
-  mmn-jax export --model=WORKDIR [--out=DIR]                                             files to deploy, and a model card
-  mmn-jax report [the flags of run]                                                      the page of a run, after what it needs
+  mmn-jax export --model=WORKDIR [--out=DIR]                                             files to deploy and a model card
+  mmn-jax report [the flags of run]                                                      the report of a run, after the stages it needs
 
-mmn-jax COMMAND --help tells more, mmn-jax --version which version it is. Exit codes: 0 done, 1 an error in the program, or the other
-processes of the run are gone, 2 bad input, 130 interrupted.
+mmn-jax COMMAND --help describes a command, mmn-jax --version prints the version. Exit codes: 0 done, 1 an error in the program, or the
+other processes of the run are gone, 2 bad input, 130 interrupted.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command that the first word names."""
+    """Runs the command that the first word names and returns its exit code."""
     command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
         print(USAGE, end="")
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def script() -> NoReturn:
-    """The program `mmn-jax`."""
+    """Runs the program `mmn-jax` on the words of the command line."""
     from mmn_jax.cli.command import leave, stop_on_signals
 
     stop_on_signals()

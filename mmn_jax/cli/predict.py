@@ -1,16 +1,17 @@
-"""Predictions for new features, by a run's classifier.npz, in numpy without JAX:
+"""Classifies new features by a run's classifier.npz, in numpy without JAX:
 
     python -m mmn_jax.predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv] [--prior=train]
 
-FILE.npz holds x [n, d] (else test_x); FILE.npy and, from the standard input, - are one such array. Rows are read, scored and
-written in chunks, so a file may be larger than memory. The CSV has the columns index,label,probability,runner_up, one line a row.
-Classes are taken to come up equally often, unless --prior says how often: as in training (train), or by a text file with a number for
-each class, in the order of class_names. A class name that starts with = + - @ or a tab gets an apostrophe before it, or a spreadsheet
-would run it as a formula.
+FILE.npz holds x [n, d] (or test_x); FILE.npy, or - for the standard input, is one such array. Rows are read, scored and written in
+chunks, so the file may be larger than memory. The CSV has the columns index,label,probability,runner_up, one line per row.
+The class prior in use is uniform; --prior=train takes the one of the training set, --prior=FILE a text file with one number per class,
+in the order of class_names. A class name that starts with = + - @ or a tab gets an apostrophe in front, as a spreadsheet would run it as
+a formula.
 """
 
 import argparse
 import csv
+import io
 import sys
 import zipfile
 import zlib
@@ -30,11 +31,15 @@ from mmn_jax.store.classifier import Classifier, load_classifier, predict, under
 from mmn_jax.store.files import whole
 from mmn_jax.store.terminal import warn
 
-CHUNK_FLOATS = 2**22  # of the features or the scores of a chunk, whichever are more
+CHUNK_FLOATS = 2**22  # in the features or the scores of a chunk, whichever are larger
 
 
 class FeatureTable(NamedTuple):
-    """A stream of the rows of an array [n, d] of this dtype; `name` is how messages call it."""
+    """A stream over the rows of an array [n, d].
+
+    stream: positioned at the first row. shape: (n, d). fortran: whether the array is in Fortran order. dtype: its type.
+    name: what messages call it.
+    """
 
     stream: IO[bytes]
     shape: tuple[int, int]
@@ -43,8 +48,8 @@ class FeatureTable(NamedTuple):
     name: str
 
 
-def _open(stack, path):
-    """The stream of an .npy file, and what to call it."""
+def _open(stack: ExitStack, path: str) -> tuple[IO[bytes], str]:
+    """Opens an .npy file or the npz member that holds the features; returns the stream and its name for messages."""
     if path == "-":
         return sys.stdin.buffer, "--features=-"
     try:
@@ -61,18 +66,26 @@ def _open(stack, path):
 
 
 def open_table(stack: ExitStack, path: str, dim: int) -> FeatureTable:
-    """The features of a file, open as long as the stack is; the header is read and checked, no row yet.
+    """Opens the features of a file and checks their header; no row is read yet.
+
+    Args:
+      stack: closes the file.
+      path: an npz or npy file, or - for an npy on the standard input.
+      dim: the d that the classifier needs.
+
+    Returns:
+      The table of features.
 
     Raises:
-      BadInput: it isn't an array [n, dim] of numbers.
+      BadInput: the file isn't there or isn't an array [n, dim] of numbers.
     """
     stream, name = _open(stack, path)
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except Exception as error:  # a damaged header fails in as many ways as Python has of parsing one
-        raise BadInput(f"{name}: not an array of numpy; write it with numpy.save, or into a file .npz with numpy.savez") from error
+    except Exception as error:  # numpy evaluates the header, so a damaged one may raise anything
+        raise BadInput(f"{name}: not a numpy array; write it with numpy.save, or into an npz file with numpy.savez") from error
     if dtype.kind not in "fiu":
         raise BadInput(f"{name}: must hold numbers, it holds {dtype}")
     if len(shape) != 2 or shape[1] != dim:
@@ -80,8 +93,8 @@ def open_table(stack: ExitStack, path: str, dim: int) -> FeatureTable:
     return FeatureTable(stream, shape, fortran, dtype, name)
 
 
-def _read(table, rows):
-    """The next rows, one after the other."""
+def _read(table: FeatureTable, rows: int) -> np.ndarray:
+    """Reads the next rows [rows · d]."""
     size = rows * table.shape[1] * table.dtype.itemsize
     data = table.stream.read(size)
     if len(data) < size:
@@ -90,10 +103,17 @@ def _read(table, rows):
 
 
 def chunks(table: FeatureTable, rows: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The first row's index and the float32 features of every `rows` rows; an array in Fortran order is read at once.
+    """Reads a table in chunks; an array in Fortran order is read as a whole first.
+
+    Args:
+      table: the features.
+      rows: in a chunk.
+
+    Yields:
+      The index of the chunk's first row, and its features [rows, d] as float32.
 
     Raises:
-      BadInput: the file ends early, or a value is no number that float32 holds.
+      BadInput: the file ends early, or a value is NaN, infinite or too large for float32.
     """
     count, dim = table.shape
     every = _read(table, count).reshape((count, dim), order="F") if table.fortran else None
@@ -104,20 +124,20 @@ def chunks(table: FeatureTable, rows: int) -> Iterator[tuple[int, np.ndarray]]:
             x = raw.astype(np.float32)
         finite = np.isfinite(x).all(1)
         if not finite.all():
-            raise BadInput(f"{table.name}: a value is NaN, infinite or beyond float32 in row {first + int(finite.argmin())}")
+            raise BadInput(f"{table.name}: row {first + int(finite.argmin())} has a value that is NaN, infinite or beyond float32")
         yield first, x
 
 
-def _cell(name):
-    """A class name that no spreadsheet takes for a formula."""
+def _cell(name: str) -> str:
+    """Returns a class name that no spreadsheet takes for a formula."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def write_csv(classifier: Classifier, table: FeatureTable, out: IO[str]) -> None:
-    """One line for every row of the table.
+    """Classifies every row of the table and writes one line of CSV for it.
 
     Raises:
-      BadInput: a row that float32 cannot score; what `chunks` refuses.
+      BadInput: the features are damaged (`chunks`), or the scores of a row overflow float32.
     """
     cells = told_apart(tuple(_cell(str(name)) for name in classifier.class_names.tolist()), "classes", warn)
     names = np.array(cells, object)
@@ -129,14 +149,14 @@ def write_csv(classifier: Classifier, table: FeatureTable, out: IO[str]) -> None
             label, probability, runner_up = predict(classifier, x)
             if not np.isfinite(probability).all():
                 row = first + int(np.isfinite(probability).argmin())
-                raise BadInput(f"{table.name}: row {row} lies too far out for float32 to score; is it damaged?")
+                raise BadInput(f"{table.name}: row {row} is too large, its scores overflow float32; is it damaged?")
             shown = (f"{p:.6g}" for p in probability)
             writer.writerows(zip(range(first, first + len(x)), names[label], shown, names[runner_up], strict=True))
             progress.update(len(x))
     out.flush()
 
 
-def _to_file(path, classifier, table):
+def _to_file(path: str, classifier: Classifier, table: FeatureTable) -> None:
     try:
         with whole(Path(path)) as part, open(part, "w", newline="", encoding="utf-8") as out:
             write_csv(classifier, table, out)
@@ -144,29 +164,36 @@ def _to_file(path, classifier, table):
         raise BadInput(f"--out={path}: cannot be written ({error.strerror})") from error
 
 
-def _to_standard_output(classifier, table):
-    """Writes as far as the reader reads."""
-    sys.stdout.reconfigure(encoding="utf-8", newline="")
+def _to_standard_output(classifier: Classifier, table: FeatureTable) -> None:
+    """Writes the predictions; a reader that stops early, such as `head`, is no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="")
     try:
         write_csv(classifier, table, sys.stdout)
     except OSError as error:
         read_no_more()
-        if not isinstance(error, BrokenPipeError):  # which says that the reader has seen enough, as `head` does
+        if not isinstance(error, BrokenPipeError):
             raise BadInput(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The flags."""
+    """Parses the flags."""
     parser = Parser("python -m mmn_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="the workdir of a run, which holds classifier.npz")
-    parser.add_argument("--features", required=True, help="npz file with x [n, d] or test_x, npy file, or - for npy on the standard input")
-    parser.add_argument("--out", help="CSV file to write; without it, the standard output")
-    parser.add_argument("--prior", default="uniform", help="how often classes come up: uniform, train, or a text file of C numbers")
+    parser.add_argument("--model", required=True, help="workdir of a run, with classifier.npz")
+    parser.add_argument(
+        "--features", required=True, help="npz file with x [n, d] or test_x, npy file, or - for an npy on the standard input"
+    )
+    parser.add_argument("--out", help="CSV file to write (default: the standard output)")
+    parser.add_argument("--prior", default="uniform", help="class prior in use: uniform, train, or a text file of C numbers")
     return parser.parse_args(argv)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Reads, predicts, writes."""
+    """Loads the classifier, classifies the features and writes the predictions.
+
+    Raises:
+      BadInput: the classifier, the features or the prior can't be used, or the output can't be written.
+    """
     classifier = under_prior(load_classifier(arguments.model), arguments.prior)
     with ExitStack() as stack:
         try:
@@ -180,6 +207,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
     return exit_code(lambda: run(parse(argv)))
 
 

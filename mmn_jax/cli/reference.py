@@ -1,4 +1,4 @@
-"""Every setting as text, for --help, and as the page docs/config.md: python -m mmn_jax.cli.reference > docs/config.md"""
+"""Formats the settings as text for --help and as the page docs/config.md: python -m mmn_jax.cli.reference > docs/config.md"""
 
 from itertools import groupby
 
@@ -6,17 +6,16 @@ from mmn_jax.config import SETTINGS, Entry
 
 INTRODUCTION = """# Every setting
 
-Given on the command line as `--config.KEY=VALUE`, lists with commas, or in a recipe in Python, which starts from
-`mmn_jax.config.default()`. A value that makes no sense is
-refused before anything is computed. Where several candidates may be listed, validation examples choose: `meta.*` tries all combinations,
-every other method at most `tuning.budget` settings.
+Give settings on the command line as `--config.KEY=VALUE`, lists separated by commas, or in a recipe, a Python file that starts from
+`mmn_jax.config.default()`. An invalid value is refused before anything is computed. Where a setting lists candidates, validation
+examples choose among them: `meta.*` tries all combinations, every other method at most `tuning.budget` settings.
 
-This page is made by `python -m mmn_jax.cli.reference > docs/config.md` from the lines of `mmn_jax/config.py`.
+This page is generated from `mmn_jax/config.py` by `python -m mmn_jax.cli.reference > docs/config.md`.
 """
 
 
 def shown(default: object) -> str:
-    """A default as it would be given on the command line."""
+    """Formats a default as it would be given on the command line."""
     if default is None or default == ():
         return "none"
     if isinstance(default, tuple):
@@ -31,7 +30,7 @@ def _section(setting: Entry) -> str:
 
 
 def as_text() -> str:
-    """One line a setting: key, default, meaning and what it must be."""
+    """Returns one line per setting: key, meaning, limit and default."""
     width = max(len(setting.key) for setting in SETTINGS)
     lines = []
     for key, default, limit, meaning in SETTINGS:
@@ -40,7 +39,7 @@ def as_text() -> str:
 
 
 def as_markdown() -> str:
-    """The page, a table for each part of the config."""
+    """Returns the page docs/config.md, a table for each section of the config."""
     parts = [INTRODUCTION]
     for section, settings in groupby(SETTINGS, _section):
         rows = [f"| `{s.key}` | {shown(s.default)} | {s.limit.says} | {s.meaning} |" for s in settings]

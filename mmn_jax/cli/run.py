@@ -1,117 +1,206 @@
-"""From features to the table of results: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
+"""Runs the pipeline from features to the table of results: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
 
+import contextlib
+import difflib
+import importlib.machinery
+import importlib.util
 import re
+import sys
 import traceback
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_dict import config_dict
 
 from mmn_jax import devices
 from mmn_jax.cli import reference, startup
 from mmn_jax.cli.command import Abandoned, exit_code, show_text
+from mmn_jax.config import FUNCTIONS, SETTINGS, default
 from mmn_jax.errors import BadInput
-from mmn_jax.pipeline import glyphs_recipe, results, stages
+from mmn_jax.pipeline import results, stages, table_formats
 from mmn_jax.store import artifacts, metrics_log
 from mmn_jax.store.terminal import make_terminal
 
-PLAIN_WORDS = {  # what Python says, and what it means
-    r"invalid literal for int\(\) with base 10: .*": "must be an integer",
-    r"could not convert string to float: .*": "must be a number",
-    r"module '\w+' has no attribute 'get_config'": "has no function get_config()",
-}
+
+class _Integer(flags.IntegerParser):
+    """Parses an integer and names what isn't one in plain words."""
+
+    def parse(self, argument):
+        try:
+            return super().parse(argument)
+        except ValueError as error:
+            raise ValueError("must be an integer") from error
+
+
+class _Number(flags.FloatParser):
+    """Parses a number and names what isn't one in plain words."""
+
+    def parse(self, argument):
+        try:
+            return super().parse(argument)
+        except ValueError as error:
+            raise ValueError("must be a number") from error
+
+
+config_flags.register_flag_parser_for_type(int, _Integer())
+config_flags.register_flag_parser_for_type(float, _Number())
 
 
 def define() -> flags.FlagValues:
-    """The flags, but for the recipe's, with their defaults."""
+    """Defines every flag but --config and its settings, each with its default."""
     values = flags.FlagValues()
-    stage = "What to run, after what it needs; meta also prints the table."
-    coordinator = "HOST:PORT of process 0 of several that run together; auto: JAX finds it out (TPU pods, Slurm)."
-    workdir = "Where artefacts and results go (default: runs/NAME of the recipe; without one, of the data)."
-    flags.DEFINE_bool("help", False, "This text.", values)
+    stage = "Last stage to run, after those it needs; meta also prints the table."
+    coordinator = "HOST:PORT of process 0, if several processes share the run; auto: JAX finds it (TPU pods, Slurm)."
+    workdir = "Folder for artefacts and results (default: runs/ and the name of the recipe, or of the data if there is none)."
+    flags.DEFINE_bool("help", False, "Prints this text.", values)
     flags.DEFINE_enum("stage", "meta", stages.STAGES, stage, values)
     flags.DEFINE_string("coordinator", "", coordinator, values)
-    flags.DEFINE_integer("processes", None, "How many processes there are.", flag_values=values)
-    flags.DEFINE_integer("process", None, "The index of this process, from 0.", flag_values=values)
+    flags.DEFINE(_Integer(), "processes", None, "Number of processes that share the run.", values)
+    flags.DEFINE(_Integer(), "process", None, "Index of this process, from 0.", values)
     flags.DEFINE_string("workdir", "", workdir, values)
     return values
 
 
-def _line(error, recipe):
-    """The line of the recipe that the error comes from, None where it comes from elsewhere."""
-    line = None
-    while error is not None:
-        line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == recipe), line)
-        error = error.__context__  # absl tells of a ValueError by another
-    return line
+def _take_recipe(argv: list[str]) -> tuple[str, list[str]]:
+    """Returns the file that --config names, empty without one, and the command line without that flag."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", "", None, values)
+    values.set_gnu_getopt(True)  # the flag may stand behind a word that belongs to another
+    rest = values(argv, known_only=True)
+    return values.config, rest
 
 
-def _reason(error, argv):
-    """Why a recipe, or a setting of one, was refused, in one line."""
-    text, recipe = str(error).strip(), next((word.removeprefix("--config=") for word in argv[:0:-1] if word.endswith(".py")), None)
-    if recipe and ":" in recipe and isinstance(error, OSError):
-        return f"--config={recipe}: a recipe's path can't hold a colon, where its name would end; move the file"
-    line = _line(error, recipe)
-    place = "--config" + (f"={recipe}" if recipe else "") + (f": line {line}" if line else "")
-    unknown = re.match(r"""['"\\]+(?:Key ")?(\w+)""", text) if isinstance(error, (AttributeError, KeyError)) else None
-    if unknown is None:
-        text = (text or repr(error)).splitlines()[-1]
-        for said, meant in PLAIN_WORDS.items():
-            text = re.sub(said, meant, text)
-        return text.removeprefix("flag ") if text.startswith("flag --") and not line else f"{place}: {text}"
-    name, similar = unknown[1], re.search(r'Did you mean "(\w+)"', text)  # as ml_collections says it
-    keys = [word.partition("=")[0] for word in argv if name in word.partition("=")[0].split(".")]
-    key = keys[0] if keys and not line else f"{place}: {name}"
-    hint = f", did you mean {similar[1]}" if similar else ""
-    return f"{key}: no such setting{hint}; --help and docs/config.md list them all"
+def _load_recipe(path: str, recipes: Path | None) -> ConfigDict:
+    """Runs a recipe and returns its config.
+
+    Raises:
+      BadInput: there is no such file or function, it fails, or it returns something else.
+    """
+    if not Path(path).is_file():
+        where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
+        raise BadInput(f"--config={path}: no such file; {where}")
+    loader = importlib.machinery.SourceFileLoader("mmn_jax_recipe", path)
+    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
+    assert spec is not None  # as the loader is given
+    module = sys.modules[loader.name] = importlib.util.module_from_spec(spec)
+    try:
+        loader.exec_module(module)
+        make = getattr(module, "get_config", None)
+        config = make() if make else None
+    except Exception as error:  # a recipe is Python and may fail in any way
+        raise BadInput(_why_recipe_failed(error, path)) from error
+    if make is None:
+        raise BadInput(f"--config={path}: has no function get_config()")
+    if not isinstance(config, ConfigDict):
+        raise BadInput(f"--config={path}: get_config() must return mmn_jax.config.default(), changed as needed")
+    return config
+
+
+def _why_recipe_failed(error: Exception, path: str) -> str:
+    """Returns the message for an exception that a recipe raised, with the recipe's line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    place = f"--config={path}: line {lines[-1]}" if lines else f"--config={path}"
+    if isinstance(error, (AttributeError, KeyError)) and frames[-1].filename == config_dict.__file__:
+        # ml_collections has no exception of its own for an unknown key: it is a KeyError, or an AttributeError of one, whose text alone
+        # holds the key
+        unknown = re.match(r"""['"\\]+(?:Key ")?(\w+)""", str(error))
+        if unknown:
+            names = {part: None for setting in SETTINGS for part in setting.key.split(".")}
+            return _no_such_setting(f"{place}: {unknown[1]}", unknown[1], names)
+    text = str(error).strip().partition("\n")[0] or repr(error)
+    return f"{place}: {text}" if isinstance(error, SyntaxError) or not str(error) else f"{place}: {type(error).__name__}: {text}"
+
+
+def _no_such_setting(where: str, name: str, names: Iterable[str]) -> str:
+    """Returns the message for a setting that isn't among these names."""
+    similar = difflib.get_close_matches(name, list(names), 1, 0.75)
+    hint = f", did you mean {similar[0]}" if similar else ""
+    return f"{where}: no such setting{hint}; --help and docs/config.md list them all"
+
+
+def _check_keys(argv: list[str], config: ConfigDict) -> None:
+    """Raises BadInput for a flag --config.KEY whose key the recipe lacks, or whose value has to be a function."""
+    for word in argv[1:]:
+        flag = word.partition("=")[0]
+        if word.startswith("-") and flag.lstrip("-").startswith(("config.", "noconfig.")):
+            place = config
+            for part in flag.split(".")[1:]:
+                if not isinstance(place, ConfigDict) or part not in place:
+                    raise BadInput(_no_such_setting(flag, part, place if isinstance(place, ConfigDict) else ()))
+                place = place[part]
+            if flag.partition(".")[2] in FUNCTIONS:
+                raise BadInput(f"{flag}: must be a function, given in the recipe")
+
+
+@contextlib.contextmanager
+def _wrong_flags() -> Iterator[None]:
+    """Turns what absl and ml_collections raise for wrong flags into BadInput."""
+    try:
+        yield
+    except flags.UnrecognizedFlagError as error:
+        raise BadInput(f"--{error.flagname}: no such flag; --help lists them all") from error
+    except flags.IllegalFlagValueError as error:  # which names its flag in its text alone
+        raise BadInput(str(error).removeprefix("flag ")) from error
+    except (flags.Error, ValueError, TypeError) as error:
+        raise BadInput(f"{error}; see --help") from error
 
 
 def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, flags.FlagValues, Path]:
-    """Config, flags and workdir of a command line, whose first word is the program; recipes: a folder that a message may point to.
+    """Parses a command line.
+
+    Args:
+      argv: the program and its flags.
+      recipes: a folder that the message for a missing recipe points to.
+
+    Returns:
+      The recipe with the settings of the command line, the other flags, and the workdir.
 
     Raises:
-      BadInput: for every way they can be wrong.
+      BadInput: a flag, the recipe or a setting is wrong.
     """
+    with _wrong_flags():
+        recipe, argv = _take_recipe(argv)
+    config = _load_recipe(recipe, recipes) if recipe else default()
+    _check_keys(argv, config)
     values = define()
-    try:
-        argv = sorted(argv, key=lambda word: "=" in word and word.lstrip("-").startswith("config."))  # settings after their recipe
-        text = "The recipe; settings by --config.KEY=VALUE."
-        config_flags.DEFINE_config_file("config", glyphs_recipe.__file__, text, values, sys_argv=argv)
+    with _wrong_flags():
+        config_flags.DEFINE_config_dict("config", config, "The recipe.", values, sys_argv=argv)
         rest = values(argv)
-        name = config_flags.get_config_filename(values["config"])
-        config = values.config.copy_and_resolve_references() if Path(name).is_file() else None
-    except flags.UnrecognizedFlagError as error:
-        raise BadInput(f"--{error.flagname}: no such flag; --help lists them all") from error
-    except Exception as error:  # a recipe is Python and may fail in any way
-        raise BadInput(_reason(error, argv)) from error
-    if config is None:
-        where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
-        raise BadInput(f"--config={name}: no such file; {where}")
     if len(rest) > 1:
         raise BadInput(f"{rest[1]}: not a flag; settings are given as --config.KEY=VALUE")
-    if name == glyphs_recipe.__file__:  # no recipe, perhaps data
-        name = config.data.path or "glyphs"
-    data = Path(name)
+    config = values.config.copy_and_resolve_references()
+    data = Path(recipe or config.data.path or "glyphs")
     return config, values, Path(values.workdir or Path("runs") / (data.name if data.is_dir() else data.stem))
 
 
 def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
-    """Runs the stage and prints what it gave."""
+    """Runs the stage and prints its results.
+
+    Args:
+      config: every setting.
+      values: the other flags.
+      workdir: where artefacts and results go.
+
+    Raises:
+      BadInput: the settings don't fit the data, or another run is at work in the workdir.
+    """
     startup.join(values.coordinator, values.processes, values.process)
     devices.start()
     compiling = startup.compile_clock()
     with artifacts.occupied(workdir) as workdir, metrics_log.written(workdir) as log:
         terminal = make_terminal(devices.first_process(), log)
         if artifacts.begun_by_other_code(workdir):
-            terminal.say(
-                f"{workdir} was begun by other code of mmn_jax and may keep what that made; another --workdir makes all of it anew"
-            )
+            terminal.say(f"{workdir} was created by a different version of mmn_jax; cached results may be stale. Use a new --workdir.")
         seeds = stages.run_seeds(config, workdir, terminal, values.stage)
         if seeds:
             table = results.collect(seeds, config)
             results.write(workdir, table, seeds)
-            terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}\n{results.as_text(table)}")
+            terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}")
+            terminal.say(table_formats.as_text(table))
         if seeds:
             programs, seconds = compiling()
             terminal.say(f"{seconds:.0f} s went into compiling {programs} programs")
@@ -123,13 +212,13 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
 
 
 def describe() -> str:
-    """The text of --help."""
-    recipe = f"  --config: The recipe, a Python file with get_config().\n    (default: '{glyphs_recipe.__name__}', the embedded glyphs)"
+    """Returns the text of --help."""
+    recipe = "  --config: Recipe, a Python file with get_config().\n    (default: '', the embedded glyphs)"
     return f"{__doc__}\n{define().module_help(__name__)}\n{recipe}\n\nSettings, given as --config.KEY=VALUE:\n{reference.as_text()}"
 
 
 def main(argv: list[str], recipes: Path | None = None) -> int:
-    """The exit code of a command line as `parse` takes it."""
+    """Runs a command line (see `parse`) and returns its exit code."""
     startup.keep_programs()
     if {"-h", "-help", "--help", "--help=true"} & set(argv):
         return exit_code(lambda: show_text(describe()))
@@ -139,11 +228,11 @@ def main(argv: list[str], recipes: Path | None = None) -> int:
             show(*parse(argv, recipes))
         except jax.errors.JaxRuntimeError as error:
             if devices.out_of_memory(error):
-                told = "a device's memory is full; what is finished is saved. Lower --config.kshot.memory_mb or --config.meta.memory_mb"
-                raise Abandoned(f"{told}, or train on fewer examples: {str(error).splitlines()[0]}") from error
+                full = "a device ran out of memory; finished artefacts are saved. Lower --config.kshot.memory_mb or --config.meta.memory_mb"
+                raise Abandoned(f"{full}, or train on fewer examples: {str(error).splitlines()[0]}") from error
             if jax.process_count() == 1:
                 raise
-            told = "the processes cannot go on together; start all of them again, what is finished is saved"
-            raise Abandoned(f"{told}: {str(error).splitlines()[0]}") from error
+            lost = "the processes lost each other; finished artefacts are saved, start all processes again to continue"
+            raise Abandoned(f"{lost}: {str(error).splitlines()[0]}") from error
 
-    return exit_code(work, "interrupted; finished artefacts are saved, the same command goes on from there")
+    return exit_code(work, "interrupted; finished artefacts are saved, the same command continues from there")

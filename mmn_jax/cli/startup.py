@@ -1,4 +1,4 @@
-"""How a command starts JAX: compiled programs kept between runs, a count of what is compiled, other processes of the same run."""
+"""Sets JAX up for a command: the cache of compiled programs, the time spent compiling, and the other processes of a run."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ from mmn_jax.store.terminal import warn
 
 
 def _cache_folder():
-    """Where compiled programs are kept between runs, made where it is missing.
+    """Returns the folder of compiled programs, made if it is missing.
 
     Raises:
-      OSError: it cannot be made, or not be written to.
-      RuntimeError: the user has no home.
+      OSError: it cannot be made or written to.
+      RuntimeError: the user has no home directory.
     """
     named = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # defined when JAX is imported
     if named and "://" in named:  # a bucket
@@ -31,8 +31,10 @@ def _cache_folder():
 
 
 def keep_programs() -> None:
-    """Compiled programs are kept between runs, in the user's cache folder unless JAX_COMPILATION_CACHE_DIR names another. Where there is
-    none to write to, a line says so, and every run compiles its own."""
+    """Makes JAX cache compiled programs between runs.
+
+    They go to the user's cache folder, or to JAX_COMPILATION_CACHE_DIR. If neither can be written to, it warns and nothing is cached.
+    """
     try:
         if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -40,19 +42,18 @@ def keep_programs() -> None:
     except (OSError, RuntimeError) as error:
         jax.config.update("jax_compilation_cache_dir", None)
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        told = "compiled programs are not kept for the next run"
-        warn(f"{told} ({why}); JAX_COMPILATION_CACHE_DIR may name a folder for them")
+        warn(f"compiled programs are not cached for the next run ({why}); set JAX_COMPILATION_CACHE_DIR to a folder for them")
 
 
 class Compiled(NamedTuple):
-    """How many programs were compiled, or read from the kept ones, and the seconds that this took."""
+    """How many programs were compiled or read from the cache, and the seconds that this took."""
 
     programs: int
     seconds: float
 
 
 def compile_clock() -> Callable[[], Compiled]:
-    """Starts to count what is compiled from now on; the function returned gives the count so far."""
+    """Starts counting compilations; the function it returns gives the count so far."""
     spent: list[tuple[str, float]] = []
 
     def note(event: str, duration_secs: float, **_: str | int) -> None:
@@ -68,15 +69,19 @@ def compile_clock() -> Callable[[], Compiled]:
 
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
-    """Joins the other processes of a run before JAX is used. coordinator: HOST:PORT of process 0, auto where JAX can find out, empty
-    where there are no others.
+    """Joins the other processes of a run, before JAX is used.
+
+    Args:
+      coordinator: HOST:PORT of process 0, auto if JAX can find it, empty if this process is alone.
+      processes: how many there are; None if JAX can find it.
+      process: the index of this one; None if JAX can find it.
 
     Raises:
-      BadInput: JAX can't find out, or the others can't be reached; there is no coordinator, but one process is said to be of several.
+      BadInput: the coordinator is missing or malformed, can't be found or can't be reached.
     """
     if not coordinator:
         if processes is not None or process is not None:
-            raise BadInput("--coordinator: is missing; with --processes or --process it must be HOST:PORT of process 0, or auto")
+            raise BadInput("--coordinator: is missing; --processes and --process need it, HOST:PORT of process 0 or auto")
         return
     if coordinator != "auto" and not re.fullmatch(r"\S+:\d+", coordinator):
         raise BadInput(f"--coordinator={coordinator}: must be HOST:PORT of process 0, or auto")

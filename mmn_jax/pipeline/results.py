@@ -1,14 +1,12 @@
-"""From classifiers to the table: results.json, choices.json, classifier.npz, and the table as text, Markdown and CSV.
+"""Computes the content of results.json from fitted classifiers, and writes it with choices.json, classifier.npz and the table.
 
-Accuracy on test examples is computed here and nowhere else, after every choice has been made.
+Test accuracy is computed here and nowhere else, after every choice has been made.
 """
 
-import csv
 import io
 import json
 import math
 import platform
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,19 +21,19 @@ from mmn_jax.evaluation.bootstrap import bootstrap, interval
 from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
-from mmn_jax.pipeline.markdown import in_markdown
 from mmn_jax.pipeline.sources import licence
 from mmn_jax.pipeline.stages import SeedResult
+from mmn_jax.pipeline.table_formats import GROUPS, TERCILES, Table, as_csv, as_markdown
 from mmn_jax.store import artifacts
 
-GROUPS = ("many", "medium", "few")
-TERCILES = ("most", "middle", "rarest")
 
-Table = dict[str, Any]
+def _group_means(per_class: list[np.ndarray], masks: np.ndarray) -> np.ndarray:
+    """Returns the mean accuracy [seeds, groups] of each group's tested classes, NaN if it has none.
 
-
-def _group_means(per_class, masks):
-    """[seeds, groups] mean accuracy of each group's tested classes, NaN where there are none."""
+    Args:
+      per_class: accuracies [C] of each seed, NaN for untested classes.
+      masks: [seeds, groups, C] which classes are in a group.
+    """
     means = np.full(masks.shape[:2], np.nan)
     for seed, group in np.ndindex(means.shape):
         inside = per_class[seed][masks[seed, group]]
@@ -44,12 +42,12 @@ def _group_means(per_class, masks):
     return means
 
 
-def _mean_of_seeds(values):
-    """Mean over the seeds in which a group has tested classes, NaN where the first has none, as its size is the one shown."""
+def _mean_of_seeds(values: np.ndarray) -> float:
+    """Averages over the seeds in which a group has tested classes; NaN if it is empty in the first seed, whose group sizes are shown."""
     return np.nan if np.isnan(values[0]) else np.nanmean(values)
 
 
-def _optional(value):
+def _optional(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
@@ -58,11 +56,20 @@ def _as_lists(arrays):
 
 
 def _scores(models, logits, y, priors, per_class, groups):
-    """One method's entry of results.json, but for its intervals; reliability is the first seed's, before and after the temperature."""
+    """Returns a method's entry of results.json without its intervals.
+
+    Args:
+      models: what was fitted, of each seed; so are all lists here.
+      logits: [n, C] on the test set.
+      y: [n] test labels.
+      priors: [C] class priors in use.
+      per_class: [C] test accuracies.
+      groups: [seeds, 1 + groups] mean accuracy, overall and by group.
+    """
     from sklearn.metrics import f1_score  # slow to import
 
     accuracies = groups[:, 0].tolist()
-    cooled = [one / model.temperature for one, model in zip(logits, models, strict=True)]
+    scaled = [one / model.temperature for one, model in zip(logits, models, strict=True)]
     return {
         "kind": models[0].kind,
         "tuned": {key: [model.tuned.get(key) for model in models] for key in {k: None for model in models for k in model.tuned}},
@@ -73,16 +80,27 @@ def _scores(models, logits, y, priors, per_class, groups):
         "prior_accuracy": _optional(np.mean([prior_accuracy(row, prior) for row, prior in zip(per_class, priors, strict=True)])),
         "macro_f1": float(np.mean([100 * f1_score(y, one.argmax(1), average="macro", zero_division=0) for one in logits])),
         "ece": float(np.mean([calibration_error(one, y) for one in logits])),
-        "ece_scaled": float(np.mean([calibration_error(one, y) for one in cooled])),
-        "reliability": {name: _as_lists(reliability(one[0], y)) for name, one in (("before", logits), ("after", cooled))},
+        "ece_scaled": float(np.mean([calibration_error(one, y) for one in scaled])),
+        "reliability": {name: _as_lists(reliability(one[0], y)) for name, one in (("before", logits), ("after", scaled))},
         "nll": float(np.mean([class_mean_nll(one, y) for one in logits])),
-        "nll_scaled": float(np.mean([class_mean_nll(one, y) for one in cooled])),
+        "nll_scaled": float(np.mean([class_mean_nll(one, y) for one in scaled])),
         "seconds": float(np.mean([model.seconds for model in models])),
     }
 
 
 def collect(results: list[SeedResult], config: ConfigDict) -> Table:
-    """The content of results.json for the methods of all seeds."""
+    """Evaluates every method on the test set.
+
+    Args:
+      results: of all seeds.
+      config: the settings.
+
+    Returns:
+      The content of results.json (docs/outputs.md).
+
+    Raises:
+      BadInput: eval.prior can't be read.
+    """
     y = results[0].data.tail.test.y
     counts = [result.data.tail.counts for result in results]
     groups = [{**shot_groups(one, config.eval.few, config.eval.many), **terciles(one)} for one in counts]
@@ -123,31 +141,41 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
 
 
 def _versions() -> dict[str, str]:
-    """Of Python and of every package that computes."""
+    """Returns the versions of Python and of every package that affects results."""
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
     return {"python": platform.python_version(), "mmn_jax": __version__, **{name: metadata.version(name) for name in names}}
 
 
 def best_rival(methods: dict[str, dict], name: str) -> str | None:
-    """The rival, other than `name`, with the highest test accuracy: the one that is hardest to beat. None where none was fitted."""
+    """Returns the rival with the highest test accuracy, other than `name`; None if no rival was fitted."""
     rivals = [other for other, entry in methods.items() if entry["kind"] == "rival" and other != name]
     return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
 
 
-def _intervals(versus, name, other, resampled, means):
-    """[mean, low, high] of the difference between two methods, overall and by group; None where there is nothing to compare."""
+def _intervals(versus: str, name: str, other: str | None, resampled: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the differences [mean, low, high] between two methods, overall and by group; None if they can't be compared.
+
+    Args:
+      versus: the key of the entry, vs_plain or vs_best_rival.
+      name: the method.
+      other: the one it is compared with, None if there is none.
+      resampled: method → [draws, 1 + groups] bootstrapped accuracies.
+      means: method → [seeds, 1 + groups] accuracies.
+    """
     if other is None:
         return {versus: None, f"{versus}_groups": None}
     mean = (means[name] - means[other]).mean(0)
     draws = resampled[name] - resampled[other]
-    every = [None if math.isnan(m) or np.isnan(draws[:, i]).any() else list(interval(draws[:, i], m)) for i, m in enumerate(mean)]
-    return {versus: every[0], f"{versus}_groups": dict(zip((*GROUPS, *TERCILES), every[1:], strict=True))}
+    found = [None if math.isnan(m) or np.isnan(draws[:, i]).any() else list(interval(draws[:, i], m)) for i, m in enumerate(mean)]
+    return {versus: found[0], f"{versus}_groups": dict(zip((*GROUPS, *TERCILES), found[1:], strict=True))}
 
 
 def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
-    """results.json, choices.json (every setting tried), the table as table.csv and table.md, and classifier.npz with the
-    first seed's `mmn`: argmax(((x − mean) · scale) Wᵀ + b) is its prediction in plain numpy, softmax of the scores over the
-    temperature its probabilities."""
+    """Writes results.json, choices.json (every setting tried), the table as table.csv and table.md, and classifier.npz.
+
+    The classifier is the first seed's `mmn`: argmax(((x − mean) · scale) Wᵀ + b) is its prediction, and the softmax of these scores over
+    the temperature its probabilities.
+    """
     ours, normalise = results[0].models["mmn"], results[0].data.normalise
     theta = ours.arrays["theta"]
     buffer = io.BytesIO()
@@ -167,100 +195,9 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
     artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())
-    together()  # the other processes wait until they are there
+    together()  # the other processes wait for the files
 
 
 def read(workdir: Path) -> Table:
-    """results.json of a workdir."""
+    """Reads the results.json of a workdir."""
     return json.loads((workdir / "results.json").read_text())
-
-
-def number(value: float | None) -> str:
-    """A figure to one decimal, n/a where there is none."""
-    return "n/a" if value is None or math.isnan(value) else f"{value:.1f}"
-
-
-class Clear(str):
-    """The text of a difference whose interval leaves 0 out; tables show it in bold."""
-
-
-def difference(values: Sequence[float] | None) -> str:
-    """A difference and its interval; one whose interval holds 0 is a tie."""
-    if values is None:
-        return ""
-    mean, low, high = values
-    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-    return f"{text} tie" if low <= 0 <= high else Clear(text)
-
-
-def ranked(methods: dict[str, dict[str, Any]]) -> list[str]:
-    """The methods' names, the most accurate first."""
-    return sorted(methods, key=lambda name: -methods[name]["accuracy"])
-
-
-def rows(table: Table) -> list[list[str]]:
-    """The table as text: a header and one row a method, the most accurate first."""
-    methods = table["methods"]
-    rivals = any(method["vs_best_rival"] for method in methods.values())
-    prior = table["prior"] != "uniform"
-    header = ["method", "accuracy", *(["at prior"] if prior else []), "vs plain", *(["vs best rival"] if rivals else [])]
-    lines = [[*header, *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "scaled", "NLL", "seconds"]]
-    for name in ranked(methods):
-        method = methods[name]
-        cells = [name, number(method["accuracy"]), *([number(method["prior_accuracy"])] if prior else [])]
-        cells += ["" if name == "plain" else difference(method["vs_plain"]), *([difference(method["vs_best_rival"])] if rivals else [])]
-        cells += [number(method[group]) for group in GROUPS]
-        lines.append(
-            [*cells, number(method["ece"]), number(method["ece_scaled"]), f"{method['nll_scaled']:.2f}", f"{method['seconds']:.0f}"]
-        )
-    return lines
-
-
-def as_text(table: Table) -> str:
-    """The table for a terminal, in aligned columns."""
-    lines = rows(table)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    )
-
-
-def as_markdown(table: Table) -> str:
-    """The table in Markdown."""
-    return markdown(
-        [[f"**{in_markdown(cell)}**" if isinstance(cell, Clear) else in_markdown(cell) for cell in line] for line in rows(table)]
-    )
-
-
-def markdown(lines: list[list[str]]) -> str:
-    """A header and rows of cells, which are Markdown themselves, as a Markdown table, numbers to the right."""
-    bars = ["---"] + ["---:"] * (len(lines[0]) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], bars, *lines[1:]])
-
-
-FIELDS = (
-    "kind",
-    "accuracy",
-    *GROUPS,
-    *TERCILES,
-    "prior_accuracy",
-    "macro_f1",
-    "ece",
-    "ece_scaled",
-    "nll",
-    "nll_scaled",
-    "val_accuracy",
-    "seconds",
-)
-
-
-def as_csv(table: Table) -> str:
-    """Every figure of results.json that is one number a method, and the two intervals."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["method", *FIELDS, *(f"{v}{end}" for v in ("vs_plain", "vs_best_rival") for end in ("", "_low", "_high"))])
-    for name, method in table["methods"].items():
-        ends = [value for versus in ("vs_plain", "vs_best_rival") for value in (method[versus] or [""] * 3)]
-        writer.writerow([name, *(method[field] for field in FIELDS), *ends])
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the config names → FeatureSet, with its licence and the tail that it is cut to."""
+"""Loads the features that the config names, and returns their licence and the long tail to subsample them to."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,15 +13,20 @@ from mmn_jax.store.terminal import warn
 from mmn_jax.types import FeatureSet
 
 
-def _embedded(config):
+def _embedded(config: ConfigDict) -> bool:
+    """Returns whether the config names the embedded glyphs."""
     return config.data.source == "glyphs" or (config.data.source == "auto" and not config.data.path)
 
 
 def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
-    """The features that config.data names, which are not of images (`features.make`). say: of what is doubtful.
+    """Loads the features that config.data names; features of images come from `vision.features`.
+
+    Args:
+      config: the settings.
+      say: reports doubtful input.
 
     Raises:
-      BadInput: its settings contradict each other, or its file is bad.
+      BadInput: settings contradict each other, or the file is bad.
     """
     if config.data.path and config.data.source in ("glyphs", "synthetic"):
         raise BadInput(f"--config.data.path={config.data.path}: not with data.source={config.data.source}, which has its own features")
@@ -46,11 +51,11 @@ def column_flags() -> Iterator[None]:
 
 
 def licence(config: ConfigDict) -> str:
-    """Of the features; empty where the run doesn't know it."""
+    """Returns the licence of the features, empty if the run doesn't know it."""
     return config.data.licence or (glyphs.LICENCE if _embedded(config) else "")
 
 
 def tail(config: ConfigDict) -> dict[str, Any]:
-    """imbalance and max_per_class of the long tail to make: of data.longtail, where that says nothing the source's own."""
+    """Returns imbalance and max_per_class of the long tail to draw: data.longtail's, or the source's own where unset."""
     own = glyphs.TAIL if _embedded(config) else {}
     return {name: config.data.longtail[name] if config.data.longtail[name] is not None else own.get(name) for name in glyphs.TAIL}

@@ -1,1 +1,1 @@
-"""The report of a run: its page, figures and model card."""
+"""The report of a run: its page, its figures and the model card of its classifier."""

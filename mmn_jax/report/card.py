@@ -1,4 +1,4 @@
-"""The model card of an exported classifier: what it learned from, how good it is, what made it, and how to use its files."""
+"""Writes the model card of an exported classifier: its training data, its accuracy, what made it, and how to use its files."""
 
 from pathlib import Path
 
@@ -7,11 +7,12 @@ import numpy as np
 from mmn_jax.data.labels import numbered_names
 from mmn_jax.errors import BadInput, one_line
 from mmn_jax.pipeline.markdown import in_markdown
-from mmn_jax.pipeline.results import GROUPS, Table, difference, markdown, number, read
+from mmn_jax.pipeline.results import read
+from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, markdown, number
 from mmn_jax.store.classifier import Classifier
 
 USES = {
-    "classifier.npz": """In plain numpy, `x` being features [n, {dim}]:
+    "classifier.npz": """In plain numpy, for features `x` [n, {dim}]:
 
 ```python
 import numpy as np
@@ -23,7 +24,7 @@ exponentials = np.exp((scores - scores.max(1, keepdims=True)) / model["temperatu
 probabilities = exponentials / exponentials.sum(1, keepdims=True)
 ```
 
-For files of any size, with this folder as the model: `python -m mmn_jax.predict --model=. --features=new.npz --out=predictions.csv`""",
+For files of any size, run in this folder: `python -m mmn_jax.predict --model=. --features=new.npz --out=predictions.csv`""",
     "classifier.stablehlo": """In JAX, for any number of rows, without mmn_jax:
 
 ```python
@@ -34,7 +35,7 @@ from jax import export
 call = export.deserialize(bytearray(Path("classifier.stablehlo").read_bytes())).call
 scores, probabilities = call(x)  # x [n, {dim}] float32
 ```""",
-    "classifier.onnx": """In ONNX Runtime, or whatever reads ONNX:
+    "classifier.onnx": """In ONNX Runtime, or any other runtime for ONNX:
 
 ```python
 import json
@@ -52,13 +53,13 @@ VERSUS = ("vs_plain", "vs_best_rival")
 
 
 def read_facts(workdir: Path) -> Table:
-    """What a run tells of its classifier, its results.json.
+    """Reads the results.json of a run.
 
     Raises:
-      BadInput: it has no results, or they are damaged.
+      BadInput: it is missing or damaged.
     """
     try:
-        table = {"splits": [{}], **read(workdir)}  # older ones have none
+        table = {"splits": [{}], **read(workdir)}  # older files have no splits
         if not (table["seeds"] and table["splits"]):
             raise ValueError("no seed")
         return table
@@ -68,26 +69,27 @@ def read_facts(workdir: Path) -> Table:
         raise BadInput(f"--model={workdir}: results.json is damaged; repeat the run that made it") from error
 
 
-def _data(classifier, table):
+def _data(classifier: Classifier, table: Table) -> list[str]:
     split = table["splits"][0]
     counts, (classes, dim) = np.sort(table["counts"][0])[::-1], classifier.W.shape
     shared = numbered_names(tuple(map(str, classifier.class_names.tolist())))
-    apart = [f"- Classes that share a name carry their number: {one_line(', '.join(shared))}"] if shared else []
+    numbered = [f"- Classes that share a name carry their number: {one_line(', '.join(shared))}"] if shared else []
     groups, few, many = table["groups"], table["thresholds"]["few"], table["thresholds"]["many"]
     return [
         f"- Data set: {in_markdown(table['dataset'])}, {dim}-dimensional features, {classes} classes",
-        f"- Training examples: {counts.sum()}; {counts[0]} in the largest class, {int(np.median(counts))} in the middle one, {counts[-1]}"
+        f"- Training examples: {counts.sum()}; {counts[0]} in the largest class, {int(np.median(counts))} in the median class, {counts[-1]}"
         f" in the smallest; {groups['many']} classes have more than {many}, {groups['medium']} from {few} to {many}, {groups['few']} fewer",
         f"- Split: seed {table['seeds'][0]}, SHA-256 of its rows `{split.get('indices_sha256', 'not known')}`, of the labels they belong to"
         f" `{split.get('labels_sha256', 'not known')}`",
-        f"- Knobs were chosen on {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'};"
-        " test examples were read once, after that",
-        *apart,
-        f"- Licence of the features: {in_markdown(table.get('licence') or 'not known to the run; ask where they come from')}",
+        "- Hyperparameters were chosen on"
+        f" {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'}; test examples were read once,"
+        " after every choice",
+        *numbered,
+        f"- Licence of the features: {in_markdown(table.get('licence') or 'not known to the run; ask the provider of the features')}",
     ]
 
 
-def _accuracies(table):
+def _accuracies(table: Table) -> str:
     ours = table["methods"]["mmn"]
     rows = [["classes", "accuracy", "vs plain", "vs best rival"]]
     rows.append(["all", number(ours["accuracy"]), *(difference(ours[versus]) or "n/a" for versus in VERSUS)])
@@ -97,35 +99,42 @@ def _accuracies(table):
     return markdown(rows)
 
 
-def _quality(table):
-    ours, seeds = table["methods"]["mmn"], table["seeds"]
+def _quality(table: Table) -> str:
+    ours, seeds, classes = table["methods"]["mmn"], table["seeds"], len(table["counts"][0])
     return (
-        f"Mean per-class test accuracy of `mmn` in percent, seeds {', '.join(map(str, seeds))} on average (these files are"
-        f" seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}); differences with their 95% interval, a paired bootstrap"
-        f" over test examples and seeds; one that holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
-        f"Calibration error after temperature scaling {ours['ece_scaled']:.1f} points, negative log-likelihood {ours['nll_scaled']:.2f}."
-        f" Probabilities are calibrated for classes that come up equally often; where class c has the share p, add temperature · log(p ·"
-        f" {len(table['counts'][0])}) to its score. What it is bad at: anything that is"
-        f" none of its {len(table['counts'][0])} classes, which gets one of them all the same; of its own, the table tells."
+        f"Mean per-class test accuracy of `mmn` in percent, averaged over seeds {', '.join(map(str, seeds))} (these files are"
+        f" seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}). Differences carry a 95% interval from a paired bootstrap"
+        f" over test examples and seeds; a difference whose interval holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
+        f"After temperature scaling, the calibration error is {ours['ece_scaled']:.1f} points and the negative log-likelihood"
+        f" {ours['nll_scaled']:.2f} nats. Probabilities are calibrated for a uniform class prior; for a prior p(c), add"
+        f" temperature · log(p(c) · {classes}) to the score of class c.\n\n"
+        f"Limits: an input that belongs to none of the {classes} classes is assigned to one of them all the same; the table shows which"
+        " groups of classes are recognised worst."
     )
 
 
 def as_markdown(classifier: Classifier, table: Table, files: tuple[str, ...]) -> str:
-    """The card of an export that has these files. table: `read_facts`."""
+    """Returns the model card of an export.
+
+    Args:
+      classifier: what is exported.
+      table: `read_facts` of its run.
+      files: names of the exported files, keys of `USES`.
+    """
     versions = in_markdown(", ".join(f"{name} {version}" for name, version in table["versions"].items()))
     uses = "\n\n".join(f"### {name}\n\n{USES[name].format(dim=classifier.W.shape[1])}" for name in files)
     return "\n\n".join(
         [
             f"# {in_markdown(table['dataset'])}: a long-tailed classifier",
-            "A linear softmax classifier over frozen features, its rows mixed by mmn_jax from heads under priors that the classes with"
-            " many examples teach.",
+            "A linear softmax classifier over frozen features. mmn_jax mixed its rows from heads under priors learned from the classes with"
+            " many examples.",
             "## Data",
             "\n".join(_data(classifier, table)),
-            "## How good it is",
+            "## Accuracy",
             _quality(table),
             "## What made it",
             f"{versions}; configuration {table['config_hash']}.",
             "## How to use it",
-            f"Features have to come from the same backbone and the same preprocessing as in training.\n\n{uses}\n",
+            f"Features must come from the same backbone and the same preprocessing as in training.\n\n{uses}\n",
         ]
     )

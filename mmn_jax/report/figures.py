@@ -1,6 +1,6 @@
-"""From results.json to matplotlib figures, and from a figure to its files.
+"""Draws results.json as matplotlib figures, and renders figures as SVG and PNG.
 
-A method has one colour throughout, out of the palette of Okabe and Ito, which colour-blind people can tell apart, and a marker of its own.
+A method has the same colour everywhere, from the colour-blind safe palette of Okabe and Ito, and a marker of its own.
 """
 
 import io
@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmn_jax.pipeline.results import Table, best_rival, ranked
+from mmn_jax.pipeline.results import best_rival
+from mmn_jax.pipeline.table_formats import Table, ranked
 
 INK, PAPER = "#222222", "#ffffff"
 RIVAL = "#CC79A7"
@@ -28,7 +29,7 @@ COLOURS = {
 }
 MARKERS = {"plain": "o", "cost_sensitive": "s", "metamodelnet": "^", "mmn": "D"}
 WIDTH = 6.4  # inches
-STYLE: dict[Any, Any] = {  # matplotlib's own type of it lists every key that there is
+STYLE: dict[Any, Any] = {  # matplotlib's own type lists every key
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK),
     "grid.alpha": 0.15,
     "axes.grid": True,
@@ -48,19 +49,21 @@ STYLE: dict[Any, Any] = {  # matplotlib's own type of it lists every key that th
 
 
 class Picture(NamedTuple):
-    """A drawn figure, as the content of its files."""
+    """A rendered figure, as the contents of its two files."""
 
     svg: str
     png: bytes
 
 
 def draw(make: Callable[[], Figure]) -> Picture:
-    """The figure that make() gives, in the common style. matplotlib takes some of it from nowhere but its settings, which are
-    put back afterwards."""
+    """Renders the figure that make() returns in the common style.
+
+    Some of the style can only be set in matplotlib's global settings, which are restored afterwards.
+    """
     svg, png = io.StringIO(), io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # in a class name: the PNG has boxes there, the SVG the text
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a script of a class name: the PNG shows boxes, the SVG the text
         figure = make()
         figure.savefig(svg, format="svg", facecolor=PAPER, metadata=nothing)
         figure.savefig(png, format="png", facecolor=PAPER, dpi=150)
@@ -68,19 +71,28 @@ def draw(make: Callable[[], Figure]) -> Picture:
 
 
 def panels(height: float, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure of the common width and its axes: one, or an array of `columns`."""
+    """Makes a figure of the common width.
+
+    Args:
+      height: in inches.
+      columns: number of panels.
+      **options: of `Figure.subplots`.
+
+    Returns:
+      The figure and its axes, an array if there are several.
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns, **options)
 
 
-def look_of(name: str) -> dict[str, str]:
-    """The colour and marker of a method."""
+def style_of(name: str) -> dict[str, Any]:
+    """Returns the colour and marker of a method."""
     return {"color": COLOURS.get(name, RIVAL), "marker": MARKERS.get(name, "v" if name not in COLOURS else "o")}
 
 
 def count_axis(axes: Axes, counts: np.ndarray) -> None:
-    """A log axis with plain numbers."""
+    """Makes the x axis a log axis of training counts with plain numbers."""
     axes.set_xscale("log")
     ticks = [base * 10**power for power in range(8) for base in (1, 2, 5)]
     ticks = [tick for tick in ticks if counts.min() / 1.5 <= tick <= counts.max() * 1.5]
@@ -90,13 +102,13 @@ def count_axis(axes: Axes, counts: np.ndarray) -> None:
 
 
 def shown_methods(table: Table) -> list[str]:
-    """The few that figures with lines show: three of the paper, the best rival and the project's own."""
+    """Returns the methods that line plots show: three of the paper's, the best rival and mmn."""
     names = ("plain", "cost_sensitive", "metamodelnet", best_rival(table["methods"], "mmn"), "mmn")
     return [name for name in names if name is not None and name in table["methods"]]
 
 
 def leaderboard(table: Table) -> Figure:
-    """Accuracy and difference to plain of every method with 95% intervals, the most accurate on top; hollow where it is a tie."""
+    """Plots accuracy and difference to plain with 95% intervals, the most accurate method on top; ties have hollow markers."""
     names = ranked(table["methods"])[::-1]
     figure, (left, right) = panels(0.8 + 0.22 * len(names), 2, sharey=True)
     for place, name in enumerate(names):
@@ -113,21 +125,22 @@ def leaderboard(table: Table) -> Figure:
     return figure
 
 
-def _interval(axes, place, values, name, hollow):
+def _interval(axes: Axes, place: int, values: list[float], name: str, hollow: bool) -> None:
+    """Plots [mean, low, high] of a method on the line `place`."""
     mean, low, high = values
-    look = look_of(name)
-    axes.plot([low, high], [place, place], color=look["color"], linewidth=1.5)
-    axes.plot([mean], [place], **look, linestyle="none", markerfacecolor=PAPER if hollow else look["color"])
+    style = style_of(name)
+    axes.plot([low, high], [place, place], color=style["color"], linewidth=1.5)
+    axes.plot([mean], [place], **style, linestyle="none", markerfacecolor=PAPER if hollow else style["color"])
 
 
 def running_mean(x: np.ndarray, y: np.ndarray, at: np.ndarray, width: float) -> np.ndarray:
-    """[len(at)] means of y weighted by a Gaussian of this width around every point."""
+    """Returns means of y [n] at each point of `at`, weighted by a Gaussian of this width in x [n]."""
     weight = np.exp(-0.5 * ((at[:, None] - x) / width) ** 2)
     return weight @ y / weight.sum(1)
 
 
 def gain_by_count(table: Table) -> Figure:
-    """Per-class accuracy less that of plain, one dot a class and seed, with the mean of classes of about as many examples."""
+    """Plots per-class accuracy minus that of plain, one dot per class and seed, with a running mean over training counts."""
     names = [name for name in ("mmn", "metamodelnet") if name in table["methods"]]
     counts, plain = np.concatenate(table["counts"]), np.concatenate(_accuracies(table, "plain"))
     figure, every = panels(3.0, len(names), sharey=True, squeeze=False)
@@ -135,23 +148,24 @@ def gain_by_count(table: Table) -> Figure:
     for axes, name in zip(every[0], names, strict=True):
         gain = np.concatenate(_accuracies(table, name)) - plain
         tested = np.isfinite(gain)
-        dots = {"s": 14, "alpha": 0.5, "linewidths": 0, "zorder": 3, "color": look_of(name)["color"]}
-        axes.scatter(counts[tested], gain[tested], **dots, rasterized=len(gain) > 3000)  # thousands of SVG dots make a slow page
+        dots = {"s": 14, "alpha": 0.5, "linewidths": 0, "zorder": 3, "color": style_of(name)["color"]}
+        axes.scatter(counts[tested], gain[tested], **dots, rasterized=len(gain) > 3000)  # thousands of SVG dots make the page slow
         axes.axhline(0, color=COLOURS["plain"], linewidth=1)
         mean = running_mean(np.log2(counts[tested]), gain[tested], at, 0.5)
         axes.plot(2**at, mean, color=INK, linewidth=1.5)
         count_axis(axes, counts)
         axes.set_title(name)
-    every[0, 0].set_ylabel("accuracy less plain's (points)")
+    every[0, 0].set_ylabel("accuracy minus plain (points)")
     return figure
 
 
-def _accuracies(table, name):
+def _accuracies(table: Table, name: str) -> list[np.ndarray]:
+    """Returns a method's accuracies [C] of every seed."""
     return [np.array(row, float) for row in table["per_class"][name]]
 
 
 def accuracy_by_count(table: Table) -> Figure:
-    """Mean accuracy of classes in bins of training count (powers of two), over all seeds, one line a method."""
+    """Plots mean accuracy by training count in bins of powers of two, over all seeds, one line per method."""
     figure, axes = panels(3.4)
     counts = np.concatenate(table["counts"])
     level = np.floor(np.log2(counts)).astype(int)
@@ -159,19 +173,19 @@ def accuracy_by_count(table: Table) -> Figure:
     for name in shown_methods(table):
         accuracy = np.concatenate(_accuracies(table, name))
         inside = [accuracy[(level == i) & np.isfinite(accuracy)] for i in bins]
-        axes.plot(bins, [one.mean() if len(one) else np.nan for one in inside], **look_of(name), label=name)
+        axes.plot(bins, [one.mean() if len(one) else np.nan for one in inside], **style_of(name), label=name)
     sizes = [f"({(level == i).sum():,})" for i in bins]
     ranges = [f"{2**i}+" if len(bins) > 9 else f"{2**i}–{2 ** (i + 1) - 1}" if i else "1" for i in bins]
     axes.set_xticks(bins, [f"{a}\n{b}" for a, b in zip(ranges, sizes, strict=True)])
-    axes.set(xlabel="training examples of the class (number of classes, over all seeds)", ylabel="test accuracy (%)", ylim=(0, 100))
+    axes.set(xlabel="training examples of the class (number of classes over all seeds)", ylabel="test accuracy (%)", ylim=(0, 100))
     axes.legend()
     return figure
 
 
 def reliability(table: Table) -> Figure:
-    """Accuracy against confidence of the first seed, before and after the temperature."""
+    """Plots accuracy against confidence for the first seed, before and after temperature scaling."""
     figure, every = panels(4.0, 2, sharey=True)
-    titles = {"before": "as trained", "after": "divided by the temperature"}
+    titles = {"before": "before temperature scaling", "after": "after temperature scaling"}
     for axes, (when, title) in zip(every, titles.items(), strict=True):
         axes.plot([0, 100], [0, 100], color=COLOURS["plain"], linewidth=1, linestyle=":")
         for name in shown_methods(table):
@@ -182,8 +196,8 @@ def reliability(table: Table) -> Figure:
     return figure
 
 
-def _reliability_line(axes, bins, name):
+def _reliability_line(axes: Axes, bins: dict[str, list[float]], name: str) -> None:
     count, confidence, accuracy = (np.array(bins[key]) for key in ("count", "confidence", "accuracy"))
     error = np.average(np.abs(confidence - accuracy), weights=count)
     enough = count >= max(5, 0.005 * count.sum())
-    axes.plot(confidence[enough], accuracy[enough], **look_of(name), label=f"{name} {error:.1f}")
+    axes.plot(confidence[enough], accuracy[enough], **style_of(name), label=f"{name} {error:.1f}")

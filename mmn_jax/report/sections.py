@@ -1,6 +1,6 @@
-"""The figures of the report in their order, each with a heading and a sentence on what to see and where it comes from.
+"""Lists the figures of the report in order, each with a heading and a caption on what it shows and where its data come from.
 
-Those over all seeds come from results.json; how rows move and how the chain was trained from what the first seed saved.
+Figures over all seeds come from results.json; those on rows and on the chain's training come from what the first seed saved.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,14 @@ from mmn_jax.pipeline.metamodelnet import Learned
 from mmn_jax.pipeline.stages import SeedResult
 from mmn_jax.report import figures, row_dynamics, row_figures
 
-NO_CHAIN = "Too few classes had examples enough to teach a chain in this run: metamodelnet is the plain head, and there is nothing to show."
+NO_CHAIN = "Too few classes had enough examples to train a chain in this run. metamodelnet is the plain head, so there is nothing to show."
 
 
 class Section(NamedTuple):
-    """A figure: its name as a file, its heading and caption, and make(), which draws it, or None, where the caption says why."""
+    """A figure of the report.
+
+    name: of its files. title, caption: its texts. make: draws it; None if there is nothing to draw, which the caption explains.
+    """
 
     name: str
     title: str
@@ -26,79 +29,78 @@ class Section(NamedTuple):
 
 
 def of_results(table: dict[str, Any]) -> list[Section]:
-    """What results.json tells."""
+    """Returns the sections drawn from results.json."""
     number = len(table["seeds"])
     source = f"results.json, {number} seeds" if number > 1 else f"results.json, seed {table['seeds'][0]}"
     leaderboard = (
-        "Accuracy and its difference to plain with 95% intervals by paired bootstrap over test examples and seeds; hollow where the"
-        f" interval holds 0 ({source})."
+        "Mean per-class accuracy and its difference to plain, with 95% intervals from a paired bootstrap over test examples and seeds."
+        f" A hollow marker means that the interval holds 0 ({source})."
     )
     gain = (
-        "Test accuracy of every class less what plain reaches, against its training examples: where the line, a mean over classes of"
-        f" about as many, is above 0, a method helps ({source})."
+        "Test accuracy of every class minus that of plain, against the class's number of training examples. The line is a running mean;"
+        f" where it is above 0, the method helps ({source})."
     )
     by_count = (
-        "Mean test accuracy of the classes in each doubling of training examples: the flatter, the less a method favours frequent"
-        f" classes ({source})."
+        "Mean test accuracy of classes grouped by training examples in powers of two. The flatter the line, the less the method favours"
+        f" frequent classes ({source})."
     )
     reliability = (
-        "Accuracy of test predictions by their confidence, before and after the temperature that validation examples chose: right"
-        f" where it is on the dotted line; bins of few examples (under 5, or 0.5%) are left out (results.json, seed {table['seeds'][0]})."
+        "Accuracy of test predictions against their confidence, before and after temperature scaling on validation examples. Calibrated"
+        " confidence lies on the dotted line; bins with few examples (under 5, or 0.5%) are left out"
+        f" (results.json, seed {table['seeds'][0]})."
     )
     return [
         Section("leaderboard", "All methods", leaderboard, partial(figures.leaderboard, table)),
-        Section("gain_by_count", "Who gains", gain, partial(figures.gain_by_count, table)),
+        Section("gain_by_count", "Gain by training count", gain, partial(figures.gain_by_count, table)),
         Section("accuracy_by_count", "Accuracy by training count", by_count, partial(figures.accuracy_by_count, table)),
-        Section("reliability", "Is the confidence right?", reliability, partial(figures.reliability, table)),
+        Section("reliability", "Calibration", reliability, partial(figures.reliability, table)),
     ]
 
 
 def of_dynamics(table: dict[str, Any], first: SeedResult) -> list[Section]:
-    """What the first seed's rows, banks and chain tell."""
-    every = row_dynamics.rungs(first.learned) if first.learned else []
+    """Returns the sections drawn from the first seed's rows, banks and chain."""
+    shifts = row_dynamics.shifts(first.learned) if first.learned else []
     heads = {name: first.models[name].arrays["theta"] for name in ("plain", "metamodelnet", "mmn")}
     norms = row_dynamics.norms(heads, first.data.tail.counts)
-    caption = "Plain rows grow with the examples of their class, moved ones are more even (in the paper, rows of classes seen once go"
-    caption += " from 0.53 to 1.36)"
-    caption += "; on the right, heads of k examples of every class against θ*, the head of all of their examples" if every else ""
-    caption += f" (rows{' and banks' if every else ''} of seed {first.seed})."
-    section = Section("row_norms", "Row norms", caption, partial(row_figures.row_norms, norms, every))
-    return [section, *of_chain(table, first, first.learned, every)]
+    caption = "Rows of the plain head grow with the training examples of their class; transferred rows are more even (in the paper, the"
+    caption += " mean norm of rows of classes seen once goes from 0.53 to 1.36)."
+    caption += " On the right, k-shot rows relative to θ*, the head trained on all examples of the same classes." if shifts else ""
+    caption += f" Rows{' and banks' if shifts else ''} of seed {first.seed}."
+    section = Section("row_norms", "Row norms", caption, partial(row_figures.row_norms, norms, shifts))
+    return [section, *of_chain(table, first, first.learned, shifts)]
 
 
-def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, every: list[row_dynamics.Shift]) -> list[Section]:
-    """What the banks and the chain that was chosen tell; one section that says so where there is none."""
+def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, shifts: list[row_dynamics.Shift]) -> list[Section]:
+    """Returns the sections drawn from the banks and the chosen chain; if there is no chain, one section that says so."""
     if learned is None:
         return [Section("chain", "The chain", NO_CHAIN, None)]
     tuned = {key: values[0] for key, values in table["methods"]["metamodelnet"]["tuned"].items()}
     moved = first.models["metamodelnet"].arrays["theta"]
-    paths = partial(row_dynamics.paths, every, learned.theta, moved, first.data.tail.counts, first.class_names)
+    paths = partial(row_dynamics.paths, shifts, learned.theta, moved, first.data.tail.counts, first.class_names)
     pca = (
-        "Rows of the most frequent classes (A, B, ..) from one shot (dark) to θ* (bright), each station the mean of random heads of k"
-        " examples a class (small dots), and of the rarest classes (a, b, ..) before and after transfer (arrows; banks and rows of"
-        f" seed {first.seed})."
+        "Rows of the most frequent classes (A, B, ..) from one shot (dark) to θ* (bright). Each large dot is the mean over random k-shot"
+        " heads, whose rows are the small dots. Arrows lead from the plain rows of the rarest classes (a, b, ..) to their transferred"
+        f" rows (banks and rows of seed {first.seed})."
     )
-    tsne = "The same rows in the plane of t-SNE, which keeps neighbours near and says nothing of distances or directions further off."
-    likeness = (
-        "Cosine of rows to θ* before and after the chain: what it learned is worth what it does for the classes that were held out of"
-        f" its training, which have the middle 80% of their rows shaded (banks and chain of seed {first.seed})."
+    tsne = "The same rows under t-SNE, which preserves neighbourhoods; larger distances and directions have no meaning."
+    similarity = (
+        "Cosine similarity of k-shot rows to θ* before and after the chain. The classes held out of its training show how well it"
+        f" generalises; the middle 80% of their rows is shaded (banks and chain of seed {first.seed})."
     )
     movement = (
-        "Mean length of what a block adds, as a share of the row's norm, over the long-tailed rows that pass it: the paper's identity"
-        f" regularisation wants it to fall towards the last block (results.json, seed {first.seed})."
+        "Mean length of what a block adds, relative to the norm of the row, over the long-tailed rows that pass through it. Under the"
+        f" paper's identity regularisation it should fall towards the last block (results.json, seed {first.seed})."
     )
     training = (
-        "Loss of episodes, and of held-out classes, which end a stage when they no longer gain; the variables of the best look are kept"
-        f" (chain of seed {first.seed}, λ = {tuned['task_weight']:g}; metrics.jsonl has all candidates)."
+        "Training loss, and the loss on held-out classes, which ends a level when it stops improving; the variables of the best"
+        f" evaluation are kept (chain of seed {first.seed}, λ = {tuned['task_weight']:g}; metrics.jsonl has all candidates)."
     )
     blocks = Section("movement", "Movement by block", movement, partial(row_figures.movement, tuned["ladder"], tuned["movement"]))
     return [
-        Section(
-            "trajectories_pca", "Trajectories, principal components", pca, partial(_trajectories, paths, row_dynamics.in_pca, "component")
-        ),
+        Section("trajectories_pca", "Trajectories, PCA", pca, partial(_trajectories, paths, row_dynamics.in_pca, "component")),
         Section("trajectories_tsne", "Trajectories, t-SNE", tsne, partial(_trajectories, paths, row_dynamics.in_tsne, "t-SNE")),
-        Section("likeness", "Likeness to θ*", likeness, partial(row_figures.likeness, row_dynamics.likeness(every))),
-        *([blocks] if tuned["movement"] else []),  # a regressor of one's own has none
+        Section("likeness", "Similarity to θ*", similarity, partial(row_figures.similarity, row_dynamics.similarity(shifts))),
+        *([blocks] if tuned["movement"] else []),  # a user's own regressor has none
         Section("training", "Training of the chain", training, partial(row_figures.training_curves, learned.records)),
     ]
 

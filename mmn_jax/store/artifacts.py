@@ -1,7 +1,7 @@
-"""Orbax save and restore, the one place: an artefact is a directory with arrays and a JSON record.
+"""Saves and restores artefacts by Orbax: directories with arrays and a JSON record.
 
-A save is atomic (Orbax writes beside the name and renames at the end), so a directory that exists under its own name was
-written whole; checksums kept in it tell whether it still is. `cached` makes what is missing or damaged and returns what is there.
+A save is atomic (Orbax writes under a temporary name and renames at the end), so an artefact under its own name was written completely;
+its checksums show later damage. `cached` returns an artefact and makes it first if it is missing or damaged.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ from mmn_jax.store.terminal import warn
 
 Arrays = dict[str, Any]
 Record = dict[str, Any]
-LOCK, CODE = ".lock", ".code.sha256"  # of a workdir: the process that is at work there, the code that began it
+LOCK, CODE = ".lock", ".code.sha256"  # files of a workdir: which process is at work there, which version of the code created it
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences Orbax inside: it raises what goes wrong, and logs it with a traceback, too."""
+    """Silences Orbax, which logs a traceback of every exception that it raises."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -44,11 +44,15 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Inside, an error of the disk is an `OSError` that names the path: TensorStore, which writes arrays, has no exception of its own."""
+    """Raises every error of the disk as an `OSError` that names the path."""
     try:
         yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     except Exception as error:
-        number = re.search(r"(?:os_error_code='|OS error |\[Errno )(\d+)", str(error))
+        # TensorStore, which writes the arrays, raises a ValueError for a full disk, too; it has no exception of its own and no
+        # attribute for the system's error number, which is in the text alone
+        number = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
         if not number:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
@@ -62,13 +66,18 @@ def _checkpointer():
 
 
 def save(directory: Path, arrays: Arrays, record: Record) -> None:
-    """Writes a nested dict of arrays and a JSON-able record, with their checksums; done when it returns.
+    """Saves an artefact with its checksums; it is on the disk when this returns.
+
+    Args:
+      directory: the artefact's, which doesn't exist yet.
+      arrays: nested dict of arrays.
+      record: JSON-able.
 
     Raises:
       OSError: the disk is full, or cannot be written to.
     """
     arrays = jax.device_get(arrays)
-    record = json.loads(json.dumps(record))  # as it will be read
+    record = json.loads(json.dumps(record))  # as it will be restored
     sealed = {"record": record, "arrays_sha256": arrays_sha256(arrays)}
     sealed |= {"record_sha256": _record_sha256(sealed)}
     arguments = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(sealed))
@@ -77,7 +86,7 @@ def save(directory: Path, arrays: Arrays, record: Record) -> None:
 
 
 def arrays_sha256(arrays: Any) -> str:
-    """Hashes every array's place, type, shape and content."""
+    """Hashes the path, type, shape and content of every array."""
     found = hashlib.sha256()
     for place, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         leaf = np.asarray(leaf)
@@ -86,12 +95,15 @@ def arrays_sha256(arrays: Any) -> str:
     return found.hexdigest()
 
 
-def _record_sha256(sealed):
+def _record_sha256(sealed: Record) -> str:
     return hashlib.sha256(json.dumps([sealed["record"], sealed["arrays_sha256"]], sort_keys=True).encode()).hexdigest()
 
 
 def restore(directory: Path) -> tuple[Arrays, Record]:
-    """Arrays as numpy, restored against the shapes the artefact itself states, and its record.
+    """Restores an artefact.
+
+    Returns:
+      Its arrays as numpy, in the shapes that its own metadata state, and its record.
 
     Raises:
       BadInput: it is damaged.
@@ -100,7 +112,7 @@ def restore(directory: Path) -> tuple[Arrays, Record]:
 
 
 def restore_record(directory: Path) -> Record:
-    """The record alone.
+    """Restores the record of an artefact without its arrays.
 
     Raises:
       BadInput: it is damaged.
@@ -108,42 +120,37 @@ def restore_record(directory: Path) -> Record:
     return _intact(directory, _read_record)[1]
 
 
-def _read_all(checkpointer, directory):
+def _read_all(checkpointer: ocp.Checkpointer, directory: Path) -> tuple[Arrays, Record]:
     shapes = checkpointer.metadata(directory).item_metadata["arrays"].tree
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
     restored = checkpointer.restore(directory, args=arguments)
     if restored["record"]["arrays_sha256"] != arrays_sha256(restored["arrays"]):
-        raise ValueError("other arrays")
+        raise ValueError("the arrays' checksum differs")
     return restored["arrays"], restored["record"]
 
 
-def _read_record(checkpointer, directory):
+def _read_record(checkpointer: ocp.Checkpointer, directory: Path) -> tuple[None, Record]:
     return None, checkpointer.restore(directory, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
 
 
-def _intact(directory, read):
-    """What `read` finds, the record unsealed."""
+def _intact(directory: Path, read: Callable[[ocp.Checkpointer, Path], tuple[Any, Record]]) -> tuple[Any, Record]:
+    """Applies `read` to the artefact; returns its arrays and its record without the checksums."""
     with plainly_named(directory) as plain:
-        return _read_intact(directory, plain, read)
-
-
-def _read_intact(directory, plain, read):
-    """The same, from the path `plain`; messages name the directory."""
-    try:
-        with _checkpointer() as checkpointer:
-            arrays, sealed = read(checkpointer, plain)
-        if sealed["record_sha256"] != _record_sha256(sealed):
-            raise ValueError("another record")
-    except (MemoryError, jax.errors.JaxRuntimeError):  # the latter where another process is gone while all read together
-        raise
-    except Exception as error:  # a flipped bit shows in as many ways as there are readers below
-        raise BadInput(f"{directory}: damaged; remove it, and the same command makes it again") from error
+        try:
+            with _checkpointer() as checkpointer:
+                arrays, sealed = read(checkpointer, plain)
+            if sealed["record_sha256"] != _record_sha256(sealed):
+                raise ValueError("the record's checksum differs")
+        except (MemoryError, jax.errors.JaxRuntimeError):  # the latter if another process dies while all read together
+            raise
+        except Exception as error:  # a flipped bit may raise anything in Orbax, TensorStore or JSON
+            raise BadInput(f"{directory}: damaged; remove it, and the same command makes it again") from error
     return arrays, sealed["record"]
 
 
 def kept(directory: Path) -> tuple[Arrays, Record] | None:
-    """The artefact, None where there is none; a damaged one is removed, with a line that says so."""
+    """Restores the artefact, None if there is none; a damaged one is removed with a warning."""
     if not agreed(directory.exists()):
         return None
     try:
@@ -160,12 +167,20 @@ def kept(directory: Path) -> tuple[Arrays, Record] | None:
 
 
 def digest(*parts: Any) -> str:
-    """A short hash of JSON-able parts, which names the artefact that depends on just these."""
+    """Hashes JSON-able parts to 12 hexadecimal digits, which name the artefact that depends on just these."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=float).encode()).hexdigest()[:12]
 
 
 def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[Arrays, Record]:
-    """The artefact at `directory`, made and saved first where it is missing; its record gains the seconds that took."""
+    """Restores the artefact at `directory`, or makes and saves it first if it is missing or damaged.
+
+    Args:
+      directory: the artefact's.
+      make: returns its arrays and record.
+
+    Returns:
+      The arrays and the record, which gains `seconds`, the time it took to make.
+    """
     found = kept(directory)
     if found is not None:
         return found
@@ -176,7 +191,7 @@ def cached(directory: Path, make: Callable[[], tuple[Arrays, Record]]) -> tuple[
 
 
 def writable_directory(path: str | Path, flag: str = "--workdir") -> Path:
-    """The directory, made where it is missing; flag: what gave it.
+    """Returns the directory, made if it is missing; messages name the flag that gave it.
 
     Raises:
       BadInput: it cannot be made or written to.
@@ -193,9 +208,13 @@ def writable_directory(path: str | Path, flag: str = "--workdir") -> Path:
 
 @contextlib.contextmanager
 def occupied(path: str | Path) -> Iterator[Path]:
-    """The workdir, which no other run can be in meanwhile, where its file system has locks; what interrupted saves left in its seeds'
-    folders is then removed. Bad input before there is anything to keep leaves no new folder. The first of several processes speaks for
-    all of one run.
+    """Holds the workdir for this run alone; of several processes of one run the first holds it for all.
+
+    What interrupted saves left in it is removed first, unless its file system has no locks. If bad input ends the run before there is
+    anything to keep, a new folder is removed again.
+
+    Yields:
+      The workdir, made if it is missing.
 
     Raises:
       BadInput: another run is at work there, or it cannot be made or written to.
@@ -219,15 +238,17 @@ def occupied(path: str | Path) -> Iterator[Path]:
             raise
 
 
-def _clear_leftovers(path):
-    """Removes what interrupted saves left."""
+def _clear_leftovers(path: Path) -> None:
+    """Removes the temporary folders of interrupted saves."""
     for leftover in (*path.glob("seed-*/**/*.orbax-checkpoint-tmp*"), *path.glob("*.orbax-checkpoint-tmp*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def begun_by_other_code(workdir: Path) -> bool:
-    """Whether the workdir was begun by another text of this package, of whose artefacts some may be kept: hashes tell what an artefact
-    depends on, but for the code."""
+    """Returns whether another version of this package created the workdir.
+
+    Its artefacts may be stale: their hashes cover settings and data, not code.
+    """
     text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
     mark, now = workdir / CODE, hashlib.sha256(text).hexdigest()
     before = mark.read_text() if mark.is_file() else None
@@ -237,7 +258,7 @@ def begun_by_other_code(workdir: Path) -> bool:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; the first process does."""
+    """Writes a file atomically; only the first process does."""
     if not first_process():
         return
     with whole(path) as part:

@@ -1,4 +1,4 @@
-"""A run's classifier.npz, read and applied in numpy without JAX:
+"""Loads a run's classifier.npz and applies it in numpy without JAX:
 
 label = argmax(((x − mean) · scale) Wᵀ + b),    probabilities = softmax(scores / temperature)
 """
@@ -16,9 +16,10 @@ from mmn_jax.store.terminal import warn
 
 
 class Classifier(NamedTuple):
-    """classifier.npz: argmax(((x − mean) · scale) Wᵀ + b) is the class, scores over the temperature are calibrated.
+    """The arrays of classifier.npz.
 
-    W: [C, d], b: [C], class_names: [C], mean and scale: [d], temperature: []. counts: [C] training examples, None in older files.
+    W: [C, d] and b: [C] score normalised features. class_names: [C]. mean, scale: [d] normalise features.
+    temperature: [] calibrates scores. counts: [C] training examples; None in older files.
     """
 
     W: np.ndarray
@@ -31,7 +32,7 @@ class Classifier(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Of a chunk of rows, [n] each: the class, its probability, and the class that comes second."""
+    """Predictions for n rows: the class [n], its probability [n], and the class that comes second [n]."""
 
     label: np.ndarray
     probability: np.ndarray
@@ -39,15 +40,15 @@ class Prediction(NamedTuple):
 
 
 def load_classifier(workdir: str) -> Classifier:
-    """The classifier of a run.
+    """Loads the classifier of a run.
 
     Raises:
-      BadInput: there is none, or its arrays are missing or don't fit together.
+      BadInput: there is none, an array is missing, or their shapes don't fit together.
     """
     path = Path(workdir) / "classifier.npz"
     if not path.is_file():
         raise BadInput(
-            f"--model={workdir}: has no classifier.npz; bin/run.py --stage=meta --workdir={workdir} --config.data.path=FEATURES makes it"
+            f"--model={workdir}: has no classifier.npz; make it by bin/run.py --stage=meta --workdir={workdir} --config.data.path=FEATURES"
         )
     arrays = read_npz(path)
     if "temperature" not in arrays:
@@ -66,10 +67,17 @@ def load_classifier(workdir: str) -> Classifier:
 
 
 def under_prior(classifier: Classifier, source: str) -> Classifier:
-    """The classifier for classes that come up as the prior says: uniform, train, or a text file of C numbers.
+    """Adapts a classifier to the class prior in use.
+
+    Args:
+      classifier: as loaded, for a uniform prior.
+      source: uniform, train (the training counts), or a text file of C numbers.
+
+    Returns:
+      The classifier with shifted biases.
 
     Raises:
-      BadInput: a prior that `read_prior` refuses, or that of the training set, which an older classifier doesn't know.
+      BadInput: the prior can't be read (`read_prior`), or is train and an older classifier.npz holds no counts.
     """
     if source == "train" and classifier.counts is None:
         raise BadInput("--prior=train: classifier.npz has no counts; repeat the command that made it")
@@ -79,15 +87,12 @@ def under_prior(classifier: Classifier, source: str) -> Classifier:
 
 
 def predict(classifier: Classifier, x: np.ndarray) -> Prediction:
-    """What the classes of features x [n, d] are; a probability is NaN where a score is beyond float32."""
+    """Classifies features x [n, d]; a probability is NaN if a score overflows float32."""
+    rows = np.arange(len(x))
     with np.errstate(over="ignore", invalid="ignore"):
-        return _predict(classifier, x)
-
-
-def _predict(classifier, x):
-    scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
-    label, every = scores.argmax(1), np.arange(len(x))
-    best = scores[every, label]
-    probability = 1 / np.exp((scores - best[:, None]) / classifier.temperature).sum(1)
-    scores[every, label] = -np.inf
+        scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
+        label = scores.argmax(1)
+        best = scores[rows, label]
+        probability = 1 / np.exp((scores - best[:, None]) / classifier.temperature).sum(1)
+    scores[rows, label] = -np.inf
     return Prediction(label, probability, scores.argmax(1))

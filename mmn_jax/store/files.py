@@ -1,4 +1,4 @@
-"""A file that is there whole, or not at all; a lock on one; a directory under a name that any library takes as it is."""
+"""Writes files atomically, locks them, and gives directories paths that every library takes literally."""
 
 import contextlib
 import fcntl
@@ -13,17 +13,21 @@ from typing import IO
 from mmn_jax.errors import BadInput
 from mmn_jax.store.terminal import warn
 
-LONGEST = 250  # bytes of a name that may get an ending of 5, where file systems allow 255
-PLAIN = re.compile(r"[\w./ +,=@-]*", re.ASCII)  # a path of other characters may be read as a pattern, a URL or not at all
+LONGEST = 250  # bytes of a name that leave room for ".part", as file systems allow 255
+PLAIN = re.compile(r"[\w./ +,=@-]*", re.ASCII)  # libraries may take other characters for a pattern or a URL
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes the file `path` when the block ends, and is removed where it fails. A link stays one; a pipe or a
-    device, such as /dev/stdout, is written to as it comes.
+    """Writes a file atomically: it gets its name when the block ends, and leaves nothing behind if the block fails.
+
+    A symbolic link stays one; a pipe or a device, such as /dev/stdout, is written to directly.
+
+    Yields:
+      The path to write to.
 
     Raises:
-      OSError: naming `path`, where it cannot be written.
+      OSError: `path`, which it names, cannot be written.
     """
     target = Path(os.path.realpath(path))
     plain = target.is_file() or not target.exists()
@@ -32,24 +36,30 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         if plain:
             with open(part, "rb") as file:
-                os.fsync(file.fileno())  # or a machine that stops could leave an empty file of that name
+                os.fsync(file.fileno())  # or a crash of the machine could leave an empty file of that name
             part.replace(target)
-    except OSError as error:  # a write names no file
+    except OSError as error:  # an error of a write names no file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         if plain:
-            with contextlib.suppress(OSError):  # gone once it has its name, or never made
+            with contextlib.suppress(OSError):  # it was renamed, or never made
                 part.unlink()
 
 
 def _part_name(name):
-    """What the file is called until it is whole, by a name that isn't too long where its own isn't."""
+    """Returns the file's temporary name, which isn't too long if its own isn't."""
     return (name if len(os.fsencode(name)) <= LONGEST else hashlib.sha256(os.fsencode(name)).hexdigest()) + ".part"
 
 
 def locked(file: IO[str], where: str) -> bool:
-    """Locks an open file for this process, until it ends however it ends; where the file system has no locks, a line says so and the
-    answer is False. The file's content is who holds the lock, `where` what a message calls its place.
+    """Locks an open file until this process ends, however it ends.
+
+    Args:
+      file: open for reading and writing; its content is the id of the process that holds the lock.
+      where: what messages call its place.
+
+    Returns:
+      Whether it is locked; False, with a warning, if the file system has no locks.
 
     Raises:
       BadInput: another process holds the lock.
@@ -58,7 +68,7 @@ def locked(file: IO[str], where: str) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
-        raise BadInput(f"{where}: process {file.read() or '?'} is at work there; wait for it, or give another") from error
+        raise BadInput(f"{where}: process {file.read() or '?'} is at work there; wait for it, or name another") from error
     except OSError as error:
         warn(f"{where}: cannot be locked ({error.strerror}); make sure that no other run is at work there")
         return False
@@ -67,8 +77,13 @@ def locked(file: IO[str], where: str) -> bool:
 
 @contextlib.contextmanager
 def plainly_named(directory: Path) -> Iterator[Path]:
-    """The directory itself; through a temporary link to its parent, which is made where it is missing, where the path holds characters
-    such as [ or \\. For libraries that take a path for a pattern or a URL; the directory's own name is plain.
+    """Gives a directory a path for libraries that take characters such as [ or \\ for a pattern or a URL.
+
+    Args:
+      directory: it need not exist, and its own name holds no such character.
+
+    Yields:
+      The directory's absolute path; if that holds such characters, one through a temporary link to its parent, which is made if missing.
 
     Raises:
       OSError: the parent cannot be made.

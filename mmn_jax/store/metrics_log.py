@@ -1,10 +1,10 @@
-"""What was measured on the way, as lines of JSON (WORKDIR/metrics.jsonl) and as TensorBoard scalars (WORKDIR/tensorboard).
+"""Logs a run's metrics as lines of JSON (WORKDIR/metrics.jsonl) and as TensorBoard scalars (WORKDIR/tensorboard).
 
     {"kind": "look", "seed", "part", "task_weight", "rate", "decay", "stage", "step",
-     "train_loss", "held_out_rows", "held_out_task", "held_out_loss"}       one look at a stage of the chain
-    {"kind": "method", "seed", "method", "val_accuracy", "seconds"}         one finished method
+     "train_loss", "held_out_rows", "held_out_task", "held_out_loss"}       an evaluation of a level in training
+    {"kind": "method", "seed", "method", "val_accuracy", "seconds"}         a finished method
 
-Lines are made from what artefacts record, so that a run that went on after an interruption has the log of one that nobody stopped.
+Lines are made from the records of artefacts, so the log of a resumed run is the same as that of an uninterrupted one.
 """
 
 import contextlib
@@ -20,24 +20,38 @@ Log = Callable[[Figures], None]
 
 
 def log_stage(log: Log, seed: int, part: str, hyper: dict[str, float], stage: int, looks: list[dict[str, float]]) -> None:
-    """One line a look (`stagewise.Look`). part: the name of the training set. hyper: the candidate."""
-    for look in looks:
-        losses = {"train_loss": look["train"], "held_out_rows": look["rows"], "held_out_task": look["task"], "held_out_loss": look["loss"]}
-        log({"kind": "look", "seed": seed, "part": part, **hyper, "stage": stage, "step": look["step"], **losses})
+    """Logs one line for each evaluation of a level.
+
+    Args:
+      log: writes a line.
+      seed: of the split.
+      part: the name of the training set.
+      hyper: the candidate's hyperparameters.
+      stage: the level.
+      looks: its evaluations, with keys step, train, rows, task and loss.
+    """
+    names = {"train": "train_loss", "rows": "held_out_rows", "task": "held_out_task", "loss": "held_out_loss"}
+    for one in looks:
+        losses = {name: one[key] for key, name in names.items()}
+        log({"kind": "look", "seed": seed, "part": part, **hyper, "stage": stage, "step": one["step"], **losses})
 
 
 def log_method(log: Log, seed: int, method: str, val_accuracy: float, seconds: float) -> None:
-    """The line of a finished method."""
+    """Logs the line of a finished method."""
     log({"kind": "method", "seed": seed, "method": method, "val_accuracy": val_accuracy, "seconds": seconds})
 
 
 def as_json(figures: Figures) -> str:
-    """One line of strict JSON: what isn't a finite number is null."""
+    """Formats a line as strict JSON; a number that isn't finite becomes null."""
     return json.dumps({key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in figures.items()}, allow_nan=False)
 
 
 def scalars(figures: Figures) -> tuple[str, dict[str, float], int]:
-    """A line as TensorBoard has it: the run, {tag: value} and the step. A run is a seed, and within it a candidate."""
+    """Converts a line for TensorBoard.
+
+    Returns:
+      The run (a seed, or a candidate of a seed), {tag: value}, and the step.
+    """
     run = f"seed-{figures['seed']}"
     if figures["kind"] == "method":
         return run, {f"{key}/{figures['method']}": figures[key] for key in ("val_accuracy", "seconds")}, 0
@@ -48,7 +62,7 @@ def scalars(figures: Figures) -> tuple[str, dict[str, float], int]:
 
 @contextlib.contextmanager
 def written(workdir: Path) -> Iterator[Log]:
-    """A function that writes every line it is given to both logs, which begin anew with the first of them."""
+    """Yields a function that writes a line to both logs; its first call clears what an earlier run left in them."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache

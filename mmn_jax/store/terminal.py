@@ -1,4 +1,4 @@
-"""What a run shows its user: lines on the standard output, warnings on the standard error, progress bars, and a log of figures."""
+"""What a run shows its user: messages on the standard output, warnings on the standard error, progress bars, and logged metrics."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,12 +10,15 @@ from mmn_jax.errors import one_line
 
 
 def warn(line: str) -> None:
-    """Prints a line about doubtful but usable input to the standard error."""
+    """Prints a warning about doubtful but usable input to the standard error."""
     print(one_line(line), file=sys.stderr)
 
 
 class Terminal(NamedTuple):
-    """What a run shows: say(line), track(iterable, name) with a progress bar, and log(figures) of what it measures."""
+    """Where a run reports to.
+
+    say: prints a line. track(iterable, name): shows a progress bar while it iterates. log: records metrics (`metrics_log`).
+    """
 
     say: Callable[[str], None]
     track: Callable[[Iterable, str], Iterable]
@@ -23,7 +26,12 @@ class Terminal(NamedTuple):
 
 
 def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda figures: None) -> Terminal:
-    """Makes a Terminal that prints to the standard output, with progress bars where that is a terminal; or one that shows nothing."""
+    """Makes a Terminal.
+
+    Args:
+      shown: whether it prints to the standard output, with progress bars if the standard error is a terminal; else it does nothing.
+      log: records metrics.
+    """
     if not shown:
         return Terminal(lambda line: None, lambda items, name: items)
     return Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None), log)

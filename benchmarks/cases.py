@@ -1,4 +1,4 @@
-"""Features for the benchmarks of banks: Gaussian classes with a power-law spectrum."""
+"""Synthetic features for the benchmarks of banks: Gaussian classes with a power-law spectrum."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from mmn_jax.types import Examples
 
 
 class Case(NamedTuple):
-    """One line of the table."""
+    """One line of the table: k, d and the number of classes."""
 
     k: int
     d: int
@@ -17,7 +17,7 @@ class Case(NamedTuple):
 
 
 def features(case: Case) -> tuple[Examples, np.ndarray]:
-    """Normalised examples, 2k of every class, and their counts."""
+    """Draws 2k examples of every class; returns them normalised, with their counts [C]."""
     rng = np.random.default_rng(0)
     spectrum = np.arange(1, case.d + 1) ** -0.5
     means = rng.normal(size=(case.classes, case.d)) * spectrum

@@ -1,0 +1,105 @@
+"""Formats the table of results as text, Markdown and CSV; `results.py` computes its content."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mmn_jax.pipeline.markdown import in_markdown
+
+GROUPS = ("many", "medium", "few")
+TERCILES = ("most", "middle", "rarest")
+
+Table = dict[str, Any]  # the content of results.json
+
+
+def number(value: float | None) -> str:
+    """Formats a number to one decimal; n/a if it is None or NaN."""
+    return "n/a" if value is None or math.isnan(value) else f"{value:.1f}"
+
+
+class Clear(str):
+    """The text of a difference whose interval excludes 0; tables show it in bold."""
+
+
+def difference(values: Sequence[float] | None) -> str:
+    """Formats a difference [mean, low, high]; it is called a tie if its interval holds 0, and is empty for None."""
+    if values is None:
+        return ""
+    mean, low, high = values
+    text = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"{text} tie" if low <= 0 <= high else Clear(text)
+
+
+def ranked(methods: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns the names of the methods, the most accurate first."""
+    return sorted(methods, key=lambda name: -methods[name]["accuracy"])
+
+
+def rows(table: Table) -> list[list[str]]:
+    """Returns the table as cells of text: a header and one row per method, the most accurate first."""
+    methods = table["methods"]
+    rivals = any(method["vs_best_rival"] for method in methods.values())
+    prior = table["prior"] != "uniform"
+    header = ["method", "accuracy", *(["at prior"] if prior else []), "vs plain", *(["vs best rival"] if rivals else [])]
+    lines = [[*header, *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "scaled", "NLL", "seconds"]]
+    for name in ranked(methods):
+        method = methods[name]
+        cells = [name, number(method["accuracy"]), *([number(method["prior_accuracy"])] if prior else [])]
+        cells += ["" if name == "plain" else difference(method["vs_plain"]), *([difference(method["vs_best_rival"])] if rivals else [])]
+        cells += [number(method[group]) for group in GROUPS]
+        lines.append(
+            [*cells, number(method["ece"]), number(method["ece_scaled"]), f"{method['nll_scaled']:.2f}", f"{method['seconds']:.0f}"]
+        )
+    return lines
+
+
+def as_text(table: Table) -> str:
+    """Formats the table for a terminal, in aligned columns."""
+    lines = rows(table)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    )
+
+
+def as_markdown(table: Table) -> str:
+    """Formats the table in Markdown."""
+    return markdown(
+        [[f"**{in_markdown(cell)}**" if isinstance(cell, Clear) else in_markdown(cell) for cell in line] for line in rows(table)]
+    )
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """Formats a header and rows of Markdown cells as a Markdown table, all columns but the first aligned right."""
+    bars = ["---"] + ["---:"] * (len(lines[0]) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], bars, *lines[1:]])
+
+
+FIELDS = (
+    "kind",
+    "accuracy",
+    *GROUPS,
+    *TERCILES,
+    "prior_accuracy",
+    "macro_f1",
+    "ece",
+    "ece_scaled",
+    "nll",
+    "nll_scaled",
+    "val_accuracy",
+    "seconds",
+)
+
+
+def as_csv(table: Table) -> str:
+    """Formats the single numbers of every method in results.json, and its two intervals, as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["method", *FIELDS, *(f"{v}{end}" for v in ("vs_plain", "vs_best_rival") for end in ("", "_low", "_high"))])
+    for name, method in table["methods"].items():
+        ends = [value for versus in ("vs_plain", "vs_best_rival") for value in (method[versus] or [""] * 3)]
+        writer.writerow([name, *(method[field] for field in FIELDS), *ends])
+    return buffer.getvalue()
