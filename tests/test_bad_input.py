@@ -191,13 +191,13 @@ COMMAND = {
     ),
     "fine-tuning without a validation set": (
         settings("features.finetune=recursive", "data.source=fonts", "data.validation=train"),
-        "--config.features.finetune=recursive: needs a validation set that the backbone hasn't seen, not --config.data.validation=train",
+        "--config.features.finetune=recursive: needs a validation set of its own, not --config.data.validation=train",
         nothing,
     ),
     "fine-tuning at every stage of a split without stages": (
         settings("features.finetune=recursive", "data.source=fonts", "meta.split=fixed"),
-        "--config.features.finetune=recursive: its last stage is that of all classes, which --config.meta.split=fixed leaves out;"
-        " make it finetune=fixed",
+        "--config.features.finetune=recursive: its last level is that of all classes, which --config.meta.split=fixed leaves out;"
+        " give finetune=fixed",
         nothing,
     ),
     "fine-tuning of what": (

@@ -101,8 +101,8 @@ def test_images_are_brought_to_size_and_their_middle_is_kept():
 
 
 BAD_BACKBONES = {
-    "shape": (lambda batch: batch, r"^train, images from 0: .* must give \[8, d\] features for 8 images, it gave \[8, 16, 16, 3\]$"),
-    "nan": (lambda batch: np.full((8, 2), np.nan), r"^train, images from 0: features.backbone gave a value that is NaN, infinite"),
+    "shape": (lambda batch: batch, r"^train, images from 0: .* must return \[8, d\] features for 8 images, it returned \[8, 16, 16, 3\]$"),
+    "nan": (lambda batch: np.full((8, 2), np.nan), r"^train, images from 0: features.backbone returned a value that is NaN, infinite"),
     "large": (lambda batch: np.full((8, 2), 1e6), r"^train, images from 0: .* beyond float16's 65504$"),
 }  # fmt: skip
 

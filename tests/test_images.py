@@ -125,7 +125,7 @@ def test_a_damaged_exif_leaves_the_picture():
 
 @pytest.mark.parametrize(("mode", "told"), [("I", "32-bit integers"), ("F", "floats")])
 def test_pixels_without_a_white_are_refused(mode, told):
-    message = f"a.tif: its pixels are {told}, of which none is known to be white; save it with 8 or 16 bits"
+    message = f"a.tif: its pixels are {told}, whose range is unknown; save it with 8 or 16 bits"
     assert said(lambda: decode(saved(GREY.convert(mode), "TIFF"), "a.tif")) == message
 
 

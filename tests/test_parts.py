@@ -43,7 +43,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
     found, lines = said_by(folders.image_folder, tmp_path, test_share=0.25)
     assert found.class_names == ("bus", "car", "test", "train") and len(found.train.y) == 12
     assert (red(found.train) == found.train.y).all()
-    assert lines == [f"{tmp_path}: taken for classes beside the others, as images lie in them and no class folders: test, train"]
+    assert lines == [f"{tmp_path}: taken for classes, as they hold images and no class folders: test, train"]
 
 
 def test_a_class_called_train_in_a_part_is_a_class(tmp_path):
@@ -62,7 +62,7 @@ def test_what_lies_beside_the_parts_is_said(tmp_path):
     assert [len(part.y) for part in (found.train, found.test)] == [4, 4]
     assert lines == [
         f"{tmp_path}: not used beside its parts: extra, notes.txt",
-        f"{tmp_path / 'train'}: not used, as it lies in no class folder: labels.csv",
+        f"{tmp_path / 'train'}: not used, as not in a class folder: labels.csv",
         f"--config.data.test_share: not used, as {tmp_path / 'test'} holds the test images",
     ]
 
@@ -103,7 +103,7 @@ def test_class_folders_go_by_their_names_in_any_unicode_form(tmp_path):
     fill(tmp_path / "test", {"cafe\u0301": 1, "tea": 1})
     found, lines = said_by(folders.image_folder, tmp_path)
     assert found.class_names == ("caf\u00e9", "tea") and found.train.y.tolist() == [0, 0, 1, 1] and found.test.y.tolist() == [0, 1]
-    assert lines == [f"{tmp_path}/train: 3 folders are 2 classes, as some names differ by how Unicode writes them alone"]
+    assert lines == [f"{tmp_path}/train: 3 folders are 2 classes, as some names differ only in how Unicode encodes them"]
 
 
 # lists

@@ -579,7 +579,8 @@ def test_a_damaged_tfds_image_is_named(prepared):
 
 @pytest.mark.parametrize("name", ["cifar100", "sun397", "imagenet_lt", "caltech101", "i_naturalist2018", "places365_small"])
 def test_the_data_sets_of_the_recipes_are_read_by_their_names(name, tmp_path):
-    message = f"{tmp_path}: data set {name} is not prepared there; where TensorFlow is, run: tfds build {name} --file_format=array_record"
+    advice = f"where TensorFlow is installed, run: tfds build {name} --file_format=array_record"
+    message = f"{tmp_path}: data set {name} is not prepared there; {advice}"
     assert said(lambda: tfds_source(name, tmp_path)) == message
     base = tfds.core.registered.imported_builder_cls(name)
     classes = base(data_dir=tmp_path).info.features["label"].num_classes

@@ -1,5 +1,4 @@
-"""Images that lie in memory as one array: an ImageSet from them, and from an npz file. Beside it, images of other classes to train a
-backbone on."""
+"""Makes an ImageSet of images in memory or in an npz file, which may also hold images of other classes to train a backbone on."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,15 +15,18 @@ from mmn_jax.vision.images import Images, ImageSet
 
 
 class Pictures(NamedTuple):
-    """images: the set whose features are wanted. base: uint8 images [n, H, W] or [n, H, W, 3] of classes that are not in it, and their
-    labels [n], to train a backbone on; None where there are none."""
+    """What a source of images holds.
+
+    images: the set whose features are wanted. base: uint8 images [n, H, W] or [n, H, W, 3] of classes that are not in it, with labels [n],
+    to train a backbone on; None if there are none.
+    """
 
     images: ImageSet
     base: Examples | None
 
 
 def coloured(x: np.ndarray) -> np.ndarray:
-    """[.., H, W, 3] of images that may be grey, [.., H, W] or [.., H, W, 1]; x has an axis of images before them."""
+    """Returns [n, H, W, 3] for images that may be grey, [n, H, W] or [n, H, W, 1]."""
     x = x[..., None] if x.ndim == 3 else x
     return np.broadcast_to(x, (*x.shape[:-1], 3))
 
@@ -34,12 +36,12 @@ def _load(x, index):
 
 
 def in_memory(x: np.ndarray, y: np.ndarray) -> Images:
-    """Images of uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3] with labels [n]."""
+    """Makes Images of an array, uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3], with labels [n]."""
     return Images(partial(_load, x), y.astype(np.int32))
 
 
 def _part(arrays, name, where):
-    """Examples of NAME_x and NAME_y, or None where the file has neither."""
+    """Returns the Examples in NAME_x and NAME_y, or None if the file has neither."""
     if f"{name}_x" not in arrays and f"{name}_y" not in arrays:
         return None
     x, y = labelled(arrays, name, where)
@@ -49,10 +51,16 @@ def _part(arrays, name, where):
 
 
 def from_parts(name: str, parts: Mapping[str, Examples | None], class_names: tuple[str, ...], where: str | Path) -> ImageSet:
-    """An ImageSet of images in memory whose labels fit together; parts: train, val and test.
+    """Makes an ImageSet of images in memory.
+
+    Args:
+      name: the name of the set.
+      parts: uint8 images and labels of train, val (may be None) and test.
+      class_names: the names of the classes.
+      where: the images' file, for messages.
 
     Raises:
-      BadInput: what `check_labels` refuses.
+      BadInput: a label is not among the classes, or a class has no training image.
     """
     check_labels({part: examples.y for part, examples in parts.items() if examples is not None}, class_names, where)
     made = {part: in_memory(*examples) for part, examples in parts.items() if examples is not None}
@@ -60,11 +68,15 @@ def from_parts(name: str, parts: Mapping[str, Examples | None], class_names: tup
 
 
 def image_file(path: str | Path, say: Say = warn) -> Pictures:
-    """Images of an npz file with train_x, train_y, test_x, test_y, optionally val_x, val_y and class_names; base_x and base_y, where
-    it has them, are images of other classes to train a backbone on. x are uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3].
+    """Reads the images of an npz file.
+
+    Args:
+      path: a file with train_x, train_y, test_x, test_y, optionally val_x, val_y and class_names, and base_x, base_y, images of other
+        classes to train a backbone on. x are uint8 [n, H, W], [n, H, W, 1] or [n, H, W, 3].
+      say: reports what is doubtful or not used.
 
     Raises:
-      BadInput: naming the file, the array and what is wrong with it.
+      BadInput: an array can't be used; the message names the file and the array, and says why.
     """
     arrays = numbered(numbered(read_npz_parts(path, (*NAMES, "base_x", "base_y"), say), path), path, ("base",))
     parts = {name: _part(arrays, name, path) for name in ("train", "val", "test", "base")}

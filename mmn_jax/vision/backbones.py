@@ -1,6 +1,6 @@
-"""Networks of ours as they lie in a workdir, a folder backbone-HASH each: trained where they are missing, used where they are there.
+"""Trains, saves and loads the project's own networks, each in a folder backbone-HASH of a workdir.
 
-A training is kept after every epoch, in training-HASH beside it, so that one that was stopped goes on from there.
+A training saves a checkpoint after every epoch, in training-HASH beside that folder, and resumes from it.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ SCHEMA = 3  # part of every hash here
 
 
 class Kept(NamedTuple):
-    """A network of ours on the disk: variables and losses, their record, and the folder."""
+    """A trained network on the disk: variables and losses, their record, and the folder."""
 
     arrays: artifacts.Arrays
     record: artifacts.Record
@@ -41,7 +41,8 @@ class Kept(NamedTuple):
 
 
 class Maker(NamedTuple):
-    """How a network is made: its kind, the recipe of its training, how images are changed, and what tells it from others."""
+    """How a network is made. kind: a key of `networks.NETWORKS`. augment: changes training images. identity: all of that, JSON-able, for
+    hashes."""
 
     kind: str
     recipe: network_training.Recipe
@@ -49,12 +50,12 @@ class Maker(NamedTuple):
     identity: Any
 
     def architecture(self, classes: int) -> networks.Architecture:
-        """Returns the network for so many classes."""
+        """Returns the architecture for this number of classes."""
         return networks.Architecture(self.kind, self.recipe.dim, self.recipe.widths, classes)
 
 
 def maker(settings: ConfigDict) -> Maker:
-    """The Maker that the settings `features` describe."""
+    """Returns the Maker that the settings `features` describe."""
     recipe = network_training.Recipe(settings.dim, tuple(settings.widths), float(settings.epochs), rate=settings.rate)
     augment = network_training.AUGMENTS[settings.augment]
     return Maker(settings.network, recipe, augment, (recipe, settings.network, settings.augment))
@@ -66,7 +67,14 @@ def trained(
     train: Callable[[nn.Module, Checkpoints], network_training.TrainedNetwork],
     facts: artifacts.Record,
 ) -> Kept:
-    """The network in the folder, trained first where it is missing; facts: what its record says beside architecture and curve."""
+    """Returns the network in a folder, after training it if it is missing.
+
+    Args:
+      folder: backbone-...
+      architecture: of the network.
+      train: trains the network, with checkpoints.
+      facts: further entries of the record, JSON-able.
+    """
     beside = folder.with_name(folder.name.replace("backbone-", "training-"))
 
     def make():
@@ -87,7 +95,14 @@ def _fingerprint(base):
 
 
 def of_base(base: Examples, config: ConfigDict, workdir: Path, terminal: Terminal) -> Kept:
-    """The network trained on images of other classes, uint8 [n, H, W] or [n, H, W, 3]; the same one for all seeds of a run."""
+    """Returns the network trained on images of other classes, the same for all seeds of a run.
+
+    Args:
+      base: uint8 images [n, H, W] or [n, H, W, 3] and their labels.
+      config: all settings.
+      workdir: where it is saved.
+      terminal: prints the progress.
+    """
     how, seed, classes = maker(config.features), config.features.seed, int(base.y.max()) + 1
     folder = workdir / f"backbone-{artifacts.digest(SCHEMA, _fingerprint(base), how.identity, seed)}"
     if not agreed(folder.exists()):
@@ -101,7 +116,7 @@ def of_base(base: Examples, config: ConfigDict, workdir: Path, terminal: Termina
 
     kept = trained(folder, how.architecture(classes), train, facts)
     held = kept.record["held_out_accuracy"]
-    right = "" if held is None else f", {100 * held:.1f}% of held-out images of its own classes are right"
+    right = "" if held is None else f", {100 * held:.1f}% accuracy on held-out images of its own classes"
     terminal.say(f"  backbone: trained in {kept.record['seconds']:.0f} s{right}")
     return kept
 
@@ -140,14 +155,14 @@ def load_network(folder: str | Path) -> extract.Backbone:
 
 
 def check_sides(kept: Kept, sides: tuple[int, int], where: str) -> None:
-    """Raises BadInput where images have other sides than those that the network was trained on."""
+    """Checks that images are of the size that the network was trained on, and raises BadInput if not; where: their place, for messages."""
     if list(sides) != kept.record["sides"]:
-        told = [" by ".join(map(str, each)) for each in (sides, kept.record["sides"])]
-        raise BadInput(f"{where}: images of {told[0]} pixels, the backbone is for {told[1]}; see --config.features.size")
+        sizes = [" by ".join(map(str, each)) for each in (sides, kept.record["sides"])]
+        raise BadInput(f"{where}: images of {sizes[0]} pixels, the backbone is for {sizes[1]}; see --config.features.size")
 
 
 def use(kept: Kept, where: str) -> tuple[extract.Backbone, dict[str, Any]]:
-    """images → features of the network, and its card."""
+    """Returns the network as a function from images to features, and its entry in the card; where: the images' place, for messages."""
     network = kept.architecture.build()
     apply = partial(jax.jit(networks.features, static_argnums=0), network, jax.device_put(kept.arrays["variables"]))
 

@@ -1,8 +1,8 @@
-"""A data set of rendered letters: the classes of the long tail, and other characters to train a backbone on.
+"""Makes a data set of rendered letters: the classes of the long tail, and other characters to train a backbone on.
 
-Families of type are shared out among train, val and test. Classes are letters that all three have; the base are characters that
-are none of the classes and look like none of them, from the training families alone. Where a class has fewer renderings than
-examples are wanted, each is drawn several times, distorted at random another way each time (`augment.distort`).
+Font families are divided among train, val and test. Classes are letters that the fonts of all three have; base characters are none of the
+classes and look like none of them, and are rendered in the training families alone. If a class has fewer renderings than examples are
+wanted, each rendering is used several times, with another random distortion each time (`augment.distort`).
 """
 
 import unicodedata
@@ -22,18 +22,18 @@ from mmn_jax.vision.augment import Strength, distort
 from mmn_jax.vision.images import PARTS
 from mmn_jax.vision.render import Font, Renderings
 
-SHIPPED = {  # of matplotlib's own fonts those that are encoded by Unicode and have letters of several scripts
+SHIPPED = {  # those of matplotlib's own fonts that are encoded by Unicode and have letters of several scripts
     "train": ("DejaVu Sans", "DejaVu Sans Display", "DejaVu Serif", "DejaVu Serif Display"),
     "val": ("DejaVu Sans Mono",),
     "test": ("STIXGeneral",),
 }
 SHARES = {"val": 0.1, "test": 0.2}  # of the families of a folder of fonts
-BATCH = 512  # images distorted at once
+BATCH = 512  # images that are distorted at once
 
 
 class Choice(NamedTuple):
-    """What is rendered. points: ranges of code points. classes, base: how many at most. per_class: examples of train, val and test.
-    strength: of the distortions. families: part → names; none at all: drawn by `seed`."""
+    """What is rendered. points: ranges of code points. classes, base: their largest numbers. per_class: examples of each class in train,
+    val and test. strength: of the distortions. families: names of font families for each part; without any, `seed` draws them."""
 
     points: str
     classes: int
@@ -45,12 +45,12 @@ class Choice(NamedTuple):
 
 
 def _stem(family):
-    """DejaVu Sans and DejaVu Serif are relatives, and so are all whose names begin with the same word."""
+    """Returns the first word of a family's name, which related families share, such as DejaVu Sans and DejaVu Serif."""
     return family.split()[0].lower()
 
 
 def _drawn(fonts, seed, where):
-    """part → names of families, relatives together."""
+    """Draws the families of each part, with related families in the same part."""
     stems = sorted({_stem(font.family) for font in fonts})
     if len(stems) < 3:
         raise BadInput(f"{where}: fonts of {len(stems)} families ({', '.join(stems)}); train, val and test need one each, or name them")
@@ -61,11 +61,17 @@ def _drawn(fonts, seed, where):
 
 
 def share_out(fonts: Sequence[Font], families: dict[str, tuple[str, ...]], seed: int, where: str | Path) -> np.ndarray:
-    """[F] the number of each font's part in `PARTS`, -1 for one that has none. families: part → names; with names for val and test
-    alone all others are for train; with none at all they are drawn, about 70, 10 and 20 per cent of them.
+    """Returns the index in `PARTS` of each of F fonts' part, −1 for a font that isn't used.
+
+    Args:
+      fonts: F fonts.
+      families: names of families for each part; without any for train, it gets all others; without any at all, they are drawn: about 70, 10
+        and 20 per cent of them for train, val and test.
+      seed: determines the draw.
+      where: the fonts' folder, for messages.
 
     Raises:
-      BadInput: no font of a family, one in two parts, or too few families.
+      BadInput: a family has no font or is in two parts, or there are too few families.
     """
     there = {font.family for font in fonts}
     named = [name for part in PARTS for name in families[part]]
@@ -88,7 +94,14 @@ def share_out(fonts: Sequence[Font], families: dict[str, tuple[str, ...]], seed:
 def choose_points(
     kept: np.ndarray, renderings: Renderings, part: np.ndarray, choice: Choice, where: str | Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Code points of the classes and of the base, among those that are kept; part: [n] of each rendering.
+    """Draws the code points of the classes and of the base.
+
+    Args:
+      kept: the code points that may be used, of which no two look alike.
+      renderings: n renderings.
+      part: the index in `PARTS` of each rendering's part.
+      choice: how many to draw, and the seed.
+      where: the fonts' folder, for messages.
 
     Raises:
       BadInput: fewer than two letters are in all parts.
@@ -100,21 +113,23 @@ def choose_points(
     order = permutation(stream(choice.seed, "classes"), len(letters))
     classes = np.sort(letters[order[: choice.classes]])
     trained = np.unique(renderings.point[part == 0], return_counts=True)
-    often = trained[0][trained[1] >= np.maximum(trained[1].max() // 2, 1)]  # a character of few fonts says little
+    often = trained[0][trained[1] >= np.maximum(trained[1].max() // 2, 1)]  # a character of few fonts teaches little
     others = np.setdiff1d(np.intersect1d(kept, often), classes)
     order = permutation(stream(choice.seed, "base"), len(others))
     return classes, np.sort(others[order[: choice.base]])
 
 
 def _of(renderings, mask, points):
-    """Examples of the masked renderings of these sorted code points."""
+    """Returns the Examples of the masked renderings of these sorted code points."""
     chosen = np.flatnonzero(mask & np.isin(renderings.point, points))
     return Examples(renderings.glyphs[chosen], np.searchsorted(points, renderings.point[chosen]).astype(np.int32))
 
 
 def repeat(key: jax.Array, examples: Examples, per_class: int, strength: Strength) -> Examples:
-    """`per_class` distorted images of every class, each of its renderings as often as the others or once more; at a strength of 0
-    no rendering more than once."""
+    """Makes `per_class` distorted images of each class; each rendering is used as often as the others of its class, or once more.
+
+    At a strength of 0 each rendering is used at most once, undistorted.
+    """
     order, rows = jax.random.split(key)
     shuffled = permutation(order, len(examples.y))
     groups = [shuffled[examples.y[shuffled] == c] for c in range(int(examples.y.max()) + 1)]
@@ -138,17 +153,24 @@ def _name(point):
 
 
 def make(name: str, fonts: Sequence[Font], choice: Choice, where: str | Path, track: Callable[[Iterable, str], Iterable]) -> Pictures:
-    """The letters as images, and the base. The same choice and fonts give the same images.
+    """Renders the classes and the base. The same choice and fonts give the same images.
+
+    Args:
+      name: the name of the set.
+      fonts: the fonts.
+      choice: what is rendered.
+      where: the fonts' folder, for messages.
+      track: shows the progress of an iteration.
 
     Raises:
-      BadInput: ranges that are none, families that aren't there, too few letters that all parts have.
+      BadInput: a range of code points is malformed, a family is missing, or all parts have too few letters in common.
     """
     parts = share_out(fonts, choice.families, choice.seed, where)
     used = [font for font, part in zip(fonts, parts, strict=True) if part >= 0]
     parts = parts[parts >= 0]
     renderings = render.render(used, render.parse_points(choice.points, where), track)
     kept = render.distinct(renderings, np.unique(renderings.point))
-    renderings = render.without_repeats(renderings, parts)  # of equal ones that of train stays, so that no test glyph was seen there
+    renderings = render.without_repeats(renderings, parts)  # train keeps equal ones, so that no test glyph is also in train
     part = parts[renderings.font]
     classes, base = choose_points(kept, renderings, part, choice, where)
     made = {

@@ -1,8 +1,8 @@
-"""Images → features: read by threads, computed in batches that are spread over the devices, kept in pieces of float16.
+"""Computes features of images: threads read images, devices share batches, and float16 features are saved in pieces.
 
-Every batch has the same shape; the last one is filled up with repeats of the last image, whose features are thrown away. A piece is
-written whole or not at all, so that work that was stopped goes on after the last one. Of several processes each reads and computes
-its own share of every batch.
+Every batch has the same shape; the last one is padded with repeats of the last image, whose features are dropped. A piece is written
+completely or not at all, so that an interrupted extraction resumes after the last piece. Of several processes, each reads and computes its
+own part of every batch.
 """
 
 import io
@@ -24,11 +24,19 @@ from mmn_jax.vision.images import Images
 
 Backbone = Callable[[jax.Array], jax.Array | np.ndarray]  # uint8 [B, H, W, 3], spread over the devices → [B, d]
 PIECE = 4096  # images
-THREADS = min(16, 2 * (os.cpu_count() or 1))  # that read images
+THREADS = min(16, 2 * (os.cpu_count() or 1))  # for reading images
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [size, size, 3]: the shorter side brought to `size`, with antialiasing, and the middle cut out; unchanged where size is 0."""
+    """Resizes the shorter side of an image to `size`, with antialiasing, and crops the centre; returns it unchanged if size is 0.
+
+    Args:
+      image: uint8 [H, W, 3].
+      size: pixels, or 0.
+
+    Returns:
+      uint8 [size, size, 3].
+    """
     if size == 0 or image.shape[:2] == (size, size):
         return image
     from PIL import Image
@@ -44,16 +52,21 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
 def _read(load, size, shape, where, index):
     image = resized(load(int(index)), size)
     if image.shape != shape:
-        told = f"{where}, image {index}: {image.shape[1]} by {image.shape[0]} pixels, the first one {shape[1]} by {shape[0]}"
-        raise BadInput(f"{told}; bring them to one size by --config.features.size=224")
+        sizes = f"{image.shape[1]} by {image.shape[0]} pixels, the first one {shape[1]} by {shape[0]}"
+        raise BadInput(f"{where}, image {index}: {sizes}; bring them to one size by --config.features.size=224")
     return image
 
 
 def batches(read: Callable[[int], np.ndarray], rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Batches [batch, H, W, 3] of the images read(row), in order, read ahead by THREADS threads; len(rows) is a multiple of `batch`.
+    """Reads images in batches [batch, H, W, 3], in order, with `THREADS` threads that read ahead.
+
+    Args:
+      read: returns the image of a row.
+      rows: their number is a multiple of `batch`.
+      batch: images in a batch.
 
     Raises:
-      BadInput: grain is missing; whatever `read` raises.
+      BadInput: grain isn't installed; or whatever `read` raises.
     """
     try:
         import grain
@@ -64,36 +77,36 @@ def batches(read: Callable[[int], np.ndarray], rows: np.ndarray, batch: int) -> 
 
 
 def rounded_batch(batch: int) -> int:
-    """The batch size, rounded up to a multiple of all devices there are."""
+    """Rounds the batch size up to a multiple of the number of devices."""
     return -(-batch // jax.device_count()) * jax.device_count()
 
 
 def own_rows(first: int, stop: int, batch: int) -> np.ndarray:
-    """The rows first..stop that this process reads, in order; the last batch is filled up with the last row."""
+    """Returns the rows of first .. stop − 1 that this process reads, in order; the last batch is padded with the last row."""
     every = np.minimum(np.arange(first, first + -(-(stop - first) // batch) * batch), stop - 1)
     return every.reshape(-1, jax.process_count(), batch // jax.process_count())[:, jax.process_index()].reshape(-1)
 
 
 def _spread(images):
-    """The batch over this process's devices."""
+    """Distributes the batch over the devices of this process."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,), axis_types=(AxisType.Auto,))
     return jax.device_put(images, NamedSharding(mesh, EACH))
 
 
 def _checked(given, n, where):
-    """[n, d] float16 of what a backbone gave for the images `where`."""
+    """Returns what a backbone returned for n images as float16 [n, d]; where: these images, for messages."""
     given = np.asarray(given)
     if given.ndim != 2 or len(given) != n:
-        raise BadInput(f"{where}: features.backbone must give [{n}, d] features for {n} images, it gave {list(given.shape)}")
+        raise BadInput(f"{where}: features.backbone must return [{n}, d] features for {n} images, it returned {list(given.shape)}")
     with np.errstate(over="ignore", invalid="ignore"):
         half = given.astype(np.float16)
     if not np.isfinite(half).all():
-        raise BadInput(f"{where}: features.backbone gave a value that is NaN, infinite or beyond float16's 65504")
+        raise BadInput(f"{where}: features.backbone returned a value that is NaN, infinite or beyond float16's 65504")
     return half
 
 
 def _gathered(own, batch):
-    """[.., d] rows of all processes, in the order of the images."""
+    """Returns the rows [.., d] of all processes, in the order of the images."""
     if jax.process_count() == 1:
         return own
     every = multihost_utils.process_allgather(own.reshape(-1, batch // jax.process_count(), own.shape[-1]))
@@ -101,10 +114,21 @@ def _gathered(own, batch):
 
 
 def compute(backbone: Backbone, read: Callable[[int], np.ndarray], first: int, stop: int, batch: int, where: str) -> np.ndarray:
-    """[stop − first, d] float16 features of the images read(first) .. read(stop − 1).
+    """Computes the features of the images read(first) .. read(stop − 1).
+
+    Args:
+      backbone: computes the features of a batch.
+      read: returns an image, uint8 [H, W, 3].
+      first: the first image.
+      stop: the one after the last image.
+      batch: images in a batch, a multiple of the number of devices.
+      where: the images' place, for messages.
+
+    Returns:
+      float16 [stop − first, d].
 
     Raises:
-      BadInput: the backbone gave no finite [B, d]; whatever `read` raises.
+      BadInput: the backbone didn't return finite features [B, d]; or whatever `read` raises.
     """
     rows, done = own_rows(first, stop, batch), []
     waiting: list[tuple] = []
@@ -117,10 +141,20 @@ def compute(backbone: Backbone, read: Callable[[int], np.ndarray], first: int, s
 
 
 def gather(images: Images, rows: np.ndarray, size: int, batch: int, part: str) -> np.ndarray:
-    """uint8 [n, H, W, 3] of these rows of one part's images, brought to `size`; every process reads all of them.
+    """Reads images into memory; every process reads all of them.
+
+    Args:
+      images: the images of one part.
+      rows: which of them, n rows.
+      size: pixels of the shorter side, or 0, as in `resized`.
+      batch: images that are read at once.
+      part: the name of the part, for messages.
+
+    Returns:
+      uint8 [n, H, W, 3].
 
     Raises:
-      BadInput: an image that is missing, broken or of another size.
+      BadInput: an image is missing, broken or of another size than the first.
     """
     n, shape = len(rows), resized(images.load(int(rows[0])), size).shape
     every = np.empty((n, *shape), np.uint8)
@@ -131,7 +165,7 @@ def gather(images: Images, rows: np.ndarray, size: int, batch: int, part: str) -
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """An npy file, whole or not at all; the first process writes it, the others wait until it is there."""
+    """Writes an npy file completely or not at all; the first process writes it, the others wait for it."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     write_bytes(path, buffer.getvalue())
@@ -141,11 +175,22 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 def part_features(
     backbone: Backbone, images: Images, folder: Path, part: str, size: int, batch: int, track: Callable[[Iterable, str], Iterable]
 ) -> tuple[list[Path], int]:
-    """Pieces, npy files with the features of one part's images in order, and how many images were computed; pieces that are there
-    already are kept.
+    """Computes the features of one part's images, except for those of pieces that are already in the folder.
+
+    Args:
+      backbone: computes the features of a batch.
+      images: the images of the part.
+      folder: where pieces are saved.
+      part: the name of the part.
+      size: pixels of the shorter side, or 0, as in `resized`.
+      batch: images in a batch; it is rounded up to a multiple of the number of devices.
+      track: shows the progress of an iteration.
+
+    Returns:
+      The pieces, npy files with the features of the images in order, and the number of images whose features were computed.
 
     Raises:
-      BadInput: an image that is missing, broken or of another size; features that are none.
+      BadInput: an image is missing, broken or of another size than the first, or its features aren't finite numbers.
     """
     batch, n = rounded_batch(batch), len(images.y)
     read = partial(_read, images.load, size, resized(images.load(0), size).shape, part)
@@ -160,7 +205,7 @@ def part_features(
 
 
 def join(paths: list[Path], into: Path) -> None:
-    """One npy file of the pieces, which are removed; only one of them is in memory at a time. The first process does."""
+    """Joins pieces to one npy file and removes them, in the first process, with one piece in memory at a time."""
     if first_process() and not into.exists():
         pieces = [np.load(path, mmap_mode="r") for path in paths]
         shape = (sum(map(len, pieces)), pieces[0].shape[1])

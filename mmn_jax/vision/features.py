@@ -1,9 +1,9 @@
-"""The stage `features`: images → WORKDIR/features-HASH, a folder of npy files that is read like any other features, and its card.
+"""The stage `features`: makes WORKDIR/features-HASH of images, a folder of npy files that is read like any other features, and its card.
 
     source (files, TFDS, an npz, fonts) → Pictures → backbone (trained here, of another run, or the user's) → float16 features
 
-The hash is of the images and of the backbone. The network of our own is an artefact by itself, WORKDIR/backbone-HASH, named by the
-images that it was trained on and by its recipe.
+The hash depends on the images and on the backbone. The project's own network is an artefact of its own, WORKDIR/backbone-HASH, whose hash
+depends on the images that it was trained on and on its recipe.
 """
 
 import hashlib
@@ -32,7 +32,8 @@ from mmn_jax.vision.images import PARTS, SHOWN
 
 
 class Source(NamedTuple):
-    """name: of the data set. version: tells its images from others. open: () → Pictures, which may take a while."""
+    """A source of images. name: of the data set. version: differs between different images. open: returns the Pictures, which may take
+    time."""
 
     name: str
     version: str
@@ -60,7 +61,7 @@ def _fonts(config, terminal):
 
 
 def _of_files(config, say):
-    """Images as files or records, listed at once; say: of what is doubtful."""
+    """Returns the ImageSet of files or records; say: reports what is doubtful."""
     data = config.data
     if data.tfds:
         splits = {part: split for part, split in data.splits.items() if split}
@@ -74,10 +75,10 @@ def _of_files(config, say):
 
 
 def choose_source(config: ConfigDict, terminal: Terminal) -> Source:
-    """Where the images come from.
+    """Returns the source of images that the config names.
 
     Raises:
-      BadInput: no such file or folder, or something in it that is no image.
+      BadInput: the file or folder is missing, or holds something that is not an image.
     """
     if config.data.source == "fonts":
         return _fonts(config, terminal)
@@ -94,14 +95,15 @@ def choose_source(config: ConfigDict, terminal: Terminal) -> Source:
 
 
 class Extractor(NamedTuple):
-    """identity: what the features depend on beside the images. make: Pictures → the backbone and what its card says."""
+    """Turns images into features. identity: what the features depend on, apart from the images; JSON-able. make: returns the backbone for
+    Pictures, and its entry in the card."""
 
     identity: Any
     make: Callable[[Pictures], tuple[extract.Backbone, dict[str, Any]]]
 
 
 def _own(config, workdir, terminal, where):
-    """Our network, trained first where it is missing."""
+    """Returns the Extractor with the project's own network, which is trained first if it is missing."""
 
     def make(pictures):
         if pictures.base is None:
@@ -115,22 +117,28 @@ def _own(config, workdir, terminal, where):
 
 
 def _kept(folder, where):
-    """Our network as another run trained it."""
+    """Returns the Extractor with a network that another run trained."""
     kept = backbones.of_another_run(folder)
     return Extractor(("kept", folder.name), lambda pictures: backbones.use(kept, where))
 
 
 def _given(function):
-    """The user's function."""
+    """Returns the Extractor with the user's function."""
     name, file, text, values = given(function, "features.backbone")
     return Extractor(("given", name, text, values), lambda pictures: (function, {"network": name, "file": file, "file_sha256": text}))
 
 
 def choose_extractor(config: ConfigDict, workdir: Path, terminal: Terminal, where: str) -> Extractor:
-    """What turns images into features.
+    """Returns what turns images into features, as the config says.
+
+    Args:
+      config: all settings.
+      workdir: where networks are saved.
+      terminal: prints the progress.
+      where: the name of the images, for messages.
 
     Raises:
-      BadInput: settings that name two backbones, a function without a file, or a folder that holds none.
+      BadInput: settings name two backbones, a function isn't in a file, or a folder holds no network.
     """
     if config.features.backbone is not None:
         if config.features.weights:
@@ -163,17 +171,17 @@ def _extract(source, extractor, folder, settings, terminal):
             made += computed
         extract.write_npy(folder / f"{name}_y.npy", part.y)
     extract.write_npy(folder / "class_names.npy", np.array(pictures.images.class_names))
-    rate = round(made / (time.perf_counter() - began), 1)  # with compiling; 0 where an earlier run had computed everything
+    rate = round(made / (time.perf_counter() - began), 1)  # compilation included; 0 if an earlier run had computed everything
     card = _card(source, description, folder, settings, counts, rate)
     artifacts.write_bytes(folder / "card.json", json.dumps(card, indent=1).encode())
-    together()  # the card is there, for all processes, once everything else is
+    together()  # for all processes, the card is there once everything else is
 
 
 def make(config: ConfigDict, workdir: Path, terminal: Terminal) -> FeatureSet:
-    """Features of the images that the config names, from the workdir where they are there already.
+    """Returns the features of the images that the config names, from the workdir if they are there already.
 
     Raises:
-      BadInput: an image, font, list or label that cannot be used, naming its file; no backbone; features that are none.
+      BadInput: an image, font, list or label can't be used, there is no backbone, or features aren't finite numbers.
     """
     terminal.say("features")
     source = choose_source(config, terminal)
@@ -182,5 +190,5 @@ def make(config: ConfigDict, workdir: Path, terminal: Terminal) -> FeatureSet:
     if not agreed((folder / "card.json").exists()):
         _extract(source, extractor, folder, config.features, terminal)
     card = json.loads((folder / "card.json").read_text())
-    terminal.say(f"  {sum(card['counts'].values())} images of {source.name}, {card['images_per_second']:.0f} a second: {folder}")
+    terminal.say(f"  {sum(card['counts'].values())} images of {source.name}, {card['images_per_second']:.0f} per second: {folder}")
     return feature_files.load(folder, say=terminal.say)._replace(name=source.name)

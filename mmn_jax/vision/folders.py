@@ -1,4 +1,4 @@
-"""Images in class folders, root/CLASS/*.jpg, or in a folder of them for each part, root/train/CLASS/*.jpg → ImageSet."""
+"""Makes an ImageSet of images in class folders, root/CLASS/*.jpg, or in such folders for each part, root/train/CLASS/*.jpg."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def _class_folder(folder):
-    """The images of one class, sorted; anything else in its folder, hidden files apart, is refused and not skipped."""
+    """Returns the images of one class, sorted; refuses other files in its folder, except for hidden ones."""
     paths = visible(folder)
     for path in paths:
         if path.suffix.lower() not in SUFFIXES or path.is_dir():
@@ -26,24 +26,24 @@ def _class_folder(folder):
 
 
 def _class_folders(root, say):
-    """(class names, paths, labels) of root/class/image; folders whose names are the same in Unicode's composed form are one class."""
+    """Returns class names, paths and labels of root/CLASS/IMAGE; folders whose names are equal in Unicode's composed form are one class."""
     folders = [path for path in visible(root) if path.is_dir()]
     if not folders:
         raise BadInput(f"{root}: no class folders in it; images lie in {root}/CLASS/IMAGE.jpg")
     loose = [path.name for path in visible(root) if not path.is_dir()]
     if loose:
-        say(f"{root}: not used, as it lies in no class folder: {unused(loose)}")
+        say(f"{root}: not used, as not in a class folder: {unused(loose)}")
     found = [_class_folder(folder) for folder in folders]
     own = [normal(folder.name) for folder in folders]
     names = sorted(set(own))
     if len(names) < len(own):
-        say(f"{root}: {len(own)} folders are {len(names)} classes, as some names differ by how Unicode writes them alone")
+        say(f"{root}: {len(own)} folders are {len(names)} classes, as some names differ only in how Unicode encodes them")
     labels = np.repeat(np.array([names.index(name) for name in own], np.int32), [len(paths) for paths in found])
     return tuple(names), [path for paths in found for path in paths], labels
 
 
 def _held_out(y, names, share, seed, where):
-    """[n] a random share of every class, rounded down but at least one image."""
+    """Draws the mask [n] of a share of every class, rounded down, but at least one image."""
     if share is None:
         raise BadInput(f"{where}: has no test folder; give test_share, the share of every class to hold out for testing")
     if not 0 < share < 1:
@@ -59,14 +59,14 @@ def _holds_folders(folder):
 
 
 def _part_folders(root, say):
-    """part → its folder; {} where the folders of the root are classes themselves.
+    """Returns the folder of each part; {} if the folders of the root are the classes.
 
-    A folder called train holds class folders where it is a part, and images where it is a class, as one of trains would.
+    A folder called train is a part if it holds class folders, and a class (of trains) if it holds images.
     """
     folders = {path: part_of(path.name) for path in visible(root) if path.is_dir()}
     parts = {path: part for path, part in folders.items() if part and _holds_folders(path)}
     if not parts:
-        _tell_classes(folders, root, say)
+        _report_classes(folders, root, say)
         return {}
     if "train" not in parts.values():
         raise BadInput(f"{root}: has {next(iter(parts)).name}, but no train folder with class folders; images lie in {root}/train/CLASS")
@@ -77,25 +77,30 @@ def _part_folders(root, say):
     return {part: path for path, part in folders.items() if part}
 
 
-def _tell_classes(folders, root, say):
-    """Says which folders that are called like parts are taken for classes; refuses where all of them are."""
+def _report_classes(folders, root, say):
+    """Reports folders with the name of a part that are taken for classes; refuses them if all folders have such names."""
     called = [path.name for path, part in folders.items() if part]
     if called and len(called) == len(folders):
         raise BadInput(f"{root}: {' and '.join(called)} hold no class folders; images lie in {root}/train/CLASS/IMAGE.jpg")
     if called:
-        say(f"{root}: taken for classes beside the others, as images lie in them and no class folders: {', '.join(called)}")
+        say(f"{root}: taken for classes, as they hold images and no class folders: {', '.join(called)}")
 
 
 def image_folder(root: str | Path, test_share: float | None = None, seed: int = 0, say: Say = warn) -> ImageSet:
-    """Images in class folders: root/train/CLASS/*.jpg with root/test, perhaps root/val, or root/CLASS/*.jpg; parts in any usual spelling.
+    """Lists images in class folders: root/train/CLASS/*.jpg, root/test and perhaps root/val, in any usual spelling; or root/CLASS/*.jpg.
 
-    Where there is no test folder, `test_share` of every class is held out, drawn by `seed`. Classes are the folders of the
-    training part in alphabetical order. In a class folder hidden files are passed over, any other file that is no image is refused.
-    say: of what lies there and isn't used.
+    Classes are the folders of the training part in alphabetical order. Hidden files in a class folder are ignored; other files that are no
+    images are refused.
+
+    Args:
+      root: the folder.
+      test_share: the share of every class that is held out for testing if there is no test folder.
+      seed: determines which images these are.
+      say: reports files and folders that aren't used.
 
     Raises:
-      BadInput: no such folder, an empty class, a class that only val or test has, two folders of one part, or neither a test folder
-        nor a test_share.
+      BadInput: a folder is missing or empty, a class is in val or test alone, a part has two folders, or there is neither a test folder nor
+        a test_share.
     """
     root = Path(root)
     if not root.is_dir():
@@ -113,7 +118,7 @@ def image_folder(root: str | Path, test_share: float | None = None, seed: int = 
 
 
 def _like_train(folder, names, say):
-    """The images of a part whose classes are among those of train."""
+    """Returns the images of a part whose classes are among those of train."""
     own, paths, y = _class_folders(folder, say)
     foreign = [name for name in own if name not in names]
     if foreign:

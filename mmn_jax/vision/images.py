@@ -1,6 +1,6 @@
-"""What an image set is, whatever its source (folders.py, lists.py, tfds.py, arrays.py): images read one at a time, with labels.
+"""Image sets of every source (folders.py, lists.py, tfds.py, arrays.py): images that are read one at a time, with labels.
 
-Nothing is decoded before it is asked for. Features are made of them by mmn_jax/vision/features.py.
+An image is decoded when it is loaded. `mmn_jax.vision.features` computes features of image sets.
 """
 
 import contextlib
@@ -20,8 +20,11 @@ from mmn_jax.errors import BadInput, Say, warn
 
 
 class Images(NamedTuple):
-    """load: index → uint8 [H, W, 3], or BadInput naming an image that is missing or broken; several threads may call it at once.
-    y: [n] int32 labels in 0..C-1. version: tells these images from others without decoding them."""
+    """Images and their labels.
+
+    load: returns the image of an index, uint8 [H, W, 3], or raises BadInput if it is missing or broken; several threads may call it. y: [n]
+    int32 labels in 0..C−1. version: differs between different images, without decoding them.
+    """
 
     load: Callable[[int], np.ndarray]
     y: np.ndarray
@@ -32,7 +35,7 @@ PARTS = ("train", "val", "test")  # of an ImageSet
 
 
 class ImageSet(NamedTuple):
-    """Images as their source gives them; val is None where it has no validation images."""
+    """Images of all parts; val is None if the source has no validation images."""
 
     name: str
     train: Images
@@ -45,16 +48,16 @@ SHOWN = "RGB, uint8, as a viewer shows them: turned as EXIF says, transparency o
 
 
 def _turn(image):
-    """Turns and mirrors the image as its EXIF says; one whose EXIF is damaged stays as it is."""
+    """Rotates and mirrors the image in place as its EXIF says, if that isn't damaged."""
     from PIL import ImageOps
 
-    image.load()  # here it is broken, or not
-    with contextlib.suppress(Exception):  # the tags are anybody's bytes, and the picture is there without them
+    image.load()  # raises if the image is broken
+    with contextlib.suppress(Exception):  # damaged tags may raise anything; the image is there without them
         ImageOps.exif_transpose(image, in_place=True)
 
 
 def _from_16_bits(image):
-    """The 8-bit grey image of one with 16 bits a pixel, or with the fewer that a TIFF names, over white where a value is transparent."""
+    """Converts a grey image of 16 bits per pixel, or fewer if a TIFF says so, to 8 bits; a transparent value becomes white."""
     from PIL import Image
 
     bits = (getattr(image, "tag_v2", {}).get(258) or (16,))[0]  # BitsPerSample
@@ -71,31 +74,33 @@ def _over_white(image):
 
 
 def _shown(image, where):
-    """The 8-bit RGB image that a viewer shows of one of any mode and depth.
-
-    Raises:
-      BadInput: its pixels are of no fixed range, or of a kind that Pillow doesn't convert.
-    """
+    """Converts an image of any mode and depth to 8-bit RGB, as a viewer shows it; refuses pixels without a fixed range."""
     _turn(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):  # in these formats I holds 16 bits
         return _from_16_bits(image)
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "floats"
-        raise BadInput(f"{where}: its pixels are {kind}, of which none is known to be white; save it with 8 or 16 bits")
+        raise BadInput(f"{where}: its pixels are {kind}, whose range is unknown; save it with 8 or 16 bits")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = _over_white(image)
     try:
         return image.convert("RGB")
     except ValueError as error:
-        raise BadInput(f"{where}: its pixels are of mode {image.mode}, which isn't turned into RGB; save it as RGB") from error
+        raise BadInput(f"{where}: its pixels are of mode {image.mode}, which Pillow doesn't convert to RGB; save it as RGB") from error
 
 
 def decode(source: str | Path | bytes, where: str) -> np.ndarray:
-    """uint8 [H, W, 3] of an image file or its content, as a viewer shows it: turned as its EXIF says, over white where it is transparent,
-    16 bits brought to 8; grey and palette images become RGB, and a moving one its first picture.
+    """Decodes an image as a viewer shows it: rotated as its EXIF says, over white if it is transparent, with 8 bits, and in RGB.
+
+    Args:
+      source: the file or its content; of an animation, the first image is used.
+      where: its name, for messages.
+
+    Returns:
+      uint8 [H, W, 3].
 
     Raises:
-      BadInput: `where` is missing, broken or no image, or has pixels that no viewer knows how to show.
+      BadInput: the file is missing, broken or no image, or its pixels have no fixed range.
     """
     try:
         from PIL import Image
@@ -110,7 +115,7 @@ def decode(source: str | Path | bytes, where: str) -> np.ndarray:
         raise BadInput(f"{where}: no such file") from error
     except Image.DecompressionBombError as error:
         raise BadInput(f"{where}: has more pixels than Pillow decodes; make it smaller") from error
-    except Exception as error:  # a damaged file fails in as many ways as Pillow has of reading one
+    except Exception as error:  # Pillow may raise anything on a damaged file
         raise BadInput(f"{where}: broken, or not an image") from error
 
 
@@ -119,7 +124,7 @@ def _load_file(paths: tuple[str, ...], index: int) -> np.ndarray:
 
 
 def _stamp(paths):
-    """SHA-256 of the files' names within their folders, sizes and times: reading them all would take as long as the features."""
+    """Hashes the files' names and folders, sizes and times; reading all files would take as long as computing the features."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -131,20 +136,27 @@ def _stamp(paths):
 
 
 def of_files(paths: Iterable[str | Path], labels: np.ndarray) -> Images:
-    """Images of these files with labels [n].
+    """Makes Images of files with labels [n].
 
     Raises:
-      BadInput: a file that is missing.
+      BadInput: a file is missing.
     """
     names = tuple(map(str, paths))
     return Images(partial(_load_file, names), np.asarray(labels, np.int32), _stamp(names))
 
 
 def image_set(name: str, parts: Mapping[str, Images | None], class_names: tuple[str, ...], where: str | Path, say: Say = warn) -> ImageSet:
-    """An ImageSet of train, val (may be None) and test, whose labels fit together; classes of one name are told apart.
+    """Makes an ImageSet after checking its labels.
+
+    Args:
+      name: the name of the set.
+      parts: images of train, val (may be None) and test.
+      class_names: the names of the classes; names that several classes have are made unique.
+      where: the images' file or folder, for messages.
+      say: reports names that are made unique.
 
     Raises:
-      BadInput: a part without images; what `check_labels` refuses.
+      BadInput: a part has no images, a label is not among the classes, or a class has no training image.
     """
     for part, images in parts.items():
         if images is not None and len(images.y) == 0:

@@ -1,13 +1,14 @@
-"""Joint feature and classifier dynamics (Wang et al. 2017, section 4.4): the backbone learns from the long-tailed set, too.
+"""Joint feature and classifier dynamics (Wang et al. 2017, section 4.4): the backbone is fine-tuned on the long-tailed set, too.
 
-    images, split → backbone fine-tuned → its features → heads, banks, chain as ever
+    images, split → fine-tuned backbone → its features → heads, banks and chain as without fine-tuning
 
-fixed: once, on the whole training set. recursive: at stage i of the chain, from N down to 0, on H_t alone, the classes with t = 2^(i+1)
-examples or more, from the backbone of the stage before; the banks and θ* of that stage are of its features, and the last backbone gives
-those that are used at test. It starts from the network trained on base images or given by features.weights; without either from
-nothing, which is the first step of decoupling (Kang et al. 2020): representation by instance-balanced training, then heads.
+fixed: once, on the whole training set. recursive: at every level i of the chain, from N down to 0, on H_t, the classes with t = 2^(i+1)
+examples or more, from the backbone of the level above; the bank and θ* of level i are of that backbone's features, and the last backbone
+computes the features of the test. Fine-tuning starts from the network trained on base images or given by features.weights. Without either
+it starts from fresh weights, which is the first step of decoupling (Kang et al. 2020): instance-balanced training of the representation,
+then heads.
 
-Images of the training set, validation and test lie in memory. The backbone trains on one device, in every process alike.
+All images are in memory. The backbone trains on one device, in each process alike.
 """
 
 from pathlib import Path
@@ -34,8 +35,11 @@ from mmn_jax.vision.images import PARTS, ImageSet
 
 
 class Studio(NamedTuple):
-    """What all seeds share: the images, not read yet; start: the network that fine-tuning starts from, None for nothing; labels: the data
-    set whose x [n, 2] say where an image is, its part and its row there; fingerprint: of all of it."""
+    """What all seeds share.
+
+    images: not read yet. start: the network that fine-tuning starts from, None for fresh weights. labels: the data set with positions of
+    images in place of features, x [n, 2]: the part and the row. fingerprint: a hash of all that.
+    """
 
     images: ImageSet
     start: backbones.Kept | None
@@ -44,16 +48,16 @@ class Studio(NamedTuple):
 
 
 def _check(config):
-    """Raises BadInput for settings that cannot go together with fine-tuning."""
+    """Raises BadInput for settings that are incompatible with fine-tuning."""
     flag = f"--config.features.finetune={config.features.finetune}"
     if config.data.source not in ("images", "fonts"):
         raise BadInput(f"{flag}: needs images, --config.data.source=images or fonts; it is {config.data.source}")
     if config.data.validation == "train":
-        raise BadInput(f"{flag}: needs a validation set that the backbone hasn't seen, not --config.data.validation=train")
+        raise BadInput(f"{flag}: needs a validation set of its own, not --config.data.validation=train")
     if config.features.backbone is not None:
         raise BadInput(f"{flag}: features.backbone is a function, which cannot be trained; leave it out")
     if config.features.finetune == "recursive" and config.meta.split == "fixed":
-        raise BadInput(f"{flag}: its last stage is that of all classes, which --config.meta.split=fixed leaves out; make it finetune=fixed")
+        raise BadInput(f"{flag}: its last level is that of all classes, which --config.meta.split=fixed leaves out; give finetune=fixed")
 
 
 def _start(config, workdir, terminal, base):
@@ -63,10 +67,10 @@ def _start(config, workdir, terminal, base):
 
 
 def open_studio(config: ConfigDict, workdir: Path, terminal: Terminal) -> Studio:
-    """The images that the config names, and the network trained on base images where there are some.
+    """Returns the images that the config names, and the network that fine-tuning starts from, after training it on base images if any.
 
     Raises:
-      BadInput: settings that cannot go together; whatever the source of images raises.
+      BadInput: settings are incompatible; or whatever the source of images raises.
     """
     _check(config)
     terminal.say("features")
@@ -79,19 +83,19 @@ def open_studio(config: ConfigDict, workdir: Path, terminal: Terminal) -> Studio
 
     train, val, test = (places(number, getattr(found, name)) for number, name in enumerate(PARTS))
     labels = FeatureSet(source.name, train, val, test, found.class_names)
-    told = (source.version, feature_files.fingerprint(labels), config.features.size, start and start.folder.name)
-    return Studio(found, start, labels, artifacts.digest(backbones.SCHEMA, *told))
+    identity = (source.version, feature_files.fingerprint(labels), config.features.size, start and start.folder.name)
+    return Studio(found, start, labels, artifacts.digest(backbones.SCHEMA, *identity))
 
 
 def _load(studio, examples, settings):
-    """uint8 [n, H, W, 3], or [n, H, W, 1] where all are grey, of the images at these places, which are of one part."""
+    """Reads the images at these positions in one part: uint8 [n, H, W, 3], or [n, H, W, 1] if all are grey."""
     part = PARTS[examples.x[0, 0]]
     x = extract.gather(getattr(studio.images, part), examples.x[:, 1], settings.size, settings.batch, part)
     return Examples(x[..., :1] if (x == x[..., :1]).all() else x, examples.y)
 
 
 def _check_memory(studio, tail, settings):
-    """Raises BadInput where the images of the tail, with a copy while they are read, don't fit into memory."""
+    """Raises BadInput if memory can't hold the images of the tail and, while they are read, a copy."""
     first = extract.resized(studio.images.train.load(0), settings.size)
     needed = 2 * sum(len(part.y) for part in tail[:3]) * first.nbytes
     if needed > host_memory():
@@ -100,8 +104,11 @@ def _check_memory(studio, tail, settings):
 
 
 class FineTuned(NamedTuple):
-    """name: of the features, which tells what they depend on. tail: the long-tailed set in the features of the last backbone. stage_parts:
-    by k, the normalised training set in the features of that stage's backbone; empty but for recursive fine-tuning."""
+    """The long-tailed set in the features of fine-tuned backbones.
+
+    name: of the features of the last backbone, with a hash of what they depend on. tail: the set in these features. stage_parts: with
+    recursive fine-tuning, the normalised training set in the features of the backbone of each level, by k; else empty.
+    """
 
     name: str
     tail: LongTail
@@ -109,74 +116,89 @@ class FineTuned(NamedTuple):
 
 
 def learn(run: Run, studio: Studio, places: LongTail, split: str) -> FineTuned:
-    """The backbones of a split, each fine-tuned where it is missing, and their features.
+    """Fine-tunes the backbones of a split that are missing and computes their features.
 
-    places: the split of the studio's `labels`. split: tells it from others.
+    Args:
+      run: the seed, the settings and the workdir.
+      studio: what all seeds share.
+      places: the split of the studio's `labels`.
+      split: a hash of the split.
 
     Raises:
-      BadInput: the images don't fit into memory, or are of other sides than the network that fine-tuning starts from.
+      BadInput: the images don't fit into memory, or aren't of the size of the network that fine-tuning starts from.
     """
     settings, counts = run.config.features, places.counts
     _check_memory(studio, places, settings)
     train, val, test = (_load(studio, each, settings) for each in places[:3])
-    seen = LongTail(train, val, test, counts)
+    read = LongTail(train, val, test, counts)
     others = {"the validation images": val, "the test images": test}
     tell_repeats(train, others, lambda label: run.features.class_names[label], run.terminal.say, "the training images")
     if studio.start is not None:
-        backbones.check_sides(studio.start, seen.train.x.shape[1:3], studio.images.name)
+        backbones.check_sides(studio.start, read.train.x.shape[1:3], studio.images.name)
     ladder = shots_used(run.config, counts) if settings.finetune == "recursive" else ()
     kept, stage_parts = studio.start, {}
     for shots in ladder[:0:-1]:
-        kept = fine_tune(run, studio, seen, split, kept, 2 * shots)
-        name, train = _features(run, kept, seen.train, "train")
+        kept = fine_tune(run, studio, read, split, kept, 2 * shots)
+        name, train = _features(run, kept, read.train, "train")
         stage_parts[shots] = Fold(name, normalisation(train).of(train), None)
-    kept = fine_tune(run, studio, seen, split, kept, 2 * ladder[0] if ladder else 0)
+    kept = fine_tune(run, studio, read, split, kept, 2 * ladder[0] if ladder else 0)
     run.terminal.say(f"  backbone: {kept.folder}")
-    (name, train), (_, val), (_, test) = (_features(run, kept, getattr(seen, part), part) for part in PARTS)
+    (name, train), (_, val), (_, test) = (_features(run, kept, getattr(read, part), part) for part in PARTS)
     return FineTuned(name, LongTail(train, val, test, counts), stage_parts)
 
 
 def image_task(tail: LongTail, least: int, adjust: float) -> network_training.ImageTask:
-    """To tell the classes with `least` examples or more apart, looked at on their validation images; adjust: τ of the loss."""
+    """Returns the task of classifying the classes with `least` examples or more; adjust: τ of the logit-adjusted loss."""
     known = tail.counts >= least
 
-    def taught(examples):
+    def of_known(examples):
         return examples.at(known[examples.y])
 
-    return network_training.ImageTask(taught(tail.train), taught(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
+    return network_training.ImageTask(of_known(tail.train), of_known(tail.val), known, adjust * log_prior(np.where(known, tail.counts, 1)))
 
 
 def fine_tune(run: Run, studio: Studio, tail: LongTail, split: str, before: backbones.Kept | None, least: int) -> backbones.Kept:
-    """The network of `before` fine-tuned on the classes with `least` examples or more. Its head is kept where it is of these classes:
-    rows of classes that it has seen go on from there, the others are fresh."""
+    """Fine-tunes a network on the classes with `least` examples or more.
+
+    The head of the network that all seeds start from is dropped, as it is of other classes; the head of a fine-tuned network is kept, with
+    fresh rows for classes that it hasn't been trained on.
+
+    Args:
+      run: the seed, the settings and the workdir.
+      studio: what all seeds share.
+      tail: the images of the split.
+      split: a hash of the split.
+      before: the network to start from, None for fresh weights.
+      least: examples of a class.
+    """
     settings, how = run.config.finetune, backbones.maker(run.config.features)
     recipe = how.recipe._replace(epochs=float(settings.epochs), rate=settings.rate, held_out=0.0)
     names = (run.config.features.network, run.config.features.augment)
     given = (run.fingerprint, run.seed, split, before and before.folder.name, least, recipe, *names, settings.adjust)
-    path, what = run.path(f"backbone-{least}", *given), image_task(tail, least, settings.adjust)
-    classes = int(what.known.sum())
+    path, task = run.path(f"backbone-{least}", *given), image_task(tail, least, settings.adjust)
+    classes = int(task.known.sum())
     if not path.exists():
-        run.terminal.say(f"  fine-tuning the backbone on {len(what.train.y)} images of {classes} classes")
+        run.terminal.say(f"  fine-tuning the backbone on {len(task.train.y)} images of {classes} classes")
     start = None if before is None else before.arrays["variables"]
     if before is studio.start and start is not None:
         start = networks.without_head(start)
     architecture = how.architecture(len(tail.counts)) if before is None else before.architecture._replace(classes=len(tail.counts))
-    facts = {"recipe": recipe._asdict(), "adjust": settings.adjust, "classes": classes, "images": len(what.train.y)}
+    facts = {"recipe": recipe._asdict(), "adjust": settings.adjust, "classes": classes, "images": len(task.train.y)}
     facts |= {"sides": list(tail.train.x.shape[1:3]), "start": before and before.folder.name}
     keys = [stream(run.seed, "finetune", least, name) for name in ("fresh", "order", "augment")]
 
     def train(network, checkpoints):
-        return network_training.train(keys, network, what, recipe, how.augment, start, checkpoints, run.terminal.track)
+        return network_training.train(keys, network, task, recipe, how.augment, start, checkpoints, run.terminal.track)
 
     kept = backbones.trained(path, architecture, train, facts)
-    loss, right = kept.record["curve"][-1]
-    looked = "" if right is None else f", {100 * right:.1f}% of validation images are right"
-    run.terminal.say(f"  stage of {least} examples or more: loss {loss:.2f}{looked}")
+    loss, accuracy = kept.record["curve"][-1]
+    on_validation = "" if accuracy is None else f", {100 * accuracy:.1f}% accuracy on validation images"
+    run.terminal.say(f"  classes of {least} examples or more: loss {loss:.2f}{on_validation}")
     return kept
 
 
 def _features(run, kept, examples, name):
-    """Features [n, d] of images in memory, and the name of their artefact."""
+    """Returns the name of the artefact with the features of images in memory, and the Examples with these features."""
     compute, _ = backbones.use(kept, name)
     read, batch = arrays.in_memory(*examples).load, extract.rounded_batch(run.config.features.batch)
 

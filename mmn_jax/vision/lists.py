@@ -1,4 +1,4 @@
-"""Images by list files with a line `path label` an image, as those of ImageNet-LT and Places-LT → ImageSet."""
+"""Makes an ImageSet of list files that have a line `path label` for each image, as those of ImageNet-LT and Places-LT."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from mmn_jax.vision.images import ImageSet, image_set, of_files
 
 
 class Published(NamedTuple):
-    """What a published long-tailed set is known to hold."""
+    """Known counts of a published long-tailed set: its classes, the images of each part, and those of its largest and smallest class."""
 
     classes: int
     images: dict[str, int]
@@ -30,7 +30,7 @@ PUBLISHED = {
 
 
 def _parse_line(line, where):
-    """(path, label) of a line `path label`; the path stays below the root."""
+    """Returns path and label of a line `path label`; refuses a path that leads out of the root folder."""
     words = line.rsplit(maxsplit=1)
     if len(words) != 2 or not (words[1].isascii() and words[1].isdigit()):
         raise BadInput(f"{where}: {line[:60]!r} is not `path label`, the label an integer from 0")
@@ -43,10 +43,10 @@ def _parse_line(line, where):
 
 
 def read_list(path: str | Path) -> tuple[list[str], np.ndarray]:
-    """(paths below the root folder, [n] int32 labels) of a text file with a line `path label` an image.
+    """Reads the paths, below the root folder, and labels (int32) of a text file with a line `path label` for each image.
 
     Raises:
-      BadInput: naming the file and the line.
+      BadInput: the file or a line can't be used; the message names it.
     """
     try:
         lines = Path(path).read_text().splitlines()
@@ -59,46 +59,55 @@ def read_list(path: str | Path) -> tuple[list[str], np.ndarray]:
 
 
 def check_published(path: str | Path, part: str, y: np.ndarray) -> None:
-    """The labels [n] of a list whose file name begins with ImageNet_LT or Places_LT are as many as published; other lists pass.
+    """Checks that a list whose file name begins with ImageNet_LT or Places_LT has the published counts; other lists pass.
+
+    Args:
+      path: the file.
+      part: train, val or test.
+      y: [n] its labels.
 
     Raises:
-      BadInput: another number of images, of classes, or of images in the largest or smallest class of train.
+      BadInput: the numbers of images, of classes, or of images in the largest or smallest class of train differ.
     """
     known = next((PUBLISHED[key] for key in PUBLISHED if Path(path).name.lower().replace("-", "_").startswith(key)), None)
     if known is None:
         return
     counts = np.bincount(y)
-    told = [("images", len(y), known.images[part]), ("classes", (counts > 0).sum(), known.classes)]
+    compared = [("images", len(y), known.images[part]), ("classes", (counts > 0).sum(), known.classes)]
     if part == "train":
-        told += [("images in its largest class", counts.max(), known.largest), ("in its smallest", counts.min(), known.smallest)]
-    for what, there, published in told:
+        compared += [("images in its largest class", counts.max(), known.largest), ("in its smallest", counts.min(), known.smallest)]
+    for what, there, published in compared:
         if there != published:
             raise BadInput(f"{path}: {there} {what}, the published list has {published}; a list of your own needs another name")
 
 
 def _label_of_folder(paths, y):
-    """class folder → label, where every folder of a list has one label and every label one folder; {} elsewhere."""
+    """Returns the label of each class folder, if each folder of a list has one label and each label one folder; else {}."""
     pairs = {(Path(path.replace("\\", "/")).parent.name, int(label)) for path, label in zip(paths, y, strict=True)}
     folders, labels = {folder for folder, _ in pairs}, {label for _, label in pairs}
     return dict(pairs) if len(pairs) == len(folders) == len(labels) > 1 else {}
 
 
 def check_alike(rows: Mapping[str, tuple[list[str], np.ndarray]], lists: Mapping[str, str | Path | None]) -> None:
-    """Lists whose images lie in class folders give a folder the same label; rows: part → (paths, labels).
+    """Checks that lists whose images are in class folders have the same label for a folder.
+
+    Args:
+      rows: paths and labels of each part.
+      lists: the files of the parts, for messages.
 
     Raises:
-      BadInput: they don't, naming both lists and the folder.
+      BadInput: they don't; the message names both lists and the folder.
     """
     known = _label_of_folder(*rows["train"])
     for part, own in rows.items():
         for folder, label in sorted(_label_of_folder(*own).items()):
             if known.get(folder, label) != label:
-                told = f"{lists[part]}: images in {folder} have label {label}, but {known[folder]} in {lists['train']}"
-                raise BadInput(f"{told}; labels must mean the same in all lists")
+                fact = f"{lists[part]}: images in {folder} have label {label}, but {known[folder]} in {lists['train']}"
+                raise BadInput(f"{fact}; labels must mean the same in all lists")
 
 
-def _tell_overlooked(lists, say):
-    """Says which validation list lies beside that of train, called like it, and isn't given."""
+def _report_overlooked(lists, say):
+    """Reports a validation list that lies beside that of train, with a similar name, and isn't used."""
     train = Path(lists["train"])
     words = [word for _, word in parts_in(train.stem)]
     if lists["val"] is not None or len(words) != 1 or not train.parent.is_dir():
@@ -118,19 +127,24 @@ def list_files(
     class_names: tuple[str, ...] | None = None,
     say: Say = warn,
 ) -> ImageSet:
-    """Images below `root` by list files with a line `path label` an image, as those of ImageNet-LT and Places-LT.
+    """Lists images by files with a line `path label` for each, as those of ImageNet-LT and Places-LT, whose counts are checked.
 
-    The counts of these two sets are checked where a file name begins with theirs. class_names: by default the labels themselves.
-    say: of a list that lies beside the others and isn't given.
+    Args:
+      root: the folder that paths start from.
+      train_list: the file of the training images.
+      val_list: that of the validation images, None if there are none.
+      test_list: that of the test images.
+      class_names: the names of the classes; by default the labels themselves.
+      say: reports a list that lies beside the others and isn't used.
 
     Raises:
-      BadInput: naming the list and line, a path that leads out of the root folder, a label that train has not or that means another
-        class folder there, or a missing image.
+      BadInput: a line is malformed, a path leads out of the root folder, a label is not in train or belongs to another class folder there,
+        or an image is missing.
     """
     root = Path(root)
     lists = {"train": train_list, "val": val_list, "test": test_list}
     rows = {part: read_list(path) for part, path in lists.items() if path is not None}
-    _tell_overlooked(lists, say)
+    _report_overlooked(lists, say)
     for part, (_, y) in rows.items():
         check_published(str(lists[part]), part, y)
     check_alike(rows, lists)

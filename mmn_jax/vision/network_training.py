@@ -1,8 +1,8 @@
-"""How a network of ours is trained, from nothing or from another training: images → variables.
+"""Trains the project's own networks, from fresh weights or from those of another training.
 
-It learns to tell apart classes that are not among the long-tailed ones (`pretrain`), or the long-tailed ones themselves, all of them or
-those with many examples (`train` with an `ImageTask` of them; `joint.py`); its last layer is then thrown away. Every image is drawn
-once before any is drawn again, whatever its class, and augmented at random (`augment.py`).
+A network learns to classify images of classes outside the long-tailed set (`pretrain`), or of the long-tailed classes themselves, all or
+those with many examples (`train` with an `ImageTask`; `joint.py`). Its features are then used without its last layer. In each epoch every
+image is drawn once, whatever its class, and augmented at random (`augment.py`).
 """
 
 import functools
@@ -31,8 +31,12 @@ OUTSIDE = -1e9  # the logit of a class that a task leaves out
 
 
 class Recipe(NamedTuple):
-    """How the network is built and trained. widths: channels of the layers. rate: at the top of a single cycle; decay: of AdamW;
-    smoothing: of the labels. held_out: the share of the images that accuracy is measured on in `pretrain`. strength: of `letters`."""
+    """How a network is built and trained.
+
+    dim: d of the features. widths: channels of the layers. epochs: passes over the images. batch: images in a step. rate: the peak of the
+    learning rate. decay: weight decay of AdamW. smoothing: of the labels. held_out: the share of the images that `pretrain` measures
+    accuracy on. strength: of `letters`.
+    """
 
     dim: int = 128
     widths: tuple[int, ...] = (32, 64, 128, 128)
@@ -45,16 +49,16 @@ class Recipe(NamedTuple):
     strength: Strength = Strength()
 
 
-Augment = Callable[[jax.Array, jax.Array, Recipe], jax.Array]  # key, uint8 [B, H, W, ch] → the same, changed at random
+Augment = Callable[[jax.Array, jax.Array, Recipe], jax.Array]  # (key, uint8 [B, H, W, ch], recipe) → augmented images
 
 
 def letters(key: jax.Array, images: jax.Array, recipe: Recipe) -> jax.Array:
-    """`distort` at the recipe's strength."""
+    """Augments letters: `distort` at the recipe's strength."""
     return distort(key, images, recipe.strength)
 
 
 def photographs(key: jax.Array, images: jax.Array, recipe: Recipe) -> jax.Array:
-    """`crop_and_flip`."""
+    """Augments photographs: `crop_and_flip`."""
     return crop_and_flip(key, images)
 
 
@@ -62,9 +66,12 @@ AUGMENTS: dict[str, Augment] = {"letters": letters, "photo": photographs}  # wha
 
 
 class ImageTask(NamedTuple):
-    """What is to be learned. train: uint8 [n, H, W, 1 or 3] and labels [n]. held: others, whose accuracy is looked at after every epoch.
-    known: [classes] mask of the classes that are told apart, those of all these examples. offset: [classes] added to their logits in
-    training, such as τ log π (Menon et al. 2021, equation 10)."""
+    """What a network learns.
+
+    train: uint8 images [n, H, W, 1 or 3] and labels [n]. held: held-out images, on which accuracy is measured after every epoch. known:
+    [classes] mask of the classes of these images, among which they are classified. offset: [classes] added to the logits in training, such
+    as τ log π (Menon et al. 2021, equation 10).
+    """
 
     train: Examples
     held: Examples
@@ -73,8 +80,8 @@ class ImageTask(NamedTuple):
 
 
 class TrainedNetwork(NamedTuple):
-    """variables: of the network. losses: [steps]. accuracies: [epochs] on the held-out images, as a share; NaN where there are none.
-    epoch: its steps."""
+    """A trained network. losses: [steps]. accuracies: [epochs] on the held-out images, from 0 to 1; NaN if there are none. epoch: steps of
+    an epoch."""
 
     variables: Variables
     losses: np.ndarray
@@ -83,33 +90,33 @@ class TrainedNetwork(NamedTuple):
 
     @property
     def curve(self) -> list[tuple[float, float]]:
-        """The mean loss of every epoch, and the accuracy after it."""
+        """Mean loss of every epoch, and the accuracy after it."""
         parts = np.split(self.losses, range(self.epoch, len(self.losses), self.epoch))
         return [(float(part.mean()), float(right)) for part, right in zip(parts, self.accuracies, strict=True)]
 
 
 def one_cycle(steps: int, peak: float) -> np.ndarray:
-    """[steps] learning rates: up from a 25th of the peak over the first 30 per cent, and down to a thousandth along half a cosine."""
+    """Returns the learning rates [steps]: from 1/25 of the peak up to it in the first 30 per cent of the steps, then down to 1/1000."""
     schedule = optax.cosine_onecycle_schedule(steps, peak, pct_start=0.3, div_factor=25.0, final_div_factor=40.0)
     return np.asarray(jax.vmap(schedule)(jnp.arange(steps)))
 
 
 def orders(key: jax.Array, n: int, steps: int, batch: int) -> np.ndarray:
-    """[steps, batch] rows of the n images: every one once, in random order, before any of them again."""
+    """Draws the rows [steps, batch] of n images for every step: in random order, every image once before any is repeated."""
     rounds = -(-steps * batch // n)
     rows = jax.vmap(lambda key: jax.random.permutation(key, n))(jax.random.split(key, rounds))
     return np.asarray(rows).reshape(-1)[: steps * batch].reshape(steps, batch)
 
 
 class NetworkState(NamedTuple):
-    """What a step changes."""
+    """What a step updates: the variables of the network and the state of the optimiser."""
 
     variables: Variables
     optimiser: optax.OptState
 
 
 class Progress(NamedTuple):
-    """What a training is at. done: [] steps. losses: [steps], and accuracies: [epochs], NaN for what is to come."""
+    """A training up to some step. done: [] number of steps. losses: [steps]. accuracies: [epochs]; both NaN for later ones."""
 
     done: np.ndarray
     state: NetworkState
@@ -122,16 +129,16 @@ def _optimiser(rate, decay):
 
 
 def adjusted_loss(logits: jax.Array, y: jax.Array, known: jax.Array, offset: jax.Array, smoothing: float) -> jax.Array:
-    """Mean cross-entropy of logits [B, classes] + offset [classes] among the known classes, labels [B] smoothed over these."""
+    """Returns the mean cross-entropy of logits [B, classes] + offset [classes] among the known classes, with labels [B] smoothed."""
     logits = jnp.where(known, logits + offset, OUTSIDE)
     among = known.astype(logits.dtype)
-    wanted = (1 - smoothing) * jax.nn.one_hot(y, len(known)) + smoothing * among / among.sum()
-    return optax.softmax_cross_entropy(logits, wanted).mean()
+    target = (1 - smoothing) * jax.nn.one_hot(y, len(known)) + smoothing * among / among.sum()
+    return optax.softmax_cross_entropy(logits, target).mean()
 
 
-@functools.cache  # stages of one run share it
+@functools.cache  # all trainings of a run share it
 def compile_step(network: nn.Module, recipe: Recipe, augment: Augment) -> Callable[..., tuple[NetworkState, jax.Array]]:
-    """The jitted step(state, rate, key, images, y, known, offset) → (state, loss), images: uint8 [B, H, W, ch], y: [B]."""
+    """Returns the jitted step(state, rate, key, images, y, known, offset) → (state, loss), with uint8 images [B, H, W, ch] and y [B]."""
 
     def loss(params, stats, images, y, known, offset):
         (_, logits), changed = network.apply({"params": params, **stats}, images, True, mutable="batch_stats")
@@ -151,7 +158,7 @@ def compile_step(network: nn.Module, recipe: Recipe, augment: Augment) -> Callab
 
 @functools.cache
 def _compile_top(network):
-    """The jitted top(variables, known, images) → [B] the known class of the largest logit."""
+    """Returns the jitted top(variables, known, images) → [B], the known class of the largest logit."""
 
     @jax.jit
     def top(variables, known, images):
@@ -162,7 +169,18 @@ def _compile_top(network):
 
 
 def accuracy(network: nn.Module, variables: Variables, examples: Examples, known: np.ndarray, batch: int = 256) -> float:
-    """Share of the images [n, H, W, ch] that the network gives their class among the known ones; NaN where there are none."""
+    """Returns the share of images that the network assigns to their class, among the known classes.
+
+    Args:
+      network: the network.
+      variables: its variables.
+      examples: images [n, H, W, ch] and labels [n].
+      known: [classes] mask.
+      batch: images that are classified at once.
+
+    Returns:
+      The accuracy from 0 to 1, NaN without images.
+    """
     (x, y), top, right = examples, _compile_top(network), 0
     for first in range(0, len(x), batch):
         part = coloured(x[first : first + batch])
@@ -172,7 +190,13 @@ def accuracy(network: nn.Module, variables: Variables, examples: Examples, known
 
 
 def begin(key: jax.Array, network: nn.Module, sides: tuple[int, int], start: Variables | None = None) -> Variables:
-    """Variables before training on images of these sides: those of `start`, which may lack the head, and fresh ones for what it lacks.
+    """Returns the variables that training starts from: those of `start` and fresh ones for what it lacks.
+
+    Args:
+      key: of the fresh variables.
+      network: the network.
+      sides: height and width of the images.
+      start: variables, perhaps without those of the last layer.
 
     Raises:
       BadInput: the images are too small for the network.
@@ -194,11 +218,17 @@ def train(
     checkpoints: Checkpoints | None = None,
     track: Track = lambda items, name: items,
 ) -> TrainedNetwork:
-    """The network trained on the task, from `start` where that is given; one that was stopped goes on after its last epoch and ends in
-    the same bits. It trains on one device.
+    """Trains a network, on one device. An interrupted training resumes after its last epoch and ends with the same bits.
 
     Args:
-      keys: [3] of fresh variables, of the order of the images, and of how they are changed.
+      keys: three keys: of fresh variables, of the order of the images, and of augmentation.
+      network: the network.
+      task: images, labels and classes.
+      recipe: how it is trained.
+      augment: augments a batch.
+      start: variables that training starts from, perhaps without those of the last layer; fresh ones by default.
+      checkpoints: where the training is saved after every epoch.
+      track: shows the progress of an iteration.
     """
     (x, y), step = task.train, compile_step(network, recipe, augment)
     known, offset = jnp.asarray(task.known), jnp.asarray(task.offset, jnp.float32)
@@ -233,8 +263,18 @@ def pretrain(
     checkpoints: Checkpoints | None = None,
     track: Track = lambda items, name: items,
 ) -> TrainedNetwork:
-    """The network trained to tell the classes of images apart; x: uint8 [n, H, W, 1] or [n, H, W, 3], y: [n] from 0. The same key gives
-    the same variables."""
+    """Trains a network to classify images of other classes than the long-tailed ones. The same key gives the same variables.
+
+    Args:
+      key: PRNG key.
+      network: the network, for as many classes as y has.
+      x: uint8 [n, H, W, 1] or [n, H, W, 3].
+      y: [n] labels from 0.
+      recipe: how it is trained, and the share of the images that is held out.
+      augment: augments a batch.
+      checkpoints: where the training is saved after every epoch.
+      track: shows the progress of an iteration.
+    """
     split, *keys = jax.random.split(key, 4)
     held, kept = np.split(permutation(split, len(y)), [int(recipe.held_out * len(y))])
     every, classes = Examples(x, y), network.classes

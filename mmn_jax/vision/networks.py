@@ -1,6 +1,6 @@
-"""The networks that are trained here: uint8 images → features, and logits of the classes that they are trained on.
+"""The project's own networks, from uint8 images to features and to logits of the classes that they are trained on.
 
-Plain, for small images of letters, and Residual, for photographs:
+Plain is for small images of letters, Residual for photographs:
 
     features = BatchNorm ∘ FC ∘ (MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv)^L
     features = BatchNorm ∘ FC ∘ Mean ∘ Block^L ∘ MaxPool ∘ ReLU ∘ BatchNorm ∘ Conv,     logits = FC(features) in both
@@ -25,8 +25,11 @@ def _own_convolution(x, kernel):
 
 @jax.custom_vjp
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H, W, out] of x [B, H, W, in] and a kernel [3, 3, in, out], "SAME"; the gradient of the kernel is taken by products of
-    matrices, since XLA's own is slow on a CPU: a step of the default network takes three quarters of the time."""
+    """Convolves x [B, H, W, in] with a kernel [3, 3, in, out] and padding "SAME".
+
+    The gradient of the kernel is computed by products of matrices, since XLA's own is slow on a CPU: so a step of the default network takes
+    three quarters of the time.
+    """
     return _own_convolution(x, kernel)
 
 
@@ -35,7 +38,7 @@ def _backward(residuals, slope):
     height, width = x.shape[1:3]
     framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = [framed[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    if x.shape[3] < 8:  # too narrow for products of their own
+    if x.shape[3] < 8:  # one product is faster than nine narrow ones
         windows = [jnp.concatenate(windows, -1)]
     found = [jnp.einsum("bhwi,bhwo->io", window, slope) for window in windows]
     return _own_convolution(slope, jnp.flip(kernel, (0, 1)).swapaxes(2, 3)), jnp.concatenate(found).reshape(kernel.shape)
@@ -46,14 +49,14 @@ _Conv = partial(nn.Conv, kernel_size=(3, 3), use_bias=False, conv_general_dilate
 
 
 def _halved(x):
-    """The largest of every 2 × 2; taken pairwise, since the gradient of XLA's windowed maximum is slow on a CPU."""
+    """Max-pools windows of 2 × 2 pixels, pairwise, since the gradient of XLA's windowed maximum is slow on a CPU."""
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     x = jnp.maximum(x[:, ::2], x[:, 1::2])
     return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
 
 
 class Plain(nn.Module):
-    """uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits; every layer halves the sides."""
+    """Convolutions, each of which halves the sides: uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits."""
 
     dim: int
     widths: tuple[int, ...]
@@ -76,9 +79,11 @@ class Plain(nn.Module):
 
 
 class Residual(nn.Module):
-    """uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits; a block of two convolutions for each of the widths. The sides are
-    halved before the first one and where the width differs from the one before: XLA's gradient of a convolution with few channels
-    over many pixels is slow on a CPU, and so is that of one which skips pixels."""
+    """Residual blocks of two convolutions, one for each width: uint8 [B, H, W, 3] → [B, dim] features and [B, classes] logits.
+
+    The sides are halved before the first block and where the width changes, by max-pooling: XLA's gradients of a convolution with few
+    channels over many pixels, and of a strided one, are slow on a CPU.
+    """
 
     dim: int
     widths: tuple[int, ...]
@@ -110,8 +115,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"plain": Plain, "residual": Res
 
 
 class Architecture(NamedTuple):
-    """Which network it is, as the record beside its variables says. kind: a key of `NETWORKS`. dim: d of the features. widths: channels of
-    the layers. classes: of the last layer."""
+    """What a network is built from, and its record holds. kind: a key of `NETWORKS`. dim: d of the features. widths: channels of the
+    layers. classes: of the last layer."""
 
     kind: str
     dim: int

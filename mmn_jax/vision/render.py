@@ -1,8 +1,8 @@
-"""Fonts → images of characters, split by type family: test glyphs are in families that training never sees.
+"""Renders characters of fonts as images.
 
-A rendering is one code point of one font, `SIDE` × `SIDE` grey, at one em for all fonts. Dropped are glyphs that a font lacks (by its
-cmap), empty ones, placeholders, and renderings that are identical or nearly so to another of their class. Of characters that look alike
-in many fonts (Latin A, Greek Alpha, Cyrillic A) only the first is kept; which those are is read off the renderings.
+A rendering is one code point of one font, `SIDE` × `SIDE` grey pixels, with the same em for all fonts. Glyphs that a font lacks (by its
+cmap), empty ones and placeholders are dropped, and so are renderings that are equal or nearly equal to another of their class. Of
+characters that look alike in many fonts (Latin A, Greek Alpha, Cyrillic A) only the first is kept; the renderings show which these are.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from mmn_jax.errors import BadInput
 
 SIDE, EM, BASELINE, FINER = 32, 22, 24, 4  # pixels; glyphs are drawn FINER times as large and averaged
 SUFFIXES = (".ttf", ".otf")
-PLACEHOLDER = 12  # so many equal renderings in one font are no characters; Latin I has four look-alikes and a Roman numeral
+PLACEHOLDER = 12  # so many equal renderings in one font are placeholders; Latin I has four look-alikes and a Roman numeral
 ALIKE, SHARE = 0.03, 0.25  # characters are confusable if they are this close in more than this share of the fonts that have both
-NEARLY_EQUAL = 0.01  # renderings of a class
+NEARLY_EQUAL = 0.01  # the distance below which renderings of a class are taken for equal
 
 
 class Font(NamedTuple):
-    """A font file; points: sorted code points that it has glyphs for."""
+    """A font file. points: the sorted code points that it has glyphs for."""
 
     path: Path
     family: str
@@ -32,7 +32,7 @@ class Font(NamedTuple):
 
 
 class Renderings(NamedTuple):
-    """glyphs: [n, SIDE, SIDE] uint8, white on black. point, font: [n] the code point and the number of the font."""
+    """Renderings. glyphs: [n, SIDE, SIDE] uint8, white on black. point, font: [n] the code point and the index of the font."""
 
     glyphs: np.ndarray
     point: np.ndarray
@@ -40,14 +40,14 @@ class Renderings(NamedTuple):
 
 
 def shipped() -> Path:
-    """The folder of fonts that matplotlib brings."""
+    """Returns the folder of the fonts that come with matplotlib."""
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 def _libraries(where):
-    """Pillow's ImageFont and fontTools' TTFont."""
+    """Returns Pillow's ImageFont and fontTools' TTFont."""
     try:
         from fontTools.ttLib import TTFont
         from PIL import ImageFont
@@ -57,26 +57,26 @@ def _libraries(where):
 
 
 def read_font(path: Path) -> Font:
-    """The names and code points of a font file.
+    """Reads the family and the code points of a font file.
 
     Raises:
-      BadInput: no font, or damaged.
+      BadInput: the file is no font, or damaged.
     """
     image_font, tt_font = _libraries(path)
     try:
         family, _ = image_font.truetype(path, EM).getname()
         with tt_font(path, lazy=True) as font:
             points = font.getBestCmap() or {}
-    except Exception as error:  # FreeType and fontTools raise anything at all on damaged tables
+    except Exception as error:  # FreeType and fontTools may raise anything on damaged tables
         raise BadInput(f"{path}: not a font, or damaged") from error
     return Font(path, family or path.stem, np.array(sorted(points), int))
 
 
 def find_fonts(folder: str | Path) -> tuple[Font, ...]:
-    """Every font of a folder and the folders in it, sorted by path.
+    """Reads all fonts of a folder and the folders in it, sorted by path.
 
     Raises:
-      BadInput: no such folder, no font in it, or a damaged one.
+      BadInput: the folder is missing, has no fonts, or a damaged one.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -88,7 +88,7 @@ def find_fonts(folder: str | Path) -> tuple[Font, ...]:
 
 
 def version(fonts: Sequence[Font]) -> str:
-    """SHA-256 of the fonts' files and of what draws them."""
+    """Hashes the fonts' files and what their rendering depends on."""
     from PIL import features
 
     digest = hashlib.sha256(repr((SIDE, EM, BASELINE, FINER, features.version("freetype2"))).encode())
@@ -98,7 +98,7 @@ def version(fonts: Sequence[Font]) -> str:
 
 
 def _draw_one(font, character):
-    """[SIDE, SIDE] uint8; the ink is centred from left to right and stands on the baseline."""
+    """Renders a character, uint8 [SIDE, SIDE], with the ink centred horizontally and on the baseline."""
     mask, (_, top) = font.getmask2(character, mode="L", anchor="ls")
     width, height = mask.size
     page = np.zeros((SIDE * FINER, SIDE * FINER), np.float32)
@@ -113,10 +113,10 @@ def _draw_one(font, character):
 
 
 def draw(font: Font, points: Iterable[int]) -> np.ndarray:
-    """[n, SIDE, SIDE] uint8 renderings of these code points, which the font must have.
+    """Renders n code points, which the font must have, as uint8 [n, SIDE, SIDE].
 
     Raises:
-      BadInput: a glyph that cannot be drawn.
+      BadInput: a glyph can't be drawn.
     """
     image_font, _ = _libraries(font.path)
     pen = image_font.truetype(font.path, EM * FINER, layout_engine=image_font.Layout.BASIC)
@@ -130,7 +130,7 @@ def draw(font: Font, points: Iterable[int]) -> np.ndarray:
 
 
 def _real(glyphs):
-    """[n] neither empty nor a placeholder."""
+    """Returns the mask [n] of glyphs that are neither empty nor placeholders."""
     if len(glyphs) == 0:
         return np.zeros(0, bool)
     _, which, times = np.unique(glyphs.reshape(len(glyphs), -1), axis=0, return_inverse=True, return_counts=True)
@@ -138,7 +138,7 @@ def _real(glyphs):
 
 
 def render(fonts: Sequence[Font], points: np.ndarray, track: Callable[[Iterable, str], Iterable] = lambda items, name: items) -> Renderings:
-    """Every real glyph that these fonts have of these code points."""
+    """Renders these code points in all fonts that have them, without empty glyphs and placeholders; track: shows the progress."""
     glyphs, point, number = [], [], []
     for i, font in track(list(enumerate(fonts)), "rendering"):
         there = np.intersect1d(points, font.points)
@@ -151,7 +151,7 @@ def render(fonts: Sequence[Font], points: np.ndarray, track: Callable[[Iterable,
 
 
 def distances(glyphs: np.ndarray) -> np.ndarray:
-    """[n, n] ‖a − b‖² / ½(‖a‖² + ‖b‖²) of glyphs [n, side, side]: 0 where they are equal, 2 where they share no ink."""
+    """Returns ‖a − b‖² / ½(‖a‖² + ‖b‖²) for all pairs of glyphs [n, side, side], as [n, n]: 0 for equal ones, 2 without common ink."""
     flat = glyphs.reshape(len(glyphs), -1).astype(np.float32) / np.float32(255)
     squares = (flat**2).sum(1)
     both = squares[:, None] + squares[None]
@@ -159,7 +159,7 @@ def distances(glyphs: np.ndarray) -> np.ndarray:
 
 
 def confusable(renderings: Renderings, points: np.ndarray) -> np.ndarray:
-    """[P, P] whether two of these sorted code points look alike in more than `SHARE` of the fonts that have both."""
+    """Returns whether two of P sorted code points look alike in more than `SHARE` of the fonts that have both, as a mask [P, P]."""
     alike, common = np.zeros((2, len(points), len(points)), int)
     for font in np.unique(renderings.font):
         mine = np.flatnonzero((renderings.font == font) & np.isin(renderings.point, points))
@@ -171,7 +171,7 @@ def confusable(renderings: Renderings, points: np.ndarray) -> np.ndarray:
 
 
 def distinct(renderings: Renderings, points: np.ndarray) -> np.ndarray:
-    """The code points, in order, that are not confusable with an earlier one that is kept."""
+    """Returns the code points, sorted, that are not confusable with an earlier one that is kept."""
     points = np.sort(points)
     matrix, kept = confusable(renderings, points), np.zeros(len(points), bool)
     for i in range(len(points)):
@@ -180,7 +180,7 @@ def distinct(renderings: Renderings, points: np.ndarray) -> np.ndarray:
 
 
 def without_repeats(renderings: Renderings, order: np.ndarray) -> Renderings:
-    """Of each class's nearly equal renderings only the first; order: [fonts] which come first."""
+    """Keeps the first of nearly equal renderings of each class; order: [fonts] the rank of each font."""
     keep = []
     for point in np.unique(renderings.point):
         mine = np.flatnonzero(renderings.point == point)
@@ -195,11 +195,17 @@ def without_repeats(renderings: Renderings, order: np.ndarray) -> Renderings:
 
 
 def parse_points(text: str, where: str | Path) -> np.ndarray:
-    """Sorted code points of ranges like "21-17F 3B1 400-4FF", in hexadecimal; only those with ink: letters (no combining marks), digits,
-    punctuation and symbols.
+    """Parses hexadecimal ranges of code points like "21-17F 3B1 400-4FF".
+
+    Args:
+      text: the ranges.
+      where: their place, for messages.
+
+    Returns:
+      The sorted code points with ink: letters (no combining marks), digits, punctuation and symbols.
 
     Raises:
-      BadInput: not such ranges.
+      BadInput: a range is malformed.
     """
     points: set[int] = set()
     for word in text.replace(",", " ").split():
@@ -215,5 +221,5 @@ def parse_points(text: str, where: str | Path) -> np.ndarray:
 
 
 def letters(points: Iterable[int]) -> np.ndarray:
-    """[P] whether a code point is an upper- or lower-case letter."""
+    """Returns the mask [P] of code points that are upper- or lower-case letters."""
     return np.array([unicodedata.category(chr(point)) in ("Lu", "Ll") for point in points], bool)

@@ -1,4 +1,4 @@
-"""Images of a data set that TFDS prepared as ArrayRecord files → ImageSet, without TensorFlow."""
+"""Makes an ImageSet of a data set that TFDS prepared as ArrayRecord files, without TensorFlow."""
 
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,12 @@ def _load_record(source: Any, key: str, where: str, index: int) -> np.ndarray:
 
 
 def _first_line(error):
-    """What TFDS says first; after it comes every data set that it knows."""
+    """Returns the first line of an error; after it TFDS lists every data set that it knows."""
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _builder(name, data_dir):
-    """The builder of a data set that is prepared in data_dir."""
+    """Returns the builder of a data set that is prepared in data_dir."""
     where = f"{data_dir}: data set {name}"
     try:
         import tensorflow_datasets as tfds
@@ -30,15 +30,15 @@ def _builder(name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
     except ImportError as error:
         raise BadInput(f"{where} needs {error.name}, which is not installed; pip install 'mmn_jax[images]'") from error
-    except Exception as error:  # a builder is anybody's code
+    except Exception as error:  # a builder may raise anything
         raise BadInput(f"{where} cannot be used ({_first_line(error)})") from error
     if not builder.info.splits:
-        raise BadInput(f"{where} is not prepared there; where TensorFlow is, run: tfds build {name} --file_format=array_record")
+        raise BadInput(f"{where} is not prepared there; where TensorFlow is installed, run: tfds build {name} --file_format=array_record")
     return builder
 
 
 def _keys(builder, where):
-    """(image, label) names of the two features."""
+    """Returns the names of the features that hold the image and the label."""
     from tensorflow_datasets import features as kinds
 
     image, label = (builder.info.supervised_keys or ("image", "label"))[:2]
@@ -49,13 +49,13 @@ def _keys(builder, where):
 
 
 def _tfds_part(builder, split, keys, where):
-    """Images of a split, kept encoded until they are asked for."""
+    """Returns the images of a split, which are decoded when they are loaded."""
     import tensorflow_datasets as tfds
 
     try:
         source = builder.as_data_source(split=split, decoders={keys[0]: tfds.decode.SkipDecoding()})
         y = np.array([source[i][keys[1]] for i in range(len(source))], np.int32)
-    except Exception as error:  # an unknown split, TFRecord files, a damaged file: TFDS has no error of its own for them
+    except Exception as error:  # an unknown split, TFRecord files, a damaged file: TFDS has no exception of its own
         raise BadInput(f"{where}, split {split} ({_first_line(error)})") from error
     if len(y) and y.min() < 0:
         raise BadInput(f"{where}, split {split}: image {int(y.argmin())} has no label")
@@ -63,7 +63,7 @@ def _tfds_part(builder, split, keys, where):
 
 
 def _usual_splits(builder, where, say):
-    """part → split, of the splits that are called by a part; says which are not."""
+    """Returns the split of each part, by name; reports other splits."""
     found = {name: part_of(name) for name in builder.info.splits}
     called = by_part(((part, name) for name, part in found.items() if part), where)
     others = [name for name, part in found.items() if not part]
@@ -73,14 +73,17 @@ def _usual_splits(builder, where, say):
 
 
 def tfds_source(name: str, data_dir: str | Path, splits: dict[str, str] | None = None, say: Say = warn) -> ImageSet:
-    """Images of a TFDS data set prepared as ArrayRecord files in data_dir; read without TensorFlow.
+    """Opens the images of a TFDS data set that is prepared as ArrayRecord files. Labels are read at once, images when they are loaded.
 
-    splits: part → split of TFDS, as {"train": "train[:90%]", "val": "train[90%:]", "test": "validation"}; by default those called
-    train, validation, where there is one, and test, in any usual spelling. Labels are read at once, images when they are asked for.
-    say: of splits that aren't used.
+    Args:
+      name: of the data set.
+      data_dir: where it is prepared.
+      splits: the split of each part, as in {"train": "train[:90%]", "val": "train[90%:]", "test": "validation"}; by default those called
+        train, test and, if there is one, validation, in any usual spelling.
+      say: reports splits that aren't used.
 
     Raises:
-      BadInput: not prepared there, of another file format, or without images, labels or one of the splits.
+      BadInput: the data set isn't prepared there, is in another file format, or has no images, labels or one of the splits.
     """
     builder, where = _builder(name, str(data_dir)), f"{data_dir}: data set {name}"
     if splits is None:
