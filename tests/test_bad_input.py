@@ -503,7 +503,6 @@ def fit(**knobs):
 
 FUNCTIONS = {
     "method": (fit(method="magic"), "method: must be one of plain, over_sampling, ..."),
-    "metamodelnet": (fit(method="metamodelnet"), "method: metamodelnet keeps banks of heads on a disk; run it by bin/run.py --stage=meta"),
     "ridge": (fit(l2=[1.0, -1.0]), "l2: must be a number above 0 or a list of them, it is [1.0, -1.0]"),
     "ridge in words": (fit(l2="strong"), "l2: must be numbers, it is 'strong'"),
     "budget": (fit(budget=0), "budget: must be an integer from 1 up, it is 0"),

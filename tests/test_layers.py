@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 
@@ -59,12 +60,7 @@ def faults(source, layer):
             found.append(f"imports {name}")
     if layer in LIBRARY:
         texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        found += [
-            f"speaks of {word}"
-            for word in ("--config", "--workdir", "--stage", "workdir", "progress bar")
-            for text in texts
-            if word in text
-        ]
+        found += [f"speaks of {word}" for word in ("--config", "--workdir", "--stage", "workdir") for text in texts if word in text]
     return found
 
 
@@ -117,7 +113,6 @@ def test_users_are_type_checked(tmp_path):
     """The stub tells type checkers what there is: a misspelt name and an argument of the wrong type are found."""
     user = tmp_path / "user.py"
     user.write_text("import mmn_jax\nmmn_jax.fit_banks\nmmn_jax.shot_ladder(counts='a')\nclassifier: mmn_jax.TailClassifier\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--follow-imports=silent", str(user)], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", str(user)]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.stdout.count("error:") == 2 and "fit_banks" in done.stdout and "shot_ladder" in done.stdout, done.stdout
