@@ -21,9 +21,11 @@ banks = [mmn_jax.fit_bank(key, x, y, k) for k in ladder]
 chain = mmn_jax.residual_chain(ladder, width=32)
 variables, reports = mmn_jax.fit_metamodelnet(key, banks, x, y, chain, mmn_jax.Hyper(task_weight=1.0))
 
-# The head of the long-tailed set, under the ridge of the banks; its rows enter the chain at their own shot counts.
-problem = mmn_jax.HeadProblem(x, y, np.ones(len(y), np.float32), np.zeros(len(counts), np.float32), np.float32(1e-6))
-theta, info = jax.jit(mmn_jax.fit_head)(problem, jnp.zeros((len(counts), x.shape[1] + 1)))
+# The head of the long-tailed set, under the ridge of the banks, by way of stronger ridges; its rows enter at their own shot counts.
+theta, fit_head = jnp.zeros((len(counts), x.shape[1] + 1)), jax.jit(mmn_jax.fit_head)
+for l2 in (1e-4, 1e-5, 1e-6):
+    problem = mmn_jax.HeadProblem(x, y, np.ones(len(y), np.float32), np.zeros(len(counts), np.float32), np.float32(l2))
+    theta, info = fit_head(problem, theta)
 context = mmn_jax.make_context(mmn_jax.Examples(x, y))
 moved = mmn_jax.transfer_rows(chain, variables, np.asarray(theta), counts, context, keep_from=2 * ladder[-1])
 

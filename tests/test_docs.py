@@ -299,3 +299,21 @@ def test_the_whole_tutorial(tmp_path, monkeypatch):
     np.save("few.npy", data["test_x"][:3])
     exec(LATER, names)
     assert "okapi" in names["model"].classes_
+
+
+def test_the_example_goes_from_arrays_to_transferred_rows_with_the_public_names_alone(capsys):
+    text = (ROOT / "examples" / "metamodelnet.py").read_text()
+    imports = {word.partition(".")[0] for word in re.findall(r"^(?:import|from) (\S+)", text, flags=re.M)}
+    method, own = text.split("def pull(")
+    assert imports == {"jax", "numpy", "mmn_jax"} and len(method.splitlines()) <= 40 and len(own.splitlines()) <= 20
+    small = 'synthetic.make("small", classes=30, dim=8, largest=40, median=12, test_per_class=5)'
+    few = (
+        text.replace("glyphs.load()", small)
+        .replace("imbalance=100, max_per_class=200", "imbalance=10, max_per_class=16")
+        .replace("shot_ladder(counts)", "shot_ladder(counts, top=1)")
+    )
+    assert small in few and "=16" in few and "top=1" in few
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
+        exec(few, {"__name__": "example"})
+    plain, moved, own = map(float, re.findall(r"\d+\.\d", capsys.readouterr().out))
+    assert min(plain, moved, own) > 10  # of 30 classes

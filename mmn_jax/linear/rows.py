@@ -3,13 +3,15 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from mmn_jax.linear.algebra import AnyArray
+
 
 def centred(theta: Float[np.ndarray, "*batch C p"]) -> Float[np.ndarray, "*batch C p"]:
     """Returns rows less their mean over classes: of all rows that define the same classifier, those of least norm."""
     return theta - theta.mean(-2, keepdims=True)
 
 
-def predict_logits(theta: Float[np.ndarray, "C p"], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n C"]:
+def predict_logits(theta: Float[AnyArray, "C p"], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n C"]:
     """Returns the logits of normalised features x."""
     theta = np.asarray(theta)
     return x @ theta[:, :-1].T + theta[:, -1]
