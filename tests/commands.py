@@ -1,4 +1,4 @@
-"""How tests run the command: in a process of its own as a user would, or in theirs."""
+"""Runs the command for tests: in a process of its own, as a user would, or in theirs."""
 
 import contextlib
 import importlib.util
@@ -25,7 +25,7 @@ def command(*flags):
 
 
 def environment():
-    """That of a user: without the strict settings of the tests."""
+    """Returns the environment of a user, without the strict settings of the tests."""
     return {k: v for k, v in os.environ.items() if k not in STRICT}
 
 
@@ -34,7 +34,7 @@ def run(*flags, cwd=None):
 
 
 def together(processes):
-    """For each of so many processes of one run, the flags that join it to the others; none for one alone."""
+    """Returns, for each process of a run, the flags that join it to the others; none for a single process."""
     if processes == 1:
         return [[]]
     with socket.socket() as free:
@@ -48,7 +48,7 @@ def own(feature_file, workdir, *flags):
 
 
 def in_process(*flags):
-    """bin/run.py's main in this process, from a module of its own: an exit code."""
+    """Runs bin/run.py's main in this process and returns its exit code."""
     spec = importlib.util.spec_from_file_location("run_command", ROOT / "bin" / "run.py")
     module = sys.modules["run_command"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -497,8 +497,8 @@ def test_a_file_of_features_is_refused_by_what_is_wrong_with_it(tmp_path, case):
     assert not (tmp_path.parent / "outside.npy").exists()
 
 
-def fit(**knobs):
-    return lambda: TailClassifier(**{"method": "ncm", "budget": 1, **knobs}).fit(good()["train_x"], good()["train_y"])
+def fit(**parameters):
+    return lambda: TailClassifier(**{"method": "ncm", "budget": 1, **parameters}).fit(good()["train_x"], good()["train_y"])
 
 
 FUNCTIONS = {

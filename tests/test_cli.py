@@ -29,7 +29,7 @@ def test_the_main_job_on_own_features_then_bad_input_touches_nothing(tmp_path, c
     assert in_process(*flags) == 0
     shown = capsys.readouterr()
     assert "metamodelnet" in shown.out and "few (" in shown.out and str(workdir) in shown.out
-    assert "%|" not in shown.err  # no progress bar where nobody looks
+    assert "%|" not in shown.err  # no progress bar without a terminal
 
     def written():
         return {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != ".lock"}
@@ -61,7 +61,7 @@ def test_help_may_be_read_in_part():
         assert process.stderr.read() == b"" and process.wait() == 0
 
 
-def test_a_tail_that_the_data_are_too_small_for_is_told(feature_file, tmp_path, capsys):
+def test_a_tail_that_the_data_are_too_small_for_is_reported(feature_file, tmp_path, capsys):
     flags = own(feature_file, tmp_path / "run", "--stage=split", "--config.data.longtail.max_per_class=200")
     assert in_process(*flags) == 0
     assert "  no class has the 200 examples of data.longtail.max_per_class; the largest keeps 40\n" in capsys.readouterr().out

@@ -102,16 +102,16 @@ def test_the_embedded_default_is_cut_to_its_own_tail(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("config.meta.stpes = 4", "stpes"),
         ("assert False", "AssertionError()"),
         ("import numpy as np; np.nothing_here", "nothing_here"),
     ],
 )
-def test_a_recipe_that_fails_is_one_line(tmp_path, line, said):
+def test_a_recipe_that_fails_is_one_line(tmp_path, line, expected):
     recipe = tmp_path / "mine.py"
     recipe.write_text(f"from mmn_jax.config import default\n\ndef get_config():\n    config = default()\n    {line}\n    return config\n")
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as caught:
         run.parse(["run", f"--config={recipe}"])
-    assert said in str(told.value) and "\n" not in str(told.value)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)

@@ -243,8 +243,9 @@ def write_sentences(path, per_class):
 
 
 def tutorial_command(name):
-    """The flags of the tutorial's command."""
-    (found,) = {tuple(words[3:]) for words in commands(ROOT / "docs" / "tutorial.md") if f"mmn_jax.{name}" in words}
+    """Returns the flags of the tutorial's command, `mmn-jax NAME` or `python -m mmn_jax.NAME`."""
+    spelled = ((words, how) for words in commands(ROOT / "docs" / "tutorial.md") for how in (name, f"mmn_jax.{name}"))
+    (found,) = {tuple(words[words.index(how) + 1 :]) for words, how in spelled if how in words[:-1]}
     return list(found)
 
 

@@ -54,7 +54,7 @@ def test_nonsense_is_refused_with_its_limit(setting):
     assert str(caught.value) == f"--config.{setting.key}: {setting.limit.says}, it is {value}"
 
 
-def test_a_recipe_that_starts_elsewhere_is_told_what_it_lacks():
+def test_a_recipe_that_starts_elsewhere_is_refused_with_the_key_it_lacks():
     config = default()
     with config.unlocked():
         del config.meta.width
@@ -67,13 +67,13 @@ def test_defaults_are_fresh_every_time():
     assert default().data.longtail.imbalance is None
 
 
-def test_functions_are_told_by_what_they_close_over():
+def test_functions_are_identified_by_what_they_close_over():
     def make(width, strength=1.0):
         def made(ladder):
             return width, strength
 
         return made
 
-    first, same, other, default = (given(make(*knobs), "meta.regressor") for knobs in [(1,), (1,), (2,), (1, 2.0)])
+    first, same, other, default = (given(make(*values), "meta.regressor") for values in [(1,), (1,), (2,), (1, 2.0)])
     assert first == same and len({first, other, default}) == 3
-    assert given(make(object()), "meta.regressor") == given(make(object()), "meta.regressor")  # addresses tell nothing
+    assert given(make(object()), "meta.regressor") == given(make(object()), "meta.regressor")  # addresses don't count

@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A small run without rivals, its classes named by somebody who means harm: workdir, seeds, table, page."""
+    """Runs without rivals on small data with hostile class names; returns config, workdir, seeds, table and page."""
     folder = tmp_path_factory.mktemp("report")
     arrays = dict(np.load(write_features(folder / "features.npz"))) | {"class_names": np.array(NAMES)}
     np.savez(folder / "features.npz", **arrays)

@@ -86,8 +86,8 @@ def test_a_file_system_without_locks_is_no_other_process(tmp_path, capsys, monke
     saving.mkdir(parents=True)
     with artifacts.occupied(tmp_path) as workdir:
         assert workdir == tmp_path and saving.exists()  # it may be another's
-    told = f"cannot be locked ({os.strerror(number)}); make sure that no other run is at work there"
-    assert capsys.readouterr().err == f"--workdir={tmp_path}: {told}\n"
+    message = f"cannot be locked ({os.strerror(number)}); make sure that no other run is at work there"
+    assert capsys.readouterr().err == f"--workdir={tmp_path}: {message}\n"
 
 
 def test_a_lock_that_another_process_holds_is_refused_still(tmp_path, monkeypatch):

@@ -1,24 +1,18 @@
 """Runs the pipeline from features to the table of results: --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]."""
 
 import contextlib
-import difflib
-import importlib.machinery
-import importlib.util
-import re
-import sys
-import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from ml_collections.config_dict import config_dict
 
 from mmn_jax import devices
 from mmn_jax.cli import reference, startup
 from mmn_jax.cli.command import Abandoned, exit_code, show_text
-from mmn_jax.config import FUNCTIONS, SETTINGS, default
+from mmn_jax.cli.recipe import check_keys, load_recipe
+from mmn_jax.config import default
 from mmn_jax.errors import BadInput
 from mmn_jax.pipeline import results, stages, table_formats
 from mmn_jax.store import artifacts, metrics_log
@@ -64,76 +58,13 @@ def define() -> flags.FlagValues:
     return values
 
 
-def _take_recipe(argv: list[str]) -> tuple[str, list[str]]:
+def _recipe_of(argv: list[str]) -> tuple[str, list[str]]:
     """Returns the file that --config names, empty without one, and the command line without that flag."""
     values = flags.FlagValues()
     flags.DEFINE_string("config", "", None, values)
     values.set_gnu_getopt(True)  # the flag may stand behind a word that belongs to another
     rest = values(argv, known_only=True)
     return values.config, rest
-
-
-def _load_recipe(path: str, recipes: Path | None) -> ConfigDict:
-    """Runs a recipe and returns its config.
-
-    Raises:
-      BadInput: there is no such file or function, it fails, or it returns something else.
-    """
-    if not Path(path).is_file():
-        where = f"recipes are in {recipes}" if recipes else "a recipe is a Python file with get_config()"
-        raise BadInput(f"--config={path}: no such file; {where}")
-    loader = importlib.machinery.SourceFileLoader("mmn_jax_recipe", path)
-    spec = importlib.util.spec_from_file_location(loader.name, path, loader=loader)
-    assert spec is not None  # as the loader is given
-    module = sys.modules[loader.name] = importlib.util.module_from_spec(spec)
-    try:
-        loader.exec_module(module)
-        make = getattr(module, "get_config", None)
-        config = make() if make else None
-    except Exception as error:  # a recipe is Python and may fail in any way
-        raise BadInput(_why_recipe_failed(error, path)) from error
-    if make is None:
-        raise BadInput(f"--config={path}: has no function get_config()")
-    if not isinstance(config, ConfigDict):
-        raise BadInput(f"--config={path}: get_config() must return mmn_jax.config.default(), changed as needed")
-    return config
-
-
-def _why_recipe_failed(error: Exception, path: str) -> str:
-    """Returns the message for an exception that a recipe raised, with the recipe's line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == path]
-    place = f"--config={path}: line {lines[-1]}" if lines else f"--config={path}"
-    if isinstance(error, (AttributeError, KeyError)) and frames[-1].filename == config_dict.__file__:
-        # ml_collections has no exception of its own for an unknown key: it is a KeyError, or an AttributeError of one, whose text alone
-        # holds the key
-        unknown = re.match(r"""['"\\]+(?:Key ")?(\w+)""", str(error))
-        if unknown:
-            names = {part: None for setting in SETTINGS for part in setting.key.split(".")}
-            return _no_such_setting(f"{place}: {unknown[1]}", unknown[1], names)
-    text = str(error).strip().partition("\n")[0] or repr(error)
-    return f"{place}: {text}" if isinstance(error, SyntaxError) or not str(error) else f"{place}: {type(error).__name__}: {text}"
-
-
-def _no_such_setting(where: str, name: str, names: Iterable[str]) -> str:
-    """Returns the message for a setting that isn't among these names."""
-    similar = difflib.get_close_matches(name, list(names), 1, 0.75)
-    hint = f", did you mean {similar[0]}" if similar else ""
-    return f"{where}: no such setting{hint}; --help and docs/config.md list them all"
-
-
-def _check_keys(argv: list[str], config: ConfigDict) -> None:
-    """Raises BadInput for a flag --config.KEY whose key the recipe lacks, or whose value has to be a function."""
-    for word in argv[1:]:
-        flag = word.partition("=")[0]
-        if word.startswith("-") and flag.lstrip("-").startswith(("config.", "noconfig.")):
-            place = config
-            for part in flag.split(".")[1:]:
-                if not isinstance(place, ConfigDict) or part not in place:
-                    raise BadInput(_no_such_setting(flag, part, place if isinstance(place, ConfigDict) else ()))
-                place = place[part]
-            if flag.partition(".")[2] in FUNCTIONS:
-                raise BadInput(f"{flag}: must be a function, given in the recipe")
 
 
 @contextlib.contextmanager
@@ -163,9 +94,9 @@ def parse(argv: list[str], recipes: Path | None = None) -> tuple[ConfigDict, fla
       BadInput: a flag, the recipe or a setting is wrong.
     """
     with _wrong_flags():
-        recipe, argv = _take_recipe(argv)
-    config = _load_recipe(recipe, recipes) if recipe else default()
-    _check_keys(argv, config)
+        recipe, argv = _recipe_of(argv)
+    config = load_recipe(recipe, recipes) if recipe else default()
+    check_keys(argv, config)
     values = define()
     with _wrong_flags():
         config_flags.DEFINE_config_dict("config", config, "The recipe.", values, sys_argv=argv)

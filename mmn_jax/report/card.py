@@ -101,9 +101,10 @@ def _accuracies(table: Table) -> str:
 
 def _quality(table: Table) -> str:
     ours, seeds, classes = table["methods"]["mmn"], table["seeds"], len(table["counts"][0])
+    average = f"averaged over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"for seed {seeds[0]}"
+    these = f" (these files are seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f})" if len(seeds) > 1 else ""
     return (
-        f"Mean per-class test accuracy of `mmn` in percent, averaged over seeds {', '.join(map(str, seeds))} (these files are"
-        f" seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f}). Differences carry a 95% interval from a paired bootstrap"
+        f"Mean per-class test accuracy of `mmn` in percent, {average}{these}. Differences carry a 95% interval from a paired bootstrap"
         f" over test examples and seeds; a difference whose interval holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
         f"After temperature scaling, the calibration error is {ours['ece_scaled']:.1f} points and the negative log-likelihood"
         f" {ours['nll_scaled']:.2f} nats. Probabilities are calibrated for a uniform class prior; for a prior p(c), add"
