@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from mmn_jax import defaults
 from mmn_jax.errors import BadInput
 
 
@@ -91,8 +92,6 @@ _SPLIT = _choice("recursive", "fixed")
 _PRECISION = _choice("float32", "bfloat16")
 _NOT_NEGATIVE = Limit(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and below 2^31")
 
-_RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
-
 SETTINGS = (
     Entry("seed", 0, _SEED, "seed of the split and of every random stream"),
     Entry("seeds", (), _SEEDS, "seeds to run and aggregate, such as 0,1,2; none: only `seed`"),
@@ -116,7 +115,7 @@ SETTINGS = (
         "data.validation", "set", _VALIDATION, "set: hyperparameters are chosen on a validation set; train: on folds of the training set"
     ),
     Entry("data.val_per_class", 20, _NOT_NEGATIVE, "validation examples per class, taken from the training set if the file has none"),
-    Entry("data.folds", 3, _at_least(2), "folds of the training set, with data.validation=train"),
+    Entry("data.folds", defaults.FOLDS, _at_least(2), "folds of the training set, with data.validation=train"),
     Entry("data.manifest", "", _ANY, "split.json of another run; its split is used instead of data.longtail"),
     Entry("data.longtail.imbalance", float, _ABOVE_0_IF_SET, "n_max / n_min; unset: the counts stay as they are (embedded default: 100)"),
     Entry("data.longtail.max_per_class", int, _COUNT_IF_SET, "n_max; unset: the largest class's count (embedded default: 200)"),
@@ -155,34 +154,44 @@ SETTINGS = (
     Entry("finetune.rate", 1e-3, _POSITIVE, "peak learning rate"),
     Entry("finetune.adjust", 0.0, _NOT_NEGATIVE, "τ of the logit-adjusted loss; 0: cross-entropy"),
     #
-    Entry("tuning.budget", 18, _at_least(1), "settings that a method may try; metamodelnet tries all combinations of its candidates"),
+    Entry(
+        "tuning.budget",
+        defaults.BUDGET,
+        _at_least(1),
+        "settings that a method may try; metamodelnet tries all combinations of its candidates",
+    ),
     #
-    Entry("heads.l2", _RIDGES, _POSITIVES, "candidates for the ridge ℓ, relative to the mean loss"),
-    Entry("heads.tol", 1e-5, _POSITIVE, "gradient norm to reach during tuning"),
-    Entry("heads.final_tol", 1e-6, _POSITIVE, "gradient norm to reach for the chosen head and θ*"),
+    Entry("heads.l2", defaults.RIDGES, _POSITIVES, "candidates for the ridge ℓ, relative to the mean loss"),
+    Entry("heads.tol", defaults.TOL, _POSITIVE, "gradient norm to reach during tuning"),
+    Entry("heads.final_tol", defaults.FINAL_TOL, _POSITIVE, "gradient norm to reach for the chosen head and θ*"),
     #
-    Entry("kshot.top", 6, _TOP, "maximum N; k runs over 1, 2, .., 2^N"),
-    Entry("kshot.min_classes", 20, _at_least(1), "classes with 2k examples that level i (k = 2^i) needs; C/4 if fewer, at least 5"),
-    Entry("kshot.subsets", (32, 16, 8), _COUNTS, "S at k = 1, at k = 2, and at k = 4 and above; the paper: 1000,500,200"),
-    Entry("kshot.l2", 1e-6, _POSITIVE, "ridge of the bank, relative to the mean loss of the whole training set"),
-    Entry("kshot.tol", 1e-4, _POSITIVE, "gradient norm to reach for every k-shot head"),
+    Entry("kshot.top", defaults.TOP, _TOP, "maximum N; k runs over 1, 2, .., 2^N"),
+    Entry(
+        "kshot.min_classes",
+        defaults.MIN_CLASSES,
+        _at_least(1),
+        "classes with 2k examples that level i (k = 2^i) needs; C/4 if fewer, at least 5",
+    ),
+    Entry("kshot.subsets", defaults.SUBSETS, _COUNTS, "S at k = 1, at k = 2, and at k = 4 and above; the paper: 1000,500,200"),
+    Entry("kshot.l2", defaults.BANK_L2, _POSITIVE, "ridge of the bank, relative to the mean loss of the whole training set"),
+    Entry("kshot.tol", defaults.BANK_TOL, _POSITIVE, "gradient norm to reach for every k-shot head"),
     Entry("kshot.memory_mb", 0, _NOT_NEGATIVE, "MB of heads that a device solves at once; 0: 24 on a CPU, else 1/4 of the device's"),
     #
     Entry("meta.split", "recursive", _SPLIT, "recursive: the paper's; fixed: one block on one k, the paper's ablation"),
     Entry("meta.fixed_shots", 8, _at_least(1), "k of the fixed split, which trains on classes with at least 2k examples"),
     Entry("meta.regressor", None, _FUNCTION, "your own function, ladder → Regressor (docs/extend_the_regressor.md); none: the chain"),
-    Entry("meta.width", 32, _at_least(1), "hidden width of a block (the paper: d)"),
+    Entry("meta.width", defaults.WIDTH, _at_least(1), "hidden width of a block (the paper: d)"),
     Entry("meta.precision", "float32", _PRECISION, "precision of the chain's matrix products; bfloat16: mixed precision"),
-    Entry("meta.task_weight", (0.1, 1.0), _NOT_NEGATIVES, "candidates for λ; 0: the ablation without task loss"),
-    Entry("meta.rate", (1e-3,), _POSITIVES, "candidates for the learning rate"),
-    Entry("meta.decay", (1e-2,), _NOT_NEGATIVES, "candidates for the weight decay"),
-    Entry("meta.strength", (0.5, 0.75, 1.0), _NOT_NEGATIVES, "candidates for the factor on the chain's movement; 1: the paper's"),
-    Entry("meta.held_out", 0.2, _SHARE, "share of the classes held out for early stopping, rounded to 1 / round(1 / share)"),
-    Entry("meta.batch", 256, _at_least(1), "examples per batch of the task loss"),
+    Entry("meta.task_weight", defaults.TASK_WEIGHTS, _NOT_NEGATIVES, "candidates for λ; 0: the ablation without task loss"),
+    Entry("meta.rate", defaults.RATES, _POSITIVES, "candidates for the learning rate"),
+    Entry("meta.decay", defaults.DECAYS, _NOT_NEGATIVES, "candidates for the weight decay"),
+    Entry("meta.strength", defaults.STRENGTHS, _NOT_NEGATIVES, "candidates for the factor on the chain's movement; 1: the paper's"),
+    Entry("meta.held_out", defaults.HELD_OUT, _SHARE, "share of the classes held out for early stopping, rounded to 1 / round(1 / share)"),
+    Entry("meta.batch", defaults.BATCH, _at_least(1), "examples per batch of the task loss"),
     Entry("meta.memory_mb", 0, _NOT_NEGATIVE, "MB of heads kept in memory, the rest is read when needed; 0: 1/8 of the device's"),
-    Entry("meta.steps", 200, _at_least(1), "maximum number of steps per level"),
-    Entry("meta.every", 10, _at_least(1), "steps between evaluations on the held-out classes"),
-    Entry("meta.patience", 3, _at_least(1), "evaluations without improvement after which a level stops"),
+    Entry("meta.steps", defaults.STEPS, _at_least(1), "maximum number of steps per level"),
+    Entry("meta.every", defaults.EVERY, _at_least(1), "steps between evaluations on the held-out classes"),
+    Entry("meta.patience", defaults.PATIENCE, _at_least(1), "evaluations without improvement after which a level stops"),
     #
     Entry("eval.few", 20, _at_least(1), "few-shot classes have fewer training examples than this"),
     Entry("eval.many", 100, _at_least(1), "many-shot classes have more training examples than this"),
