@@ -24,7 +24,7 @@ variables, reports = mmn_jax.fit_metamodelnet(key, banks, x, y, chain, mmn_jax.H
 # The head of the long-tailed set, under the ridge of the banks; its rows enter the chain at their own shot counts.
 problem = mmn_jax.HeadProblem(x, y, np.ones(len(y), np.float32), np.zeros(len(counts), np.float32), np.float32(1e-6))
 theta, info = jax.jit(mmn_jax.fit_head)(problem, jnp.zeros((len(counts), x.shape[1] + 1)))
-context = mmn_jax.make_context(mmn_jax.Examples(x, y))
+context = mmn_jax.make_context(mmn_jax.Normalised(x, y))
 moved = mmn_jax.transfer_rows(chain, variables, np.asarray(theta), counts, context, keep_from=2 * ladder[-1])
 
 

@@ -46,5 +46,6 @@ from .types import Bank as Bank
 from .types import Examples as Examples
 from .types import FeatureSet as FeatureSet
 from .types import LongTail as LongTail
+from .types import Normalised as Normalised
 
 __version__: str
