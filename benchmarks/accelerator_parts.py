@@ -41,14 +41,14 @@ from mmn_jax.linear.rows import centred, predict_logits
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.methods import mmn
 from mmn_jax.methods.stacking import HeldOut, fit_mixture, mix
-from mmn_jax.methods.subsampling import make_cut
+from mmn_jax.methods.subsampling import make_subsample
 from mmn_jax.methods.tasks import RowPrior, fit_weighted, make_task, unscaled
 from mmn_jax.pipeline import metamodelnet, sources, stages
 from mmn_jax.store.banks import banks
 from mmn_jax.store.classifier import Classifier
 from mmn_jax.store.run import Run
 from mmn_jax.store.terminal import Terminal
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIOR = RowPrior(Shrinkage(0.6, 0.6))
@@ -173,13 +173,13 @@ def _mixtures_agree(train, test, devices):
     def traits(part):
         return ((np.log(part.counts) - np.log(task.counts).mean()) / np.log(task.counts).std())[None]
 
-    used, held = make_cut(task.key, train)
-    cut = make_task(used, task.root, 1e-4)
-    heard = HeldOut(np.stack([predict_logits(theta, held.x) for theta in rows(cut)]), traits(cut), held.y)
+    used, held = make_subsample(task.key, train)
+    part = make_task(used, task.root, 1e-4)
+    logits = HeldOut(np.stack([predict_logits(theta, held.x) for theta in rows(part)]), traits(part), held.y)
     thetas = []
     for device in devices:
         with jax.default_device(device):
-            thetas.append(mix(fit_mixture([heard], 1.0), rows(task), traits(task)))
+            thetas.append(mix(fit_mixture([logits], 1.0), rows(task), traits(task)))
     _agree(f"mixture of {len(members)} members", thetas, *test, (None, None))
 
 
@@ -324,7 +324,7 @@ def large(small: bool) -> None:
     _one_head(what, train, task.counts)
 
 
-def _one_head(what: str, train: Examples, counts: np.ndarray) -> None:
+def _one_head(what: str, train: Normalised, counts: np.ndarray) -> None:
     drawn = weighting.logit_adjusted(1.0)(jax.random.key(0), train.y, counts)
     zeros, place = np.zeros((len(counts), train.x.shape[1] + 1), np.float32), coordinates(np.ones(train.x.shape[1], np.float32))
     began = time.perf_counter()

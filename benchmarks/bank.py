@@ -30,7 +30,7 @@ from mmn_jax.linear.solve import BFGS, head_flops
 from mmn_jax.machine import one_thread
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.pipeline.table_formats import markdown
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "k = 1, 4, 16 at d = 384, 100 classes: under 5 minutes on 2 cores.")
@@ -53,7 +53,7 @@ class Timed(NamedTuple):
     gradient_norm: float
 
 
-def ours(case: Case, train: Examples, counts: np.ndarray) -> Timed:
+def ours(case: Case, train: Normalised, counts: np.ndarray) -> Timed:
     """Times the heads of a bank; the first batch, which compiles, doesn't count."""
     plan = kshot_bank.BankPlan(case.k, 1, RIDGE, TOL, TOL, devices.batch_memory())
     mesh = devices.all_devices()
@@ -140,7 +140,7 @@ def _fit_rival(task):
             tol /= 3
 
 
-def rival(case: Case, train: Examples, counts: np.ndarray, wanted: float, name: str) -> float:
+def rival(case: Case, train: Normalised, counts: np.ndarray, wanted: float, name: str) -> float:
     """Measures heads per second of the rival's fastest solver, one process per core.
 
     Args:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmn_jax.data.normalisation import normalisation
-from mmn_jax.types import Examples
+from mmn_jax.types import Examples, Normalised
 
 
 class Case(NamedTuple):
@@ -16,7 +16,7 @@ class Case(NamedTuple):
     classes: int
 
 
-def features(case: Case) -> tuple[Examples, np.ndarray]:
+def features(case: Case) -> tuple[Normalised, np.ndarray]:
     """Draws 2k examples of every class; returns them normalised, with their counts [C]."""
     rng = np.random.default_rng(0)
     spectrum = np.arange(1, case.d + 1) ** -0.5

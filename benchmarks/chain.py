@@ -23,7 +23,7 @@ from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.pipeline.table_formats import markdown
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("dims", ["128", "512", "2048"], "Dimensions d of the features, and widths of the blocks.")
@@ -47,7 +47,7 @@ def steps_per_second(classes: int, dim: int, precision: str) -> float:
     rng = np.random.default_rng(0)
     counts = np.full(classes, 2 * LADDER[-1])
     y = np.repeat(np.arange(classes, dtype=np.int32), counts)
-    train = Examples(rng.standard_normal((len(y), dim), np.float32), y)
+    train = Normalised(rng.standard_normal((len(y), dim), np.float32), y)
     rows = rng.standard_normal((2, classes, dim + 1), np.float32)
     banks = [kshot_bank.in_memory(k, np.arange(classes), rows, rows[0]) for k in LADDER]
     held, mesh = held_out_classes(counts, 0.05), devices.all_devices()

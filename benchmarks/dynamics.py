@@ -20,7 +20,7 @@ from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.rows import predict_logits, subtract_log_prior
 from mmn_jax.methods import mmn
-from mmn_jax.methods.contract import tune
+from mmn_jax.methods.choosing import tune
 from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.tasks import make_task, unscaled
 from mmn_jax.pipeline.table_formats import markdown

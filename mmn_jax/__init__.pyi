@@ -1,5 +1,6 @@
 from . import contrib as contrib
 from . import data as data
+from . import defaults as defaults
 from . import methods as methods
 from .data.normalisation import Normalisation as Normalisation
 from .data.normalisation import normalisation as normalisation
@@ -46,5 +47,6 @@ from .types import Bank as Bank
 from .types import Examples as Examples
 from .types import FeatureSet as FeatureSet
 from .types import LongTail as LongTail
+from .types import Normalised as Normalised
 
 __version__: str

@@ -1,11 +1,11 @@
-"""`TailClassifier`, the scikit-learn face: arrays or data frames in, any label, and one of the table's methods behind it.
+"""`TailClassifier`, a scikit-learn classifier for arrays or data frames and labels of any kind, by any of the methods.
 
     from mmn_jax import TailClassifier
     model = TailClassifier().fit(X, y)
     model.predict(X_new), model.predict_proba(X_new)
 
-Hyperparameters are chosen by stratified folds of the training set, with the functions that the command line uses: with an integer
-random_state the classifier is the one of a run of that seed which chooses by folds, too.
+Hyperparameters are chosen on stratified folds of the training set by the functions that the command line uses: with an integer random_state
+the classifier is that of a run of this seed which chooses by folds, too.
 """
 
 import numbers
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
@@ -27,24 +28,24 @@ from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput, renamed
 from mmn_jax.evaluation.label_prior import NAMED, class_shares, gain
-from mmn_jax.linear.class_model import ClassStatistics, Shrinkage, bayesian_rows, class_statistics, model_of
-from mmn_jax.linear.rows import centred, predict_logits
+from mmn_jax.linear.class_model import ClassStatistics, added_row, class_statistics
 from mmn_jax.methods import diagnosis
 from mmn_jax.methods.catalogue import every_method
-from mmn_jax.methods.contract import Method, fit_method
-from mmn_jax.types import Examples
+from mmn_jax.methods.choosing import fit_method
+from mmn_jax.methods.contract import Method
+from mmn_jax.types import Examples, Normalised
 
-ADDED = Shrinkage(0.6, 0.5)  # of the model of classes that a row added later comes from
-ARRAYS = {"train_x": "X", "train_y": "y", "features": "X"}  # what messages call them → what they are called here
+ARRAYS = {"train_x": "X", "train_y": "y", "features": "X"}  # names in messages of the library → arguments here
 
 
 def _seed(random_state):
-    """Returns a seed; an integer names the same streams as the seed of a run."""
+    """Returns a seed: an integer as it is, so that it names the same streams as the seed of a run."""
     generator = check_random_state(random_state)
     return int(random_state) if isinstance(random_state, numbers.Integral) else int(generator.randint(2**31 - 1))
 
 
 def _numbers(values, name):
+    """Returns values as a float array; name: of the parameter, for messages."""
     try:
         return np.asarray(values, float)
     except (TypeError, ValueError, OverflowError) as error:
@@ -52,6 +53,7 @@ def _numbers(values, name):
 
 
 def _grid(l2):
+    """Returns the parameter l2 as a tuple of ridges."""
     grid = np.atleast_1d(_numbers(l2, "l2"))
     if grid.size == 0 or grid.ndim > 1 or not (np.isfinite(grid) & (grid > 0)).all():
         raise BadInput(f"l2: must be a number above 0 or a list of them, it is {l2!r}")
@@ -59,7 +61,7 @@ def _grid(l2):
 
 
 def _with_label(classes, label):
-    """[C+1] the classes and the label, which is none of them, behind."""
+    """Returns the classes and, behind them, the label, which must be none of them, as an array [C+1]."""
     kinds = [np.asarray(one).dtype.kind for one in (classes.tolist()[0], np.asarray(label).tolist())]
     label = normal(label) if isinstance(label, str) else label
     if np.ndim(label) or kinds[0] != kinds[1]:
@@ -69,50 +71,47 @@ def _with_label(classes, label):
     return np.append(classes, label)
 
 
-def added_row(statistics: ClassStatistics, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """[d+1] row of a class of which only the normalised examples x [k, d] are known, to stand beside the rows theta [C, d+1].
-
-    It is the class's Bayesian row (`linear/class_model.py`), scaled by one number that the other classes give: their own means score on
-    average the same under their Bayesian rows, so scaled, as under theta.
-    """
-    model = model_of(statistics, ADDED)
-    known = bayesian_rows(model, statistics.means, statistics.counts)
-    new = bayesian_rows(model, x.mean(0, keepdims=True, dtype=float), np.array([len(x)]))[0]
-    ours, theirs = (np.diag(predict_logits(centred(rows), statistics.means)).mean() for rows in (theta, known))
-    return theta.mean(0) + ours / max(theirs, 1e-12) * (new - known.mean(0))
+def _warn_unless_converged(norm):
+    """Warns by scikit-learn's `ConvergenceWarning` if the final head didn't reach its gradient norm (0 for a closed form)."""
+    if not norm <= defaults.FINAL_TOL:
+        reached = f"the final head stopped at a gradient norm of {norm:.1e}, above {defaults.FINAL_TOL:.0e}"
+        warnings.warn(f"l2: {reached}; leave out the smallest ridges, or check X for extreme values", ConvergenceWarning, stacklevel=3)
 
 
 class TailClassifier(ClassifierMixin, BaseEstimator):
     """Long-tailed classification of feature vectors.
 
-    The knobs of the method (its ridge, the strength of its correction, ..) are chosen in `fit`, by mean per-class accuracy on
-    stratified folds of the training set, or on X_val, y_val where they are given. Where every class has a single example there is
-    nothing to choose by: the knobs stay where their search starts, and scores are taken for calibrated as they are.
+    The hyperparameters of the method (its ridge, the strength of its correction, ..) are chosen in `fit`, by mean per-class accuracy on
+    stratified folds of the training set, or on X_val and y_val if they are given. Where every class has a single example, nothing can be
+    chosen: each hyperparameter has the value that its search starts from, and scores are not calibrated.
 
-    `score` is scikit-learn's, the share of examples that are right; for mean per-class accuracy use scoring="balanced_accuracy".
-    There is no sample_weight: every method goes by how many examples a class has, which weights would leave undefined.
+    `score` is scikit-learn's, the share of examples that are classified correctly; for mean per-class accuracy use
+    scoring="balanced_accuracy". There is no sample_weight in `fit`: every method uses the number of examples of each class, which is
+    undefined with weights.
 
     Args:
-      method: "mmn", or another name of the table of results; or a `Method`, such as one of your own (`mmn_jax.methods`).
-      l2: ridges ℓ to search over, for the mean loss of features at unit mean square norm; a number for a single one.
-      budget: settings that are tried at most; each is fitted to every fold.
-      folds: parts of the training set that choose.
-      prior: how often each class comes up where the classifier is used: "uniform", "train" (as in the training set), or [C]
-        numbers from 0 up in the order of `classes_`, or by label as a mapping or a pandas Series, such as
-        y.value_counts(normalize=True). It is added to the calibrated scores, which are taken for those of a uniform
-        prior. It is looked at when scores are asked for: set_params(prior=..) needs no new fit.
-      random_state: of the folds and of what a method draws.
+      method: a name in the table of results, such as "mmn"; or a `Method`, such as one of your own (`mmn_jax.methods`).
+      l2: number or sequence of numbers; the ridges ℓ to search over, for the mean loss and features at unit mean square norm.
+      budget: int; the largest number of settings that are tried, each on every fold.
+      folds: int; the number of folds of the training set that choose.
+      prior: the class prior in use: "uniform", "train" (that of the training set), or C numbers from 0 up, in the order of `classes_`, or
+        by
+        label as a mapping or a pandas Series, such as y.value_counts(normalize=True). Its logarithm is added to the calibrated scores,
+        which are those of a uniform prior. It takes effect when scores are computed: set_params(prior=..) needs no new fit.
+      random_state: int, RandomState or None; determines the folds and what a method draws.
 
     Attributes:
-      classes_: [C] sorted labels; text in Unicode's composed form (NFC). n_features_in_: d. counts_: [C] training examples.
-      normalise_: x̂ = (x − mean) · scale. arrays_, logits_: logits_(arrays_, x̂) scores normalised features; arrays_["theta"]
-        [C, d+1] are the rows [W b] of every method but knn. temperature_: what scores are divided by to be calibrated.
-      record_: the chosen setting, all settings tried and their accuracy, the gradient norm that was reached.
-      statistics_: what `add_class` needs, the count [C] and mean [C, d] of each class and the covariance [d, d] within classes.
-        No training example is kept, but for knn.
+      classes_: array [C] of sorted labels; text in Unicode's composed form (NFC).
+      n_features_in_: d.
+      counts_: array [C], training examples of each class.
+      normalise_: the `Normalisation` of features, x̂ = (x − mean) · scale.
+      arrays_, logits_: logits_(arrays_, x̂) scores normalised features; arrays_["theta"] [C, d+1] are the rows [W b] (not for knn).
+      temperature_: scores are divided by it to be calibrated.
+      record_: dict of the chosen setting, all settings tried with their accuracy, and the gradient norm of the final head (`Record`).
+      statistics_: the `ClassStatistics` that `add_class` needs. No training example is kept, except by knn.
 
     Raises:
-      BadInput: a ValueError with one line, on parameters or data that cannot be used.
+      BadInput: a ValueError with a message of one line, for parameters or data that can't be used.
     """
 
     def __init__(
@@ -133,7 +132,21 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y, *, X_val=None, y_val=None):
-        """Fits to X [n, d] and labels y [n]; X_val, y_val (labels of y, not necessarily all) choose knobs in place of folds."""
+        """Fits the method, its hyperparameters chosen on folds or on a validation set.
+
+        Args:
+          X: array-like [n, d] of numbers, or a data frame.
+          y: array-like [n] of labels: integers, other numbers without fractions, or text.
+          X_val: array-like [m, d]; examples that choose hyperparameters in place of folds.
+          y_val: array-like [m] of labels that are in y, not necessarily all of them.
+
+        Returns:
+          The classifier itself. A final head that did not converge is reported by a `ConvergenceWarning`, and examples that are repeated by
+          a `UserWarning`.
+
+        Raises:
+          BadInput: a parameter or the data can't be used.
+        """
         method = self._method()
         check_rows(X, y=y)
         X, y = self._checked(X, y, reset=True)
@@ -142,23 +155,25 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
-        self._gain()  # a bad one is refused before the work, not after
+        self._gain()  # refuses a bad prior before the work, not after
         devices.start()
         seed = _seed(self.random_state)
         codes = codes.astype(np.int32)
         with renamed(ARRAYS):
             self.normalise_ = normalisation(Examples(X, codes))
-        train = Examples(self._normalised(X), codes)
+        train = Normalised(self._normalised(X), codes)
         val = self._validation(X_val, y_val)
         others = {} if val is None else {"X_val": val}
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
-        tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget)
+        with renamed(ARRAYS):
+            tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget)
+        _warn_unless_converged(tuned.record.gradient_norm)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
         return self
 
     def _checked(self, X, *y, reset=False):
-        """X [n, d], and y where it is given, as arrays; unless they are of a new fit, with the columns of the last."""
+        """Returns X, and y if it is given, as arrays; refuses other columns than those of the last fit, unless `reset` begins a new one."""
         arrays = validate_data(self, X, *y, reset=reset, dtype=(np.float64, np.float32))  # centred before it is rounded
         if reset:
             self._columns = other_columns(X)
@@ -166,10 +181,12 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return arrays
 
     def _normalised(self, X, name="X"):
+        """Returns normalised features [n, d]; name: of the argument X, for messages."""
         with renamed({"features": name}):
             return self.normalise_(X)
 
     def _method(self):
+        """Returns the Method, after checking the parameters that it depends on."""
         for name, least in (("budget", 1), ("folds", 2)):
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < least:
@@ -182,16 +199,17 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return methods[self.method]
 
     def _validation(self, X_val, y_val):
+        """Returns the validation examples as Normalised, or None if none are given."""
         if X_val is None and y_val is None:
             return None
         if X_val is None or y_val is None:
             raise BadInput("X_val and y_val: give both or neither")
         check_rows(X_val, "X_val", y_val=y_val)
         X_val, y_val = self._checked(X_val, y_val)
-        return Examples(self._normalised(X_val, "X_val"), codes_among(self.classes_, y_val, "y_val"))
+        return Normalised(self._normalised(X_val, "X_val"), codes_among(self.classes_, y_val, "y_val"))
 
     def _gain(self):
-        """[C] what calibrated scores gain under the prior."""
+        """Returns what calibrated scores gain under the prior, as an array [C]."""
         if self.prior is None or isinstance(self.prior, str):
             if self.prior not in NAMED:
                 raise BadInput(f"prior: must be uniform, train or {len(self.classes_)} numbers, it is {self.prior!r}")
@@ -201,39 +219,84 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return gain(class_shares(shares, len(self.classes_), "prior"))
 
     def _scores(self, X):
-        """[n, C] calibrated logits under the prior, in float64: they don't depend on what else is in X."""
+        """Returns calibrated logits under the prior [n, C], in float64, so that they don't depend on the other rows of X."""
         check_is_fitted(self)
         X = self._normalised(self._checked(X)).astype(np.float64)
         return self.logits_(self.arrays_, X) / self.temperature_ + self._gain()
 
     def decision_function(self, X):
-        """[n, C] calibrated scores of X [n, d] under the prior; with two classes [n], the second's minus the first's."""
+        """Returns the calibrated scores under the prior.
+
+        Args:
+          X: array-like [n, d] of numbers, or a data frame with the columns of `fit`.
+
+        Returns:
+          Array [n, C]; for two classes [n], the score of the second minus that of the first.
+        """
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X):
-        """[n] labels of X [n, d]."""
-        best = self._scores(X).argmax(1)  # first, as it refuses what isn't fitted
+        """Predicts labels.
+
+        Args:
+          X: array-like [n, d] of numbers, or a data frame with the columns of `fit`.
+
+        Returns:
+          Array [n] of labels from `classes_`.
+        """
+        best = self._scores(X).argmax(1)  # first, as it refuses a classifier that isn't fitted
         return self.classes_[best]
 
     def predict_proba(self, X):
-        """[n, C] probabilities of the classes of X [n, d], in the order of `classes_`."""
+        """Predicts the probabilities of the classes under the prior.
+
+        Args:
+          X: array-like [n, d] of numbers, or a data frame with the columns of `fit`.
+
+        Returns:
+          Array [n, C], in the order of `classes_`.
+        """
         return softmax(self._scores(X), axis=1)
 
     def predict_log_proba(self, X):
-        """[n, C] their logarithms."""
+        """Predicts the logarithms of the probabilities of the classes.
+
+        Args:
+          X: array-like [n, d] of numbers, or a data frame with the columns of `fit`.
+
+        Returns:
+          Array [n, C], in the order of `classes_`.
+        """
         return log_softmax(self._scores(X), axis=1)
 
     def score(self, X, y, sample_weight=None):
-        """The share of X [n, d] that is given its label y [n], weighted by sample_weight [n] where that is given."""
+        """Computes the share of examples that are classified correctly.
+
+        Args:
+          X: array-like [n, d] of numbers, or a data frame with the columns of `fit`.
+          y: array-like [n] of labels.
+          sample_weight: array-like [n] of numbers; the weight of each example, by default the same.
+
+        Returns:
+          A float from 0 to 1.
+        """
         check_rows(X, y=y, sample_weight=sample_weight)
         return super().score(X, spelled(y), sample_weight)
 
     def add_class(self, X_few, label):
-        """Adds a class from its few examples X_few [k, d], without a new fit: the other classes keep their rows to the bit.
+        """Adds a class from a few examples, without a new fit; the rows of the other classes don't change.
 
-        The class's row comes from `statistics_` in closed form (`added_row`), with no example of the other classes. Classes stay
-        sorted; a prior given as numbers has to have one for the new class too. Fit again once many classes have come this way.
+        The class's row is computed from `statistics_` in closed form (`linear.class_model.added_row`), without examples of the other
+        classes. Classes stay sorted; a prior given as numbers needs a number for the new class, too. Fit again once many classes have been
+        added.
+
+        Args:
+          X_few: array-like [k, d] of numbers, or a data frame with the columns of `fit`; the examples of the class.
+          label: its label, of the type of the others.
+
+        Returns:
+          The classifier itself.
 
         Raises:
           BadInput: the label is known, or of another type than the others; or the method has no rows (knn).
@@ -251,8 +314,21 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def diagnose(self, X, y, cuts=5):
-        """Estimates what mmn gains on data like X [n, d], y [n], as a `Diagnosis`; needs no fit and changes none, and uses the default l2
-        and budget, whatever this classifier's."""
+        """Estimates the gain of mmn over logit adjustment on data like these.
+
+        It needs no fit and changes none. l2 and budget are the defaults, whatever this classifier's are.
+
+        Args:
+          X: array-like [n, d] of numbers, or a data frame.
+          y: array-like [n] of labels.
+          cuts: int; number of long-tailed subsamples that the gain is measured on.
+
+        Returns:
+          A `Diagnosis`.
+
+        Raises:
+          BadInput: fewer than 3 classes have 8 examples, or `cuts` is less than 2.
+        """
         check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=(np.float64, np.float32))
         codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)

@@ -6,7 +6,7 @@ Annotations name axes as in `mmn_jax.linear`: n examples, d dimensions, C classe
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -22,9 +22,18 @@ class Examples(NamedTuple):
     x: Float[np.ndarray, "n d"] | UInt8[np.ndarray, "n height width *channels"] | Int[np.ndarray, "n 2"]
     y: Int[np.ndarray, " n"]
 
-    def at(self, rows: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> "Examples":
-        """Returns the examples at these positions, or where this mask is set."""
-        return Examples(self.x[rows], self.y[rows])
+    def at(self, rows: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> Self:
+        """Returns the examples at these positions, or where this mask is set; normalised ones stay normalised."""
+        return type(self)(self.x[rows], self.y[rows])
+
+
+class Normalised(Examples):
+    """Examples with normalised features (`data.normalisation`), a type of their own so that raw ones can't be taken for them."""
+
+    __slots__ = ()
+
+
+ExamplesT = TypeVar("ExamplesT", bound=Examples)  # raw or normalised, the same throughout a signature
 
 
 class FeatureSet(NamedTuple):
@@ -62,7 +71,7 @@ class MixedBank(NamedTuple):
     shots: Int[np.ndarray, "S H"]
     theta: Float[np.ndarray, "S H p"]
     means: Float[np.ndarray, "S H d"]
-    pool: Examples
+    pool: Normalised
     used: Bool[np.ndarray, "S n"]
     target: Float[np.ndarray, "H p"]
 

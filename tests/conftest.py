@@ -20,7 +20,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NUMBERS = beartype.BeartypeConf(hint_overrides=beartype.FrozenDict({int: int | np.integer, float: float | np.floating | int | np.integer}))
-CHECKED = [f"mmn_jax.{name}" for name in ("linear", "evaluation", "metamodelnet", "methods", "contrib", "rng", "machine", "devices")]
+PARTS = ("data", "linear", "evaluation", "metamodelnet", "methods", "contrib", "rng", "machine", "devices")
+CHECKED = [f"mmn_jax.{name}" for name in PARTS]
 
 # Functions of these modules check their arguments and results at every call, traced ones when they are traced, and raise TypeCheckError.
 # The hook wraps a module when it is first imported, so that no module of mmn_jax may be imported above.

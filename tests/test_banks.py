@@ -16,11 +16,11 @@ from mmn_jax.methods.folds import Fold
 from mmn_jax.store import banks
 from mmn_jax.store.run import Run
 from mmn_jax.store.terminal import Terminal
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
 COUNTS = np.array([90, 70, 50, 40, 12, 9])
-PART = Fold("split-x", Examples(*blobs(0, COUNTS, 4)), None)
+PART = Fold("split-x", Normalised(*blobs(0, COUNTS, 4)), None)
 
 
 def make(workdir, monkeypatch, piece=2**27, says=None, **kshot):

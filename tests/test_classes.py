@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows, class_means, class_model, row_prior_metric
 from mmn_jax.linear.rows import predict_logits
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 COUNTS = np.array([60, 30, 12, 9, 5, 3, 2, 1])
-TRAIN = Examples(*blobs(0, COUNTS, 5))
+TRAIN = Normalised(*blobs(0, COUNTS, 5))
 MEANS = np.stack([TRAIN.x[c == TRAIN.y].mean(0, dtype=float) for c in range(len(COUNTS))])
 
 
@@ -68,7 +68,7 @@ def test_between_class_covariance_is_what_the_noise_of_the_means_does_not_explai
     truth = np.diag([4.0, 1.0, 0.25])
     y = np.repeat(np.arange(len(counts)), counts)
     x = (rng.normal(size=(len(counts), 3)) @ np.sqrt(truth))[y] + rng.normal(size=(len(y), 3))
-    within, between = covariances(class_model(Examples(x.astype(np.float32), y), Shrinkage(0.0, 0.0)))
+    within, between = covariances(class_model(Normalised(x.astype(np.float32), y), Shrinkage(0.0, 0.0)))
     np.testing.assert_allclose(within, np.eye(3), atol=0.05)
     np.testing.assert_allclose(between, truth, atol=0.25)
 
@@ -85,7 +85,7 @@ def test_the_metric_is_the_root_of_the_row_prior_and_nothing_special_when_all_is
 @pytest.mark.parametrize("counts", [[1, 1, 1], [1, 2], [40, 1]])
 @pytest.mark.parametrize("dim", [1, 30])
 def test_degenerate_problems_give_finite_rows(counts, dim):
-    train = Examples(*blobs(3, counts, dim))
+    train = Normalised(*blobs(3, counts, dim))
     model = class_model(train, Shrinkage(0.6, 0.6))
     rows = bayesian_rows(model, class_means(*train, len(counts)), np.array(counts))
     assert np.isfinite(rows).all() and np.isfinite(row_prior_metric(model)).all()
@@ -93,7 +93,7 @@ def test_degenerate_problems_give_finite_rows(counts, dim):
 
 @pytest.mark.parametrize("x", [np.repeat(np.eye(3), 2, 0), np.tile([[1.0], [-1.0]], (3, 1)), np.zeros((6, 2))])
 def test_examples_or_means_that_are_all_alike_have_a_model(x):
-    train = Examples(x.astype(np.float32), np.repeat(np.arange(3), 2).astype(np.int32))
+    train = Normalised(x.astype(np.float32), np.repeat(np.arange(3), 2).astype(np.int32))
     model = class_model(train, Shrinkage(0.5, 0.5))
     rows = bayesian_rows(model, class_means(*train, 3), np.full(3, 2))
     assert np.isfinite(rows).all() and np.isfinite(row_prior_metric(model)).all()

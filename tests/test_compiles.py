@@ -17,7 +17,7 @@ from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.methods.tasks import RowPrior, make_task, standardised, unscaled
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 PRIOR = RowPrior(Shrinkage(0.5, 0.5))
 
@@ -30,7 +30,7 @@ def compiled(function, work):
 
 def test_a_bank_is_one_program_whatever_its_chunks_key_and_ridge():
     counts = np.array([7, 9, 8, 6])
-    train = Examples(*blobs(0, counts, 3))
+    train = Normalised(*blobs(0, counts, 3))
 
     def banks():
         for key, l2 in ((0, 3e-3), (1, 6e-3)):
@@ -44,7 +44,7 @@ def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes()
     def tune():
         for extra in (0, 5):
             x, y = blobs(0, [21 + extra, 10, 9], 3)
-            task = make_task(Examples(x, y), jax.random.key(extra), 1e-3)
+            task = make_task(Normalised(x, y), jax.random.key(extra), 1e-3)
             for l2, scaling in itertools.product((1e-1, 1e-2, 3e-3), (unscaled, standardised, PRIOR)):
                 task.head(weighting.plain, l2, scaling)
                 task.head(weighting.cost_sensitive, l2, scaling)
@@ -55,7 +55,7 @@ def test_tuning_a_head_is_one_program_for_all_ridges_scalings_and_nearby_sizes()
 def test_a_level_is_one_program_for_all_candidates():
     counts = np.full(10, 6)
     rng = np.random.default_rng(0)
-    train = Examples(*blobs(0, counts, 3))
+    train = Normalised(*blobs(0, counts, 3))
     target = rng.normal(size=(10, 4)).astype(np.float32)
     bank = kshot_bank.in_memory(1, np.arange(10), np.stack([target] * 3), target)
     held = held_out_classes(counts, 0.2)

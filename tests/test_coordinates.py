@@ -9,13 +9,13 @@ from mmn_jax.linear.coordinates import PAD, coordinates, is_wide, span_basis, sp
 from mmn_jax.methods import rivals, tasks
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.tasks import make_task
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 COUNTS = np.array([14, 12, 9, 7, 6, 4, 3, 2, 1])
 DIM = 200
 X, Y = blobs(0, 3 * COUNTS, DIM, spread=1.5)
 FIRST = np.concatenate([np.flatnonzero(c == Y)[:n] for c, n in enumerate(COUNTS)])
-TRAIN, REST = Examples(X[FIRST], Y[FIRST]), X[np.setdiff1d(np.arange(len(Y)), FIRST)]
+TRAIN, REST = Normalised(X[FIRST], Y[FIRST]), X[np.setdiff1d(np.arange(len(Y)), FIRST)]
 METHODS = every_method((1e-2, 1e-4, 1e-6))
 
 

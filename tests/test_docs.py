@@ -305,7 +305,7 @@ def test_the_whole_tutorial(tmp_path, monkeypatch):
 def test_the_example_goes_from_arrays_to_transferred_rows_with_the_public_names_alone(capsys):
     text = (ROOT / "examples" / "metamodelnet.py").read_text()
     imports = {word.partition(".")[0] for word in re.findall(r"^(?:import|from) (\S+)", text, flags=re.M)}
-    method, own = text.split("def pull(")
+    method, own = text.split("def nearest(")
     assert imports == {"jax", "numpy", "mmn_jax"} and len(method.splitlines()) <= 40 and len(own.splitlines()) <= 20
     small = 'synthetic.make("small", classes=30, dim=8, largest=40, median=12, test_per_class=5)'
     few = (

@@ -12,10 +12,10 @@ from mmn_jax.linear.solve import fit_one
 from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.regressor import Regressor, RegressorSpec, make_context
 from mmn_jax.metamodelnet.training_data import held_out_classes
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 COUNTS = np.array([40] * 10 + [12] * 6 + [6] * 4 + [2] * 5)
-TRAIN = Examples(*blobs(0, COUNTS, 6, spread=2.5))
+TRAIN = Normalised(*blobs(0, COUNTS, 6, spread=2.5))
 BANK = mixed_shot.fit_mixed_bank(jax.random.key(0), TRAIN, mixed_shot.MixedPlan(6, 1e-3, 1e-5))
 HELD = held_out_classes(COUNTS, 0.25)
 DATA = mixed_shot.make_episodes(jax.random.key(1), BANK, HELD)

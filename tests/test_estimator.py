@@ -5,6 +5,7 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pandas
@@ -12,6 +13,7 @@ import pytest
 from conftest import blobs
 from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,8 +23,10 @@ from mmn_jax.config import default
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.linear import weighting
+from mmn_jax.linear.solve import fit_one
 from mmn_jax.methods import catalogue
-from mmn_jax.methods.contract import Method, head_axes, solved
+from mmn_jax.methods.contract import Method
+from mmn_jax.methods.head_methods import head_axes, solved
 from mmn_jax.pipeline import sources, stages
 
 COUNTS = np.array([60, 40, 25, 15, 10, 6, 4, 3, 2, 1])
@@ -34,8 +38,8 @@ X, Y = POOL[0][USED], NAMES[POOL[1][USED]]
 TEST_X, TEST_Y = POOL[0][~USED], NAMES[POOL[1][~USED]]
 
 
-def quick(method="logit_adjustment", **knobs):
-    return TailClassifier(method, **{"l2": 1e-2, "budget": 1, "folds": 2, "random_state": 0, **knobs})
+def quick(method="logit_adjustment", **parameters):
+    return TailClassifier(method, **{"l2": 1e-2, "budget": 1, "folds": 2, "random_state": 0, **parameters})
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +222,7 @@ def test_mmn_is_ahead_of_the_plain_head_on_a_long_tail():
 
 
 def test_validation_examples_choose_in_place_of_folds():
-    held = TEST_X[NAMES[9] == TEST_Y], TEST_Y[NAMES[9] == TEST_Y]  # judged by the rarest class alone, the strongest correction is best
+    held = TEST_X[NAMES[9] == TEST_Y], TEST_Y[NAMES[9] == TEST_Y]  # on the rarest class alone, the strongest correction is best
     model = quick(l2=(1e-2, 1e-3), budget=12).fit(X, Y, X_val=held[0], y_val=held[1])
     assert model.record_["setting"]["tau"] == 2.0
     assert model.record_["val_accuracy"] == pytest.approx(100 * (model.predict(held[0]) == held[1]).mean())
@@ -274,7 +278,7 @@ def test_a_method_without_rows_adds_no_class():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"),
+    ("parameters", "named"),
     [
         ({"method": "magic"}, "method: must be one of plain"),
         ({"l2": 0.0}, "l2"),
@@ -284,15 +288,28 @@ def test_a_method_without_rows_adds_no_class():
         ({"folds": 1}, "folds"),
     ],
 )
-def test_a_parameter_of_no_use_is_one_line(knobs, named):
+def test_a_parameter_of_no_use_is_one_line(parameters, named):
     with pytest.raises(BadInput, match=named) as caught:
-        quick(**knobs).fit(X, Y)
+        quick(**parameters).fit(X, Y)
     assert "\n" not in str(caught.value)
 
 
 def test_the_diagnosis_is_that_of_the_command():
     with pytest.raises(BadInput, match="at least 3 must"):
         quick().diagnose(X[:16], Y[:16])
+
+
+def test_a_final_head_that_did_not_converge_is_reported(monkeypatch):
+    monkeypatch.setattr("mmn_jax.methods.tasks.fit_one", partial(fit_one, max_steps=1))
+    with pytest.warns(ConvergenceWarning, match=r"^l2: the final head stopped at a gradient norm of .*, above 1e-06; leave out"):
+        quick("plain").fit(X, Y)
+    quick("ncm").fit(X, Y)  # a closed form
+
+
+def test_messages_call_arrays_by_the_names_of_arguments(monkeypatch):
+    monkeypatch.setattr("mmn_jax.methods.tasks.device_memory", lambda: 1000)
+    with pytest.raises(BadInput, match=r"^X: a head of \d+ examples and 10 classes takes .* GB of memory"):
+        quick("plain").fit(X, Y)
 
 
 def test_a_method_of_ones_own_is_tuned_like_the_named_ones():
@@ -308,8 +325,8 @@ def test_labels_of_a_validation_set_go_by_what_they_are():
     half = len(TEST_Y) // 2
     with pytest.raises(BadInput) as caught:
         quick().fit(X, numbers, X_val=TEST_X, y_val=POOL[1][~USED].astype(str))
-    told = "y_val: its labels are text, such as '0', those of y are numbers, such as 0; give both in one type"
-    assert str(caught.value) == told
+    message = "y_val: its labels are text, such as '0', those of y are numbers, such as 0; give both in one type"
+    assert str(caught.value) == message
     with pytest.raises(BadInput, match="y_val: its labels are numbers, such as 0, those of y are text, such as '0'; give both in one type"):
         quick().fit(X, numbers.astype(str), X_val=TEST_X, y_val=POOL[1][~USED])
     composed, split = (np.array([unicodedata.normalize(form, f"é{c}") for c in range(10)]) for form in ("NFC", "NFD"))
@@ -321,7 +338,7 @@ def test_labels_of_a_validation_set_go_by_what_they_are():
     assert model.score(TEST_X, split[POOL[1][~USED]]) == same.score(TEST_X, composed[POOL[1][~USED]]) > 0.5
 
 
-def test_examples_that_come_twice_are_said():
+def test_repeated_examples_are_reported():
     y = Y.copy()
     y[1] = NAMES[1]
     x = X.copy()

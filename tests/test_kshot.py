@@ -13,7 +13,7 @@ from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.linear.solve import fit_head
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.rng import fold
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 COUNTS = np.array([9, 3, 17, 4, 8, 1])
 MESH = devices.all_devices()
@@ -21,7 +21,7 @@ MESH = devices.all_devices()
 
 @pytest.fixture(scope="module")
 def train():
-    return Examples(*blobs(0, COUNTS, 5))
+    return Normalised(*blobs(0, COUNTS, 5))
 
 
 def bank(train, shots=2, subsets=5, memory=1 << 30, key=7):

@@ -24,7 +24,7 @@ from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, entry_level
 from mmn_jax.metamodelnet.transfer import transfer_rows
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 SEEDS = st.integers(0, 10**6)
 LAW = settings(max_examples=10, deadline=None)
@@ -138,12 +138,12 @@ def test_more_examples_never_enter_earlier(counts, top):
 @given(SEEDS)
 def test_bayesian_rows_follow_their_classes_and_ignore_the_order_of_examples(seed):
     rng = np.random.default_rng(seed)
-    train = Examples(*blobs(seed, [9, 7, 5, 3, 1], 4))
+    train = Normalised(*blobs(seed, [9, 7, 5, 3, 1], 4))
     names, order = rng.permutation(5), rng.permutation(len(train.y))
 
     def rows(examples):
         statistics = class_statistics(examples)
         return bayesian_rows(class_model(examples, Shrinkage(0.5, 0.5)), statistics.means, statistics.counts)
 
-    renamed = rows(Examples(train.x[order], names[train.y[order]].astype(np.int32)))
+    renamed = rows(Normalised(train.x[order], names[train.y[order]].astype(np.int32)))
     np.testing.assert_allclose(renamed[names], rows(train), atol=1e-6)

@@ -20,7 +20,7 @@ from mmn_jax.methods import metamodelnet
 from mmn_jax.pipeline import sources, stages
 from mmn_jax.store.run import Run
 from mmn_jax.store.terminal import Terminal
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 KEY = jax.random.key(3)
 COUNTS = np.array([40, 30, 24, 20, 16, 16, 12, 12, 10, 8, 8, 6, 5, 4, 4, 3, 2, 2, 1, 1])
@@ -59,7 +59,7 @@ def test_rows_are_trained_and_transferred(banks):
     assert set(variables) == {"params", "batch_stats", "unit"} and set(variables["params"]) == {"block_0", "block_1"}
     assert len(reports) == 2 and all(report.evaluations[0].step == 0 for report in reports)
     theta = np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)
-    moved = transfer_rows(residual_chain((1, 2), 8), variables, theta, COUNTS, rows_alone(Examples(X, Y)), keep_from=4)
+    moved = transfer_rows(residual_chain((1, 2), 8), variables, theta, COUNTS, rows_alone(Normalised(X, Y)), keep_from=4)
     kept = COUNTS >= 4
     np.testing.assert_array_equal(moved[kept], theta[kept])
     assert np.isfinite(moved).all() and moved.dtype == np.float32
@@ -87,7 +87,7 @@ def test_resumed_from_what_was_kept_it_ends_in_the_same_bits(banks):
 
 def test_a_level_can_learn_from_features_of_its_own(banks):
     other = (1.5 * X[:, ::-1]).astype(np.float32)
-    own = LevelSet([fit_bank(KEY, other, Y, 2, subsets=6, l2=1e-4)], Examples(other, Y))
+    own = LevelSet([fit_bank(KEY, other, Y, 2, subsets=6, l2=1e-4)], Normalised(other, Y))
     seen = {}
 
     def keep(level, make):
@@ -126,7 +126,7 @@ def test_a_regressor_sees_the_model_of_the_classes(banks):
 
     fit_metamodelnet(KEY, banks, X, Y, Regressor(no_parameters, apply), schedule=SHORT)
     assert all(context.model.basis.shape == (6, 6) and context.means is None for context in seen)
-    assert make_context(Examples(X, Y)).means.shape == (20, 6)
+    assert make_context(Normalised(X, Y)).means.shape == (20, 6)
 
 
 def test_a_bank_of_too_few_classes_is_refused():

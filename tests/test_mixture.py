@@ -1,4 +1,4 @@
-"""The mixture of heads: stationary by an independent formula, blind to what must not matter, and no more than it is told."""
+"""The mixture of heads: stationary by an independent formula, the same in any order, and defined without data."""
 
 import jax
 import numpy as np

@@ -12,7 +12,7 @@ from mmn_jax.errors import BadInput
 from mmn_jax.linear.class_model import bayesian_rows
 from mmn_jax.metamodelnet.chain import LevelNorm, block_movement, residual_chain
 from mmn_jax.metamodelnet.regressor import Regressor, RegressorSpec, average, check, entry_level, make_context
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 LADDER, DIM, CLASSES = (1, 2, 4), 7, 12
 SMALL = (
@@ -29,7 +29,7 @@ REGRESSORS = {
     "average": average([residual_chain(LADDER, 5), small_regressors.scale_and_bias()]),
 }
 COUNTS = [1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 8, 100]
-TRAIN = Examples(*blobs(0, COUNTS, DIM - 1))
+TRAIN = Normalised(*blobs(0, COUNTS, DIM - 1))
 CONTEXT = make_context(TRAIN)
 SHOTS = jnp.array(COUNTS)
 

@@ -12,11 +12,11 @@ from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods import baselines, rivals
 from mmn_jax.methods.tasks import make_task
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 COUNTS = [40, 18, 7, 3, 1]
 X, Y = blobs(0, COUNTS, 6, spread=2.0)
-TASK = make_task(Examples(X, Y), jax.random.key(0), 1e-6)
+TASK = make_task(Normalised(X, Y), jax.random.key(0), 1e-6)
 METHODS = baselines.methods((1e-2, 1e-3, 1e-4)) | rivals.methods((1e-2, 1e-3, 1e-4))
 
 
@@ -51,7 +51,7 @@ def test_every_method_scores_every_class_the_same_way_twice(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_works_on_two_classes(name):
-    task = make_task(Examples(*blobs(1, [9, 3], 4)), jax.random.key(0), 1e-5)
+    task = make_task(Normalised(*blobs(1, [9, 3], 4)), jax.random.key(0), 1e-5)
     method = METHODS[name]
     logits = method.logits(method.fit(task, start(method)).arrays, task.train.x)
     assert logits.shape == (12, 2) and np.isfinite(logits).all() and len(np.unique(logits.argmax(1))) == 2
@@ -150,14 +150,14 @@ def test_lda_by_its_formula_and_with_uniform_priors_like_scikit_learn():
     got = predict_logits(theta("lda", shrinkage=0.2, tau=1.0), X)
     np.testing.assert_allclose(got - got.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), rtol=1e-2, atol=1e-2)
     x, y = blobs(2, [10, 10, 10], 4)
-    task = make_task(Examples(x, y), jax.random.key(0), 1e-5)
+    task = make_task(Normalised(x, y), jax.random.key(0), 1e-5)
     ours = METHODS["lda"].fit(task, {"shrinkage": 0.2, "tau": 0.0, "standardised": False}).arrays["theta"]
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.2).fit(x, y)
     np.testing.assert_array_equal(predict_logits(ours, x).argmax(1), model.predict(x))
 
 
 def test_with_one_example_a_class_every_method_still_has_an_answer():
-    task = make_task(Examples(*blobs(4, [1, 1, 1], 4)), jax.random.key(0), 1e-5)
+    task = make_task(Normalised(*blobs(4, [1, 1, 1], 4)), jax.random.key(0), 1e-5)
     for method in METHODS.values():
         assert np.isfinite(method.logits(method.fit(task, start(method)).arrays, task.train.x)).all()
 

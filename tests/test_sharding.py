@@ -16,14 +16,14 @@ from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
 COUNTS = np.full(11, 8)
 
 
 def bank(mesh, subsets=13):
-    train = Examples(*blobs(0, COUNTS, 5))
+    train = Normalised(*blobs(0, COUNTS, 5))
     return kshot_bank.fit_bank(jax.random.key(3), *train, 2, subsets=subsets, l2=0.05 / 88, tol=1e-5, memory=1 << 20, mesh=mesh), train
 
 

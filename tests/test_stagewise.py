@@ -15,7 +15,7 @@ from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import in_memory
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import draw_episode, held_out_classes, training_data
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 LADDER, DIM, CLASSES = (1, 2), 6, 20
 COUNTS = np.full(CLASSES, 10)
@@ -42,7 +42,7 @@ def standard_promotion(request):
 def shared_data(window=None, scale=1.0):
     """data(level, number) of a bank of each k, all rows multiplied by `scale`."""
     rng = np.random.default_rng(0)
-    train = Examples(rng.normal(size=(200, DIM)).astype(np.float32), np.repeat(np.arange(CLASSES), 10).astype(np.int32))
+    train = Normalised(rng.normal(size=(200, DIM)).astype(np.float32), np.repeat(np.arange(CLASSES), 10).astype(np.int32))
     banks = [shifted_bank(k) for k in LADDER]
     banks = [
         in_memory(one.shots, one.classes, one.heads(0, one.subsets) * np.float32(scale), one.target * np.float32(scale)) for one in banks
@@ -184,7 +184,7 @@ def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(data):
 @pytest.mark.strict
 def test_losses_are_their_formulas():
     theta, target = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
-    assert float(training.row_loss(theta[0], target[0])) == 1 + 0 + 1
+    assert float(training.row_loss(*map(jnp.asarray, (theta[0], target[0])))) == 1 + 0 + 1
     x = np.array([1.0, -1.0])
     logits = theta[:, :2] @ x + theta[:, 2]
     expected = np.log(np.exp(logits).sum()) - logits[1]

@@ -10,10 +10,10 @@ from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.methods import tasks
 from mmn_jax.methods.tasks import fit_weighted, make_task, standardised, unscaled
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 X, Y = blobs(0, [20, 10, 6], 5)
-TRAIN = Examples(X, Y)
+TRAIN = Normalised(X, Y)
 UNIFORM = Weighting(np.ones(len(Y), np.float32), np.zeros(3, np.float32))
 ONES = np.ones(5, np.float32)
 ZEROS = np.zeros((3, 6), np.float32)
@@ -21,10 +21,10 @@ ZEROS = np.zeros((3, 6), np.float32)
 
 def test_standardising_is_folded_back_into_the_rows():
     stretched = X * np.array([1, 10, 0.1, 1, 0], np.float32)
-    metric = standardised(make_task(Examples(stretched, Y), jax.random.key(0), 1e-3))
+    metric = standardised(make_task(Normalised(stretched, Y), jax.random.key(0), 1e-3))
     assert np.isfinite(metric).all()
-    folded, _ = fit_weighted(Examples(stretched, Y), UNIFORM, 1e-3, ZEROS, 1e-6, coordinates(metric))
-    direct, _ = fit_weighted(Examples(stretched * metric, Y), UNIFORM, 1e-3, ZEROS, 1e-6, coordinates(ONES))
+    folded, _ = fit_weighted(Normalised(stretched, Y), UNIFORM, 1e-3, ZEROS, 1e-6, coordinates(metric))
+    direct, _ = fit_weighted(Normalised(stretched * metric, Y), UNIFORM, 1e-3, ZEROS, 1e-6, coordinates(ONES))
     np.testing.assert_allclose(predict_logits(folded, stretched), predict_logits(direct, stretched * metric), atol=1e-3)
 
 
@@ -32,8 +32,8 @@ def test_examples_of_weight_zero_are_left_out():
     weight = (np.arange(len(Y)) % 2 == 0).astype(np.float32)
     masked, _ = fit_weighted(TRAIN, Weighting(weight, UNIFORM.offset), 1e-2, ZEROS, 1e-6, coordinates(ONES))
     kept = weight > 0
-    cut, _ = fit_weighted(Examples(X[kept], Y[kept]), Weighting(weight[kept], UNIFORM.offset), 1e-2, ZEROS, 1e-6, coordinates(ONES))
-    np.testing.assert_allclose(masked, cut, atol=1e-4)
+    part, _ = fit_weighted(Normalised(X[kept], Y[kept]), Weighting(weight[kept], UNIFORM.offset), 1e-2, ZEROS, 1e-6, coordinates(ONES))
+    np.testing.assert_allclose(masked, part, atol=1e-4)
 
 
 def test_a_head_is_the_same_bits_whatever_was_solved_before():
@@ -68,7 +68,7 @@ def test_a_head_that_was_forgotten_comes_back_in_the_same_bits(monkeypatch):
     np.testing.assert_array_equal(again, first)
 
 
-def test_heads_are_told_by_what_their_rules_draw():
+def test_heads_are_distinguished_by_what_their_rules_draw():
     task = make_task(TRAIN, jax.random.key(0), 1e-4)
     first, same, other = (task.head(weighting.inverse_frequency(power), 1e-3, unscaled) for power in (1.0, 1.0, 0.5))
     assert same is first and np.abs(other.theta - first.theta).max() > 1e-2

@@ -9,10 +9,10 @@ from mmn_jax.methods import tuning
 from mmn_jax.methods.baselines import methods
 from mmn_jax.methods.folds import Fold, held_accuracy, training_folds
 from mmn_jax.methods.tuning import Axis, Trial
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 X, Y = blobs(0, [20, 10, 6], 5)
-TRAIN = Examples(X, Y)
+TRAIN = Normalised(X, Y)
 
 
 def halves(a, b):
@@ -48,7 +48,7 @@ def test_choices_at_the_end_of_a_grid_are_named():
     assert tuning.at_edge({"a": 0.0, "b": True, "c": 2.0}, AXES) == ["a"]
 
 
-def test_a_knob_that_does_not_matter_costs_no_setting_and_is_not_named():
+def test_a_hyperparameter_that_does_not_matter_costs_no_setting_and_is_not_named():
     alone = Axis("alone", (None, 1.0, 2.0, 3.0), None)
     axes = (Axis("a", (0.0, 2.0, 4.0), 2.0, halves, lambda setting: setting["alone"] is None), alone)
     trials = tuning.search(lambda setting: setting["alone"] or -setting["a"], axes, 100)
@@ -65,14 +65,14 @@ def test_grids_are_refined_to_half_decades_and_then_done():
     assert tuning.best(tried).setting["l2"] == 3.16e-4 and len(tried) < 15
 
 
-def test_held_out_predictions_are_judged_together():
-    folds = [Fold("a", TRAIN, Examples(X[:2], np.array([0, 1]))), Fold("b", TRAIN, Examples(X[:2], np.array([0, 0])))]
+def test_held_out_predictions_are_evaluated_together():
+    folds = [Fold("a", TRAIN, Normalised(X[:2], np.array([0, 1]))), Fold("b", TRAIN, Normalised(X[:2], np.array([0, 0])))]
     logits = [np.eye(3)[[0, 0]], np.eye(3)[[0, 1]]]  # class 0: two of three right; class 1: none of one
     assert held_accuracy(logits, folds) == pytest.approx(100 * (2 / 3 + 0) / 2)
 
 
 def test_a_fold_that_would_learn_from_one_point_is_dropped():
-    train = Examples(np.array([[0.0], [1.0], [0.0]], np.float32), np.array([0, 0, 1], np.int32))
+    train = Normalised(np.array([[0.0], [1.0], [0.0]], np.float32), np.array([0, 0, 1], np.int32))
     (fold,) = training_folds("x", train, jax.random.key(0), 3)
     assert fold.val.x.tolist() == [[0.0]] and sorted(fold.train.x.ravel()) == [0.0, 1.0]
-    assert training_folds("x", Examples(train.x[1:], train.y[1:]), jax.random.key(0), 3) == ()
+    assert training_folds("x", Normalised(train.x[1:], train.y[1:]), jax.random.key(0), 3) == ()

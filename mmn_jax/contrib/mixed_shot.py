@@ -1,22 +1,23 @@
-"""Mixed-shot episodes: a regressor is trained on heads like the one that it will be used on.
+"""Mixed-shot episodes: a regressor is trained on heads like the one that it will be applied to.
 
-In the paper's banks all classes of a head have the same k examples. In the long-tailed head they don't, and its rows show it.
-Here S heads are fitted to long-tailed subsets: every class with 4 examples or more takes the count of a random class of
-the training set, at most half of what it has,
+In the paper's banks all classes of a head have the same k examples. In the long-tailed head they don't, which affects its rows. Here S
+heads are fitted to long-tailed subsets: every class with 4 examples or more gets the count of a random class of the training set, and at
+most half of its own,
 
     θ_s = fit_head(k_c examples of every c) − [0, log k_c],    θ* = fit_head(everything) − [0, log n_c],
 
-and what a subset leaves unused judges the moved rows. An episode is one head and a fresh class-balanced draw of such
-examples; held-out classes decide when training stops, as in `metamodelnet/training.py`, whose loop it shares.
+and the examples that a subset leaves out evaluate the moved rows. An episode is one head and a new class-balanced draw of such examples;
+held-out classes decide when training stops, as in `metamodelnet/training.py`, whose loop is used.
 """
 
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.linear.class_model import class_means
@@ -27,15 +28,18 @@ from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Va
 from mmn_jax.metamodelnet.training import Hyper, LevelReport, Programs, Schedule, mean_task_loss, programs, relative_row_loss, train_level
 from mmn_jax.metamodelnet.training_data import EVALUATED_EXAMPLES, EVALUATED_HEADS, row_unit
 from mmn_jax.methods.subsampling import LEAST, draw_shots
-from mmn_jax.methods.tasks import fit_weighted
+from mmn_jax.methods.tasks import Metric, fit_weighted
 from mmn_jax.rng import generator
-from mmn_jax.types import Examples, MixedBank
+from mmn_jax.types import MixedBank, Normalised
 
-SCHEDULE = Schedule(steps=400, every=20)  # of one level that learns all shot counts at once
+SCHEDULE = Schedule(steps=400, every=20)  # of the one level, which is trained on all shot counts at once
 
 
 class MixedPlan(NamedTuple):
-    """What a mixed-shot bank is: S subsets, ridge ℓ for the mean loss, gradient norm, and whether rows are logit-adjusted or plain."""
+    """The settings of a mixed-shot bank.
+
+    subsets: S. l2: ridge ℓ, for the mean loss. tol: gradient norm of heads. adjusted: whether rows are logit-adjusted.
+    """
 
     subsets: int
     l2: float
@@ -43,10 +47,17 @@ class MixedPlan(NamedTuple):
     adjusted: bool = True
 
 
-def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.ndarray | None = None) -> MixedBank:
-    """The mixed-shot bank of a training set; subset s depends on the key and s alone.
+def fit_mixed_bank(key: Key[Array, ""], train: Normalised, plan: MixedPlan, metric: Metric | None = None) -> MixedBank:
+    """Fits the mixed-shot bank of a training set.
 
-    metric: of the features under the ridge (`tasks.Scaling`), [d] or [d, d]; ones by default.
+    Args:
+      key: draws the subsets; subset s depends on the key and s alone.
+      train: the training set.
+      plan: the settings of the bank.
+      metric: of the features under the ridge (`tasks.Scaling`), an invertible matrix or a vector; ones by default.
+
+    Raises:
+      BadInput: a head takes more memory than there is.
     """
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
@@ -74,60 +85,77 @@ def fit_mixed_bank(key: jax.Array, train: Examples, plan: MixedPlan, metric: np.
 
 
 class Episodes(NamedTuple):
-    """A MixedBank for training, rows divided by `unit`; classes that train come first, those held out last.
+    """A MixedBank as arrays on the device, rows divided by `unit`.
 
-    shots: [S, H]. theta: [S, H, d+1]. means: [S, H, d]. target: [H, d+1]. x: [n, d], y: [n] the pool. chance: [S, n] cumulative
-    chance with which an unused example of a class that trains is drawn. held: [heads, queries] unused examples of the held-out
-    classes, which judge the first heads. seen: [H] whether a class trains.
+    shots, theta, means, target: as in the bank. x, y: its pool. chance: cumulative probabilities by which, for each head, an example that
+    it was not fitted to is drawn, of a training class. held: positions of such examples of the held-out classes, which evaluate the first
+    heads. seen: whether a class is a training class.
     """
 
-    unit: jax.Array
-    shots: jax.Array
-    theta: jax.Array
-    means: jax.Array
-    target: jax.Array
-    x: jax.Array
-    y: jax.Array
-    chance: jax.Array
-    held: jax.Array
-    seen: jax.Array
+    unit: Float[Array, ""]
+    shots: Int[Array, "S H"]
+    theta: Float[Array, "S H p"]
+    means: Float[Array, "S H d"]
+    target: Float[Array, "H p"]
+    x: Float[Array, "n d"]
+    y: Int[Array, " n"]
+    chance: Float[Array, "S n"]
+    held: Int[Array, "heads m"]
+    seen: Bool[Array, " H"]
 
 
-def _balanced(weight, y, classes):
-    """[n] weights under which every class that has any weighs the same, summing to 1."""
+def _balanced(weight: Bool[np.ndarray, " n"], y: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, " n"]:
+    """Returns weights of sum 1 under which every class with an example in the mask has the same total."""
     total = np.bincount(y, weight, classes)
     share = weight / np.maximum(total, 1e-12)[y]
     return share / share.sum()
 
 
-def make_episodes(key: jax.Array, bank: MixedBank, held: np.ndarray) -> Episodes:
-    """A bank as Episodes; held: [C] mask of the classes held out of training (`lessons.held_out_classes`)."""
+def make_episodes(key: Key[Array, ""], bank: MixedBank, held: Bool[np.ndarray, " C"]) -> Episodes:
+    """Makes Episodes of a bank.
+
+    Args:
+      key: draws the examples that evaluate held-out classes.
+      bank: the bank.
+      held: the classes held out of training (`training_data.held_out_classes`).
+    """
     out = held[bank.classes]
     y, classes = bank.pool.y, len(bank.classes)
     unit = row_unit([bank])
     free = ~bank.used
     chance = np.stack([np.cumsum(_balanced(one & ~out[y], y, classes)) for one in free])
     rng = generator(key)
-    judged = np.stack([rng.choice(len(y), EVALUATED_EXAMPLES, p=_balanced(one & out[y], y, classes)) for one in free[:EVALUATED_HEADS]])
+    evaluated = np.stack([rng.choice(len(y), EVALUATED_EXAMPLES, p=_balanced(one & out[y], y, classes)) for one in free[:EVALUATED_HEADS]])
     theta, target = bank.theta / np.float32(unit), bank.target / np.float32(unit)
-    shots, chance, judged = bank.shots.astype(np.int32), chance.astype(np.float32), judged.astype(np.int32)
-    return Episodes(*map(jnp.asarray, (np.float32(unit), shots, theta, bank.means, target, bank.pool.x, y, chance, judged, ~out)))
+    shots, chance, evaluated = bank.shots.astype(np.int32), chance.astype(np.float32), evaluated.astype(np.int32)
+    return Episodes(*map(jnp.asarray, (np.float32(unit), shots, theta, bank.means, target, bank.pool.x, y, chance, evaluated, ~out)))
 
 
-def _moved(regressor, variables, context, data, s, train):
-    """The rows of head s after the regressor, and its variables."""
+def _moved(
+    regressor: Regressor, variables: Variables, context: Context, data: Episodes, s: Int[Array, ""], train: bool
+) -> tuple[Float[Array, "H p"], Variables]:
+    """Moves the rows of head s, and returns them and the regressor's variables."""
     return regressor.apply(
         variables, data.theta[s], data.shots[s], context._replace(means=data.means[s], head=jnp.zeros_like(data.shots[s])), train
     )
 
 
-def _among(theta, classes):
-    """Rows whose logit is out of the softmax unless `classes` [H] says otherwise."""
+def _among(theta: Float[Array, "H p"], classes: Bool[Array, " H"]) -> Float[Array, "H p"]:
+    """Returns rows with the logits of all other classes out of the softmax."""
     return theta.at[:, -1].add(jnp.where(classes, 0.0, -1e4).astype(theta.dtype))
 
 
-def _objective(regressor, batch, params, state, hyper, key, context, data):
-    """Row loss and task loss of the classes that train, in one head; held-out classes stay out of both."""
+def _objective(
+    regressor: Regressor,
+    batch: int,
+    params: Any,
+    state: Variables,
+    hyper: Hyper,
+    key: Key[Array, ""],
+    context: Context,
+    data: Episodes,
+) -> tuple[Float[Array, ""], Variables]:
+    """Computes the loss of the training classes in one head, without held-out ones, and the variables after it."""
     subset, query = jax.random.split(key)
     s = jax.random.randint(subset, (), 0, len(data.theta))
     index = jnp.searchsorted(data.chance[s], jax.random.uniform(query, (batch,)))
@@ -138,8 +166,8 @@ def _objective(regressor, batch, params, state, hyper, key, context, data):
     return rows + hyper.task_weight * mean_task_loss(data.unit * _among(moved, data.seen), data.x[index], data.y[index]), variables
 
 
-def held_out_losses(regressor: Regressor, variables: Variables, context: Context, data: Episodes) -> jax.Array:
-    """[2] mean row loss and task loss of held-out classes, all classes moved and in the softmax, as they are at transfer."""
+def held_out_losses(regressor: Regressor, variables: Variables, context: Context, data: Episodes) -> Float[Array, " 2"]:
+    """Computes the mean row loss and task loss of held-out classes, with all classes moved and in the softmax, as at transfer."""
 
     def one(s):
         moved, _ = _moved(regressor, variables, context, data, s, False)
@@ -151,12 +179,12 @@ def held_out_losses(regressor: Regressor, variables: Variables, context: Context
 
 
 def compile_programs(regressor: Regressor, batch: int) -> Programs:
-    """Those of a regressor on mixed-shot episodes, for `stagewise.train_level`."""
+    """Compiles the training of a regressor on mixed-shot episodes, for `training.train_level`; batch: examples in the task loss."""
     return programs(partial(_objective, regressor, batch), partial(held_out_losses, regressor), jax.device_put)
 
 
 def fit_regressor(
-    key: jax.Array,
+    key: Key[Array, ""],
     regressor: Regressor,
     context: Context,
     data: Episodes,
@@ -164,9 +192,18 @@ def fit_regressor(
     *,
     schedule: Schedule = SCHEDULE,
 ) -> list[tuple[Variables, LevelReport]]:
-    """The regressor trained on mixed-shot episodes under every candidate, from the same start and on the same draws, and how that went.
+    """Trains a regressor on mixed-shot episodes under every candidate, from the same variables and on the same draws.
 
-    steps, every, patience: of `stagewise.train_level`.
+    Args:
+      key: draws the initial variables and the episodes.
+      regressor: is trained as a single level.
+      context: of the training set (`make_context`).
+      data: the episodes.
+      candidates: hyperparameters.
+      schedule: how long it is trained.
+
+    Returns:
+      For each candidate the variables, for `transfer_rows`, and a report.
     """
     begin, draws = jax.random.split(key)
     compiled = compile_programs(regressor, schedule.batch)

@@ -1,26 +1,31 @@
-"""Small regressors (`metamodelnet/regressor.py`): a handful of numbers for each shot level, the identity before training.
+"""Small regressors (`metamodelnet/regressor.py`): a few numbers for each level, and the identity before training.
 
-A level is an entry rung of the ladder (1, 2, 4, .., 64), so every map can move a row less the more examples it saw. A Context's
-whitened coordinates are those in which the within-class covariance is the identity (`linear/class_model.py`). A recipe uses one of them as
-`config.meta.regressor`, a function of the ladder: `def mine(ladder): return small_regressors.diagonal()`. Regressors that need class
-means can't be used there.
+A level is the entry level of a class on the ladder (1, 2, 4, .., 64), so that every regressor can move a row less the more examples it was
+fitted to. Whitened coordinates are those in which the within-class covariance is the identity (`linear/class_model.py`). A recipe uses one
+of these regressors as `config.meta.regressor`, a function of the ladder: `def mine(ladder): return small_regressors.diagonal()`. Those that
+need class means can't be used there.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.class_model import bayesian_rows
-from mmn_jax.metamodelnet.regressor import Regressor, entry_level
+from mmn_jax.metamodelnet.regressor import Context, Regressor, entry_level
 
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def _from_zeros(shapes: Callable, move: Callable) -> Regressor:
-    """A regressor without state whose parameters start at 0: shapes(dim) names their shapes, move(params, theta, level, shots, context)
-    gives the moved rows."""
+def _from_zeros(shapes: Callable[[int], dict[str, tuple[int, ...]]], move: Callable[..., Array]) -> Regressor:
+    """Makes a regressor without state whose parameters start at 0.
+
+    Args:
+      shapes: returns the shapes of the parameters by name, from the length of a row.
+      move: returns the moved rows, from (params, theta, level, shots, context).
+    """
 
     def init(key, spec):
         return {"params": {name: jnp.zeros(shape) for name, shape in shapes(spec.dim).items()}}
@@ -32,7 +37,7 @@ def _from_zeros(shapes: Callable, move: Callable) -> Regressor:
 
 
 def scale_and_bias() -> Regressor:
-    """θ̂ = (1 + s) θ, b̂ = b̂ + β: two numbers a level."""
+    """Scales rows and shifts biases, θ̂ = (1 + s) θ + [0, β]: two numbers for each level."""
 
     def move(params, theta, level, shots, context):
         return (theta * (1.0 + params["scale"][level, None])).at[:, -1].add(params["bias"][level])
@@ -41,7 +46,7 @@ def scale_and_bias() -> Regressor:
 
 
 def diagonal() -> Regressor:
-    """Whitened weights multiplied by 1 + D, d numbers a level (the Wiener filter of rows has this form), and a bias."""
+    """Multiplies whitened weights by 1 + D and shifts biases: d + 1 numbers for each level. The Wiener filter of rows has this form."""
 
     def move(params, theta, level, shots, context):
         weights = theta[:, :-1] @ context.model.inverse.T
@@ -51,21 +56,23 @@ def diagonal() -> Regressor:
     return _from_zeros(lambda dim: {"factor": (len(LEVELS), dim - 1), "bias": (len(LEVELS),)}, move)
 
 
-def _scale(theta):
+def _scale(theta: Float[Array, "C p"]) -> Float[Array, ""]:
+    """Returns the root mean square norm of the rows' weights."""
     return jnp.sqrt((theta[:, :-1] ** 2).sum(1).mean())
 
 
-def _rows_of_means(context, shots):
-    if context.means is None:
-        raise BadInput("this map looks at the means of classes, which banks of k-shot heads don't keep; train it on mixed-shot episodes")
+def _rows_of_means(context: Context, shots: Int[Array, " C"]) -> Float[Array, "C p"]:
+    """Returns the Bayesian rows of the classes."""
+    if context.model is None or context.means is None:
+        raise BadInput("regressor: needs the means of classes, which banks of k-shot heads don't keep; train it on mixed-shot episodes")
     return bayesian_rows(context.model, context.means, shots)
 
 
 def bayesian_mix() -> Regressor:
-    """θ̂ = (1 − α) θ + α r, r the Bayesian row at the scale of θ, one α a level, and a bias.
+    """Mixes rows with the Bayesian rows r at the scale of θ, θ̂ = (1 − α) θ + α r + [0, β]: two numbers for each level.
 
     Raises:
-      BadInput: in `apply`, where the context has no class means (on banks of k-shot heads).
+      BadInput: in `apply`, if the context has no class means (on banks of k-shot heads).
     """
 
     def move(params, theta, level, shots, context):
@@ -77,17 +84,22 @@ def bayesian_mix() -> Regressor:
     return _from_zeros(lambda dim: {"share": (len(LEVELS),), "bias": (len(LEVELS),)}, move)
 
 
-def _similarity(rows, head):
-    """[C, C] cosines of Bayesian rows, and which of them count: a row looks at the other rows of its own head."""
+def _similarity(rows: Float[Array, "C p"], head: Int[Array, " C"]) -> tuple[Float[Array, "C C"], Bool[Array, "C C"]]:
+    """Returns the cosines of Bayesian rows, and a mask of those to use: of each row with the other rows of its own head."""
     unit = rows[:, :-1] / jnp.linalg.norm(rows[:, :-1], axis=1, keepdims=True)
     return unit @ unit.T, (head[:, None] == head) & ~jnp.eye(len(rows), dtype=bool)
 
 
 def neighbour_attention(sharpness: float = 10.0) -> Regressor:
-    """θ̂_c = θ_c + γ (Σ_j a_cj θ_j − θ_c), attention a over the other classes by the cosine of Bayesian rows and by their counts.
+    """Moves rows towards those of similar classes, θ̂_c = θ_c + γ (Σ_j a_cj θ_j − θ_c): one number for each level, and two more.
+
+    The attention a over the other classes depends on the cosines of Bayesian rows and on counts.
+
+    Args:
+      sharpness: factor of the cosines before training.
 
     Raises:
-      BadInput: in `apply`, where the context has no class means (on banks of k-shot heads).
+      BadInput: in `apply`, if the context has no class means (on banks of k-shot heads).
     """
 
     def move(params, theta, level, shots, context):
@@ -100,7 +112,7 @@ def neighbour_attention(sharpness: float = 10.0) -> Regressor:
 
 
 def low_rank(rank: int = 8) -> Regressor:
-    """θ̂ = θ + g (θ U) V, U [d+1, rank] and V [rank, d+1] shared by all levels, a gate g for each."""
+    """Adds a linear map of low rank, θ̂ = θ + g (θ U) V: U [p, rank] and V [rank, p] are shared by all levels, which have a gate g each."""
 
     def init(key, spec):
         inward = jax.random.normal(key, (spec.dim, rank)) / jnp.sqrt(jnp.float32(spec.dim))
@@ -115,8 +127,10 @@ def low_rank(rank: int = 8) -> Regressor:
 
 
 def equivariant() -> Regressor:
-    """θ̂ = θ + p₁ G θ + p₂ G² θ with the Gram matrix G of a head's rows: it commutes with every rotation of the features and
-    every permutation of the classes; two numbers a level."""
+    """Adds a polynomial in the Gram matrix G of a head's rows, θ̂ = θ + p₁ G θ + p₂ G² θ: two numbers for each level.
+
+    It commutes with every rotation of the features and every permutation of the classes.
+    """
 
     def move(params, theta, level, shots, context):
         same = (context.head[:, None] == context.head).astype(theta.dtype)

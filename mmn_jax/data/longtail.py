@@ -20,7 +20,7 @@ from jaxtyping import Array, Int, Int8, Key
 
 from mmn_jax.errors import BadInput
 from mmn_jax.rng import permutation, stream
-from mmn_jax.types import Examples, FeatureSet, LongTail
+from mmn_jax.types import ExamplesT, FeatureSet, LongTail
 
 PARETO_POWER = 6  # α of ImageNet-LT and Places-LT
 
@@ -190,10 +190,10 @@ def take(features: FeatureSet, part: Int8[np.ndarray, " n"]) -> LongTail:
     return LongTail(train, val, features.test, np.bincount(train.y, minlength=len(features.class_names)))
 
 
-def class_pool(train: Examples, classes: Int[np.ndarray, " H"]) -> Examples:
+def class_pool(train: ExamplesT, classes: Int[np.ndarray, " H"]) -> ExamplesT:
     """Returns the examples of these classes, sorted by their new labels, which are positions in `classes`."""
     position = np.full(int(train.y.max()) + 1, -1)
     position[classes] = np.arange(len(classes))
     labels = position[train.y]
     chosen = np.argsort(labels, kind="stable")[(labels < 0).sum() :]
-    return Examples(train.x[chosen], labels[chosen].astype(np.int32))
+    return train._replace(x=train.x[chosen], y=labels[chosen].astype(np.int32))

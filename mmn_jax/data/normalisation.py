@@ -15,7 +15,7 @@ from jaxtyping import Float, Real
 from scipy.special import fdtrc
 
 from mmn_jax.errors import BadInput
-from mmn_jax.types import Examples
+from mmn_jax.types import Examples, Normalised
 
 # A spread is the standard deviation of a column.
 FAR = 1e18  # float32 can still square it
@@ -49,9 +49,9 @@ class Normalisation(NamedTuple):
             raise BadInput(f"features: row {row} lies {FAR:.0e} times further out than the training features; is it damaged?")
         return scaled
 
-    def of(self, examples: Examples) -> Examples:
+    def of(self, examples: Examples) -> Normalised:
         """Returns the examples with normalised features."""
-        return Examples(self(examples.x), examples.y)
+        return Normalised(self(examples.x), examples.y)
 
     @property
     def by_column(self) -> bool:

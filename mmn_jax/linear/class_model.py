@@ -17,8 +17,9 @@ import scipy.linalg
 from jaxtyping import Float, Int
 
 from mmn_jax.linear.algebra import AnyArray, ArrayT
+from mmn_jax.linear.rows import centred, predict_logits
 from mmn_jax.machine import one_thread
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
 TRUST = 5.0  # number of examples at which a class's mean has half the weight in μ and B of one that is known exactly
 
@@ -43,6 +44,9 @@ class Shrinkage(NamedTuple):
 
     within: float
     between: float
+
+
+ADDED = Shrinkage(0.6, 0.5)  # of the model that the row of an added class is computed from
 
 
 def class_means(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, "C d"]:
@@ -76,7 +80,7 @@ class ClassStatistics(NamedTuple):
     span: Float[np.ndarray, "d r"] | None = None
 
 
-def class_statistics(train: Examples, span: Float[np.ndarray, "d r"] | None = None) -> ClassStatistics:
+def class_statistics(train: Normalised, span: Float[np.ndarray, "d r"] | None = None) -> ClassStatistics:
     """Computes the statistics of normalised examples.
 
     Args:
@@ -88,10 +92,10 @@ def class_statistics(train: Examples, span: Float[np.ndarray, "d r"] | None = No
     means = class_means(train.x, train.y, len(counts))
     if span is None:
         return ClassStatistics(counts, means, _within(train, means))
-    return ClassStatistics(counts, means, _within(Examples(train.x @ span, train.y), means @ span), span)
+    return ClassStatistics(counts, means, _within(Normalised(train.x @ span, train.y), means @ span), span)
 
 
-def _within(train: Examples, means: Float[np.ndarray, "C r"]) -> Float[np.ndarray, "r r"]:
+def _within(train: Normalised, means: Float[np.ndarray, "C r"]) -> Float[np.ndarray, "r r"]:
     """Returns the pooled covariance of examples around their class means, or around the mean of these if no class has two examples."""
     spare = len(train.y) - len(means)
     if spare == 0:
@@ -103,7 +107,7 @@ def _within(train: Examples, means: Float[np.ndarray, "C r"]) -> Float[np.ndarra
     return scatter / spare
 
 
-def class_model(train: Examples, shrinkage: Shrinkage) -> ClassModel:
+def class_model(train: Normalised, shrinkage: Shrinkage) -> ClassModel:
     """Fits the model to normalised examples; every class needs one. `model_of` says how."""
     return model_of(class_statistics(train), shrinkage)
 
@@ -144,6 +148,24 @@ def bayesian_rows(model: ClassModel, means: Float[ArrayT, "C d"], counts: Int[An
     shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
     w = shrunk @ model.basis.T
     return means.__array_namespace__().concat([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], axis=1)
+
+
+def added_row(statistics: ClassStatistics, theta: Float[np.ndarray, "C p"], x: Float[np.ndarray, "k d"]) -> Float[np.ndarray, " p"]:
+    """Returns the row of a new class, to stand beside the rows of a head.
+
+    It is the Bayesian row of the class, scaled by one number: with this factor, the class means of the other classes have the same mean
+    score under their Bayesian rows as under theta.
+
+    Args:
+      statistics: of the classes of theta, not those of a span.
+      theta: the rows of the head.
+      x: normalised features of the new class's examples.
+    """
+    model = model_of(statistics, ADDED)
+    known = bayesian_rows(model, statistics.means, statistics.counts)
+    new = bayesian_rows(model, x.mean(0, keepdims=True, dtype=float), np.array([len(x)]))[0]
+    ours, theirs = (np.diag(predict_logits(centred(rows), statistics.means)).mean() for rows in (theta, known))
+    return theta.mean(0) + ours / max(theirs, 1e-12) * (new - known.mean(0))
 
 
 def row_prior_metric(model: ClassModel, span: Float[np.ndarray, "d r"] | None = None) -> Float[np.ndarray, "d s"]:

@@ -1,29 +1,33 @@
-"""The paper's regressor: a residual chain (Wang et al. 2017, section 3.2). A row fitted to k examples enters at block
-i = ⌊log2 k⌋ and passes all later ones,
+"""The paper's regressor: a residual chain (Wang et al. 2017, section 3.2).
+
+A row fitted to k examples enters at block i = ⌊log2 k⌋ and passes all later ones,
 
     F_i(θ) = F_{i+1}(θ + f(θ; w_i)),   i = 0..N,   F_{N+1} = identity
     f = FC ∘ LeakyReLU ∘ BatchNorm ∘ FC ∘ LeakyReLU ∘ BatchNorm
 
-Its last FC starts at zero, so an untrained chain is the identity.
+The last FC of a block starts at zero, so an untrained chain is the identity.
 """
 
 import functools
 import math
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
 
+from mmn_jax.linear.algebra import AnyArray
 from mmn_jax.metamodelnet.regressor import Regressor, Variables, entry_level, split_unit
 
 
 class LevelNorm(nn.Module):
-    """BatchNorm over the rows of each entry level apart, since rows of other shot counts have other statistics.
+    """BatchNorm with separate statistics for the rows of each entry level, since rows of other shot counts have other statistics.
 
-    Scale and shift are shared; running mean and variance are kept per level [levels, width of the rows]. They start from
-    nothing when a level is first seen, so `weight` [levels] says how much they have gathered (Adam's bias correction).
+    Scale and shift are shared; running mean and variance are kept per level, [levels, width of the rows]. They start at zero, and `weight`
+    [levels, 1] is the total weight of the batches in them, for the bias correction (as in Adam).
     """
 
     levels: int
@@ -31,7 +35,8 @@ class LevelNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, rows, level, active, train):
+    def __call__(self, rows: Float[Array, "C w"], level: Int[Array, " C"], active: Bool[Array, " C"], train: bool) -> Float[Array, "C w"]:
+        """Normalises rows that entered at these levels; only `active` ones count in the statistics of training."""
         dim = rows.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (self.levels, dim))
         var = self.variable("batch_stats", "var", jnp.zeros, (self.levels, dim))
@@ -57,14 +62,18 @@ class LevelNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """The residual f(θ; w_i) of one block, with a hidden layer of `width`; its products are computed in `dtype`."""
+    """The residual f(θ; w_i) of one block.
+
+    width: of the hidden layer. levels: number of entry levels. dtype: of its products.
+    """
 
     width: int
     levels: int
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, rows, level, active, train):
+    def __call__(self, rows: Float[Array, "C p"], level: Int[Array, " C"], active: Bool[Array, " C"], train: bool) -> Float[Array, "C p"]:
+        """Computes the residual of rows that entered at these levels; only `active` ones count in the statistics of training."""
         hidden = LevelNorm(self.levels, name="norm_in")(rows, level, active, train)
         hidden = nn.Dense(self.width, name="hidden", dtype=self.dtype)(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
         hidden = LevelNorm(self.levels, name="norm_hidden")(hidden, level, active, train)
@@ -73,7 +82,7 @@ class Block(nn.Module):
 
 
 class Chain(nn.Module):
-    """Blocks first..N; a row passes those from its own entry level on."""
+    """Blocks `first` to N; a row passes the blocks from its own entry level on."""
 
     ladder: tuple[int, ...]
     width: int
@@ -81,7 +90,8 @@ class Chain(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, theta, shots, train):
+    def __call__(self, theta: Float[Array, "C p"], shots: Int[Array, " C"], train: bool) -> Float[Array, "C p"]:
+        """Moves rows of classes with these numbers of examples."""
         level = entry_level(shots, self.ladder)
         for i in range(self.first, len(self.ladder)):
             active = level <= i
@@ -94,15 +104,22 @@ class Chain(nn.Module):
 
 @functools.cache  # so that programs compiled for it are shared
 def residual_chain(ladder: tuple[int, ...], width: int, dtype: DTypeLike = jnp.float32) -> Regressor:
-    """The paper's chain, one block for each level of the ladder, hidden layers of `width` (the paper: d). Products are computed in
-    `dtype`, bfloat16 for mixed precision; parameters, statistics and rows stay in float32."""
+    """Returns the paper's chain.
+
+    Args:
+      ladder: the shot counts k of the banks; there is a block for each.
+      width: of hidden layers (the paper: d).
+      dtype: of products, bfloat16 for mixed precision; parameters, statistics and rows stay in float32.
+
+    Source: Wang et al. 2017, section 3.2.
+    """
 
     def init(key, spec):
         rows = jnp.zeros((2, spec.dim))
         return Chain(ladder, width, spec.first, dtype).init(key, rows, jnp.full(2, ladder[spec.first]), False)
 
     def apply(variables, theta, shots, context, train):
-        chain = Chain(ladder, width, len(ladder) - len(variables["params"]), dtype)  # one entry a block, of the last levels
+        chain = Chain(ladder, width, len(ladder) - len(variables["params"]), dtype)  # one entry for each block, from the last levels
         if not train:
             return chain.apply(variables, theta, shots, False), variables
         moved, state = chain.apply(variables, theta, shots, True, mutable="batch_stats")
@@ -112,13 +129,26 @@ def residual_chain(ladder: tuple[int, ...], width: int, dtype: DTypeLike = jnp.f
 
 
 @partial(jax.jit, static_argnums=0)
-def _sown(chain, variables, theta, shots):
+def _sown(chain: Chain, variables: Variables, theta: Float[Array, "C p"], shots: Int[AnyArray, " C"]) -> Any:
     return chain.apply(variables, theta, shots, False, mutable="intermediates")[1]
 
 
-def block_movement(ladder: tuple[int, ...], width: int, variables: Variables, theta: jax.Array, shots: jax.Array) -> list[float | None]:
-    """Mean ‖f(θ; w_i)‖ / ‖θ‖ of a trained chain's blocks, each over the rows that pass it, None where none does: the
-    identity regularisation (Wang et al. 2017, section 3.2) says that it falls towards the last."""
+def block_movement(
+    ladder: tuple[int, ...], width: int, variables: Variables, theta: Float[AnyArray, "C p"], shots: Int[AnyArray, " C"]
+) -> list[float | None]:
+    """Computes how far each block of a trained chain moves rows, as the mean ‖f(θ; w_i)‖ / ‖θ‖ of the rows that pass it.
+
+    By the identity regularisation (Wang et al. 2017, section 3.2) it should fall towards the last block.
+
+    Args:
+      ladder: of the chain, as is `width`.
+      variables: of the chain, with their 'unit'.
+      theta: rows to move.
+      shots: number of examples of their classes.
+
+    Returns:
+      One number for each block; None where no row passes it.
+    """
     inner, unit = split_unit(variables)
     sown = _sown(Chain(ladder, width, 0), inner, jnp.asarray(theta) / unit, shots)
     means = [float(sown["intermediates"][f"movement_{i}"][0]) for i in range(len(ladder))]

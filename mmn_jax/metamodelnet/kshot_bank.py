@@ -1,11 +1,10 @@
-"""Banks of k-shot heads: S random subsets with exactly k examples a class, one |H_2k|-way head each.
+"""Banks of k-shot heads: S random subsets with exactly k examples of each class, and one |H_2k|-way head each.
 
     θ_k[s] = fit_head(k examples of every c ∈ H_2k),   θ*_k = fit_head(all examples of H_2k)
 
-H_t are the classes with at least t examples, k runs over the ladder 1, 2, 4, .., 2^N. All heads
-are regularised alike per example (ℓ · n is one constant ρ), so that a row's trade-off between
-its examples and the ridge doesn't depend on how many other examples the head saw.
-A draw depends on (seed, k, s) alone, whatever the chunking.
+H_t are the classes with at least t examples; k runs over the ladder 1, 2, 4, .., 2^N. All heads have the same ridge per example (ℓ · n is
+one constant ρ), so that a row's trade-off between its examples and the ridge doesn't depend on how many other examples the head has. A
+draw depends on (seed, k, s) alone, whatever the chunks that heads are solved in.
 """
 
 from collections.abc import Sequence
@@ -16,21 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.devices import EACH, SAME, all_devices, batch_memory, gathered, replicated
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.algebra import HIGHEST
+from mmn_jax.linear.algebra import HIGHEST, AnyArray
 from mmn_jax.linear.frame import spanframe
 from mmn_jax.linear.problem import HeadProblem, padded
 from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one, warn_unless_converged
 from mmn_jax.machine import one_thread
 from mmn_jax.rng import fold
-from mmn_jax.types import Bank, Examples
+from mmn_jax.types import Bank, Normalised
 
-EASING = (100, 10, 1)  # times the ridge: a large head from zero takes half as many Hessian products this way
+EASING = (100, 10, 1)  # times the ridge: solved one after the other, a large head takes half as many Hessian products
 
 
 def shot_ladder(counts: Int[np.ndarray, " C"], min_classes: int | None = None, top: int = defaults.TOP) -> tuple[int, ...]:
@@ -38,8 +37,8 @@ def shot_ladder(counts: Int[np.ndarray, " C"], min_classes: int | None = None, t
 
     Args:
       counts: training examples of each class.
-      min_classes: N is the largest i for which so many classes have 2^{i+1} examples; by default `enough_classes`.
-      top: N at most.
+      min_classes: N is the largest i for which this many classes have 2^{i+1} examples; by default `enough_classes`.
+      top: the largest N.
 
     Returns:
       The shot counts, none where too few classes have two examples.
@@ -49,31 +48,34 @@ def shot_ladder(counts: Int[np.ndarray, " C"], min_classes: int | None = None, t
 
 
 def enough_classes(classes: int, wanted: int = defaults.MIN_CLASSES) -> int:
-    """Returns how many classes a bank needs: as many as wanted, a quarter of all where there are fewer, but at least 5."""
+    """Returns how many classes a bank needs: `wanted`, or a quarter of all classes if that is less, but at least 5."""
     return max(5, min(wanted, classes // 4))
 
 
-def shot_classes(counts: np.ndarray, shots: int) -> np.ndarray:
-    """H_2k: the classes with at least 2k examples."""
+def shot_classes(counts: Int[np.ndarray, " C"], shots: int) -> Int[np.ndarray, " H"]:
+    """Returns H_2k, the classes with at least 2k examples."""
     return np.flatnonzero(counts >= 2 * shots)
 
 
-def draw_subset(key: jax.Array, y: jax.Array, begin: jax.Array, shots: int) -> jax.Array:
-    """[C, k] indices of k distinct random examples of every class; y is sorted, class c begins at begin[c]."""
+def draw_subset(key: Key[Array, ""], y: Int[Array, " n"], begin: Int[Array, " C"], shots: int) -> Int[Array, "C {shots}"]:
+    """Draws the indices of k distinct examples of every class; y is sorted, and class c begins at begin[c]."""
     _, _, order = jax.lax.sort((y, jax.random.uniform(key, y.shape), jnp.arange(len(y))), num_keys=2)
     return order[begin[:, None] + jnp.arange(shots)]
 
 
 def head_bytes(examples: int, dim: int, classes: int, pool: int) -> int:
-    """A forecast of the working memory of one head: its draw from the pool, features in and out of the frame, logits, coefficients."""
+    """Estimates the bytes of working memory of one head: its draw from the pool, features in and out of the frame, logits, coefficients."""
     rank = min(examples, dim) + 1
     span = 3 * rank * rank if examples < dim else 0
     return 4 * (6 * pool + 3 * examples * dim + 4 * examples * classes + 4 * classes * rank + classes * dim + span)
 
 
 class BankPlan(NamedTuple):
-    """What a bank is: shots k, subsets S, ridge ρ = ℓ · n for the summed loss, the gradient norms of its
-    k-shot heads (tol) and of θ* (target_tol), and how many bytes the heads solved at once may take."""
+    """The settings of one bank.
+
+    shots: k. subsets: S. ridge: ρ = ℓ · n, for the summed loss. tol, target_tol: gradient norms of k-shot heads and of θ*. memory: bytes
+    that the heads solved at once may take on a device.
+    """
 
     shots: int
     subsets: int
@@ -84,28 +86,29 @@ class BankPlan(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What subsets are drawn from: examples of the class set sorted by label, padded with label C; class c begins at begin[c].
+    """The examples of the classes of a bank, from which subsets are drawn.
 
-    Where heads have as many examples as dimensions, features lie in the eigenbasis [d, d] of their covariance, with these
-    eigenvalues [d]; otherwise both are None.
+    x, y: sorted by label and padded with label H. begin: position of the first example of each class. basis, variance: where heads have at
+    least as many examples as dimensions, x is in the eigenbasis of the features' covariance, with these eigenvalues; otherwise both are
+    None. classes: the class set.
     """
 
-    x: jax.Array
-    y: jax.Array
-    begin: jax.Array
-    basis: jax.Array | None
-    variance: jax.Array | None
-    classes: np.ndarray
+    x: Float[Array, "n d"]
+    y: Int[Array, " n"]
+    begin: Int[Array, " H"]
+    basis: Float[Array, "d d"] | None
+    variance: Float[Array, " d"] | None
+    classes: Int[np.ndarray, " H"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Examples, padding included, dimensions and classes."""
+        """The numbers of examples (with padding), dimensions and classes."""
         examples, dim = self.x.shape
         return examples, dim, len(self.begin)
 
 
-def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Pool:
-    """The Pool of H_2k, on every device."""
+def bank_pool(train: Normalised, counts: Int[np.ndarray, " C"], shots: int, mesh: Mesh) -> Pool:
+    """Makes the Pool of H_2k, replicated on every device; counts: training examples of each class."""
     classes = shot_classes(counts, shots)
     pool = class_pool(train, classes)
     spare = padded(len(pool.y)) - len(pool.y)
@@ -117,15 +120,15 @@ def bank_pool(train: Examples, counts: np.ndarray, shots: int, mesh: Mesh) -> Po
     return Pool(x, y, begin, basis, variance, classes)
 
 
-def _principal(x):
-    """The eigenbasis [d, d] and eigenvalues [d] of the covariance of features x [n, d]."""
+def _principal(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, " d"]]:
+    """Returns the eigenbasis and the eigenvalues of the covariance of features."""
     centred = x - x.mean(0)
     values, basis = np.linalg.eigh(centred.T @ centred / len(x))
     return basis.astype(np.float32), np.maximum(values, 0).astype(np.float32)
 
 
-def _turned(theta, basis):
-    """Rows [.., C, d+1] with their weights W basisᵀ."""
+def _turned(theta: Float[AnyArray, "*batch C p"], basis: Float[AnyArray, "d d"] | None) -> Float[AnyArray, "*batch C p"]:
+    """Returns rows with weights W basisᵀ, unchanged if there is no basis."""
     if basis is None:
         return theta
     w = jnp.matmul(theta[..., :-1], basis.T, precision=HIGHEST)
@@ -133,14 +136,16 @@ def _turned(theta, basis):
 
 
 def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int:
-    """How many heads the plan's memory of every device holds at once, drawn from a Pool of this shape."""
+    """Returns how many heads are solved at once on all devices, within the plan's memory, drawn from a Pool of this shape."""
     examples, dim, classes = shape
     each = plan.memory // head_bytes(plan.shots * classes, dim, classes, examples)
     return devices * int(np.clip(each, 1, -(-plan.subsets // devices)))
 
 
-def fit_chunk(key: jax.Array, subsets: np.ndarray, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[jax.Array, HeadInfo]:
-    """Rows [s, C, d+1] and infos of the heads with these indices [s], shared out over the mesh; subset i uses fold_in(key, i)."""
+def fit_chunk(
+    key: Key[Array, ""], subsets: Int[np.ndarray, " s"], pool: Pool, plan: BankPlan, mesh: Mesh
+) -> tuple[Float[Array, "s H p"], HeadInfo]:
+    """Fits the heads of these subsets, sharded over the mesh; subset i is drawn by fold_in(key, i)."""
     ridge = np.float32(plan.ridge / (plan.shots * len(pool.begin)))
     return _fit_chunk(key, subsets, *pool[:-1], ridge, np.float32(plan.tol), plan.shots, mesh)
 
@@ -155,13 +160,13 @@ def _fit_chunk(key, subsets, x, y, begin, basis, variance, l2, tol, shots, mesh)
         theta, info = fit_batch(problems, zeros, tol, shared=("y", "weight", "offset", "l2"), frame=frame)
         return _turned(theta, basis), info
 
-    # a device goes on until its own heads are done: nothing is exchanged, and `any_in_batch` asks only those
+    # each device goes on until its own heads are done: nothing is exchanged, and `any_in_batch` checks those alone
     shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 8), out_specs=EACH, check_vma=False)
     return shared(subsets, key, x, y, begin, basis, variance, l2, tol)
 
 
-def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray | None = None) -> tuple[np.ndarray, HeadInfo]:
-    """θ* [C, d+1], the rows of the head of the whole pool, from those that are near it, or by way of stronger ridges."""
+def fit_target(pool: Pool, plan: BankPlan, start: Float[np.ndarray, "H p"] | None = None) -> tuple[Float[np.ndarray, "H p"], HeadInfo]:
+    """Fits θ*, the head of the whole pool, from the rows `start` near it, or else from zeros by way of stronger ridges."""
     x, y, begin, basis = jax.device_get((pool.x, pool.y, pool.begin, pool.basis))
     real = (y < len(begin)).astype(np.float32)
     labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
@@ -172,17 +177,17 @@ def fit_target(pool: Pool, plan: BankPlan, start: np.ndarray | None = None) -> t
     return jax.device_get((_turned(theta, basis), info))
 
 
-def fit_heads(key: jax.Array, first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[np.ndarray, HeadInfo]:
-    """As many heads from `first` on as the plan's memory holds at once, on the host. key: the stream of this k."""
+def fit_heads(key: Key[Array, ""], first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[Float[np.ndarray, "s H p"], HeadInfo]:
+    """Fits a chunk of heads from number `first` on, as many as `chunk_size` allows, and returns them on the host; key: of this k."""
     size = chunk_size(pool.shape, plan, mesh.size)
-    index = np.minimum(np.arange(first, first + size), plan.subsets - 1)  # the last are filled up, then cut
+    index = np.minimum(np.arange(first, first + size), plan.subsets - 1)  # the last chunk is filled up here, and trimmed below
     with one_thread(plan.shots * len(pool.begin)):
         solved = gathered(fit_chunk(key, index, pool, plan, mesh))
     return jax.tree.map(lambda field: field[: plan.subsets - first], solved)
 
 
 def fit_bank(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     x: Float[np.ndarray, "n d"],
     y: Int[np.ndarray, " n"],
     shots: int,
@@ -200,18 +205,18 @@ def fit_bank(
     Args:
       key: the root of the streams that are drawn from; subset s of this k depends on the key, k and s alone.
       x: normalised features of the training set.
-      y: its labels, 0 to C − 1, each of which has an example.
+      y: its labels, from 0 to C − 1; each class has an example.
       shots: k.
       subsets: S, by default 32 at k = 1, 16 at k = 2 and 8 above. (The paper: 1000, 500 and 200.)
-      l2: the ridge for the mean loss of the whole training set; every head is regularised as strongly per example.
+      l2: the ridge for the mean loss of the whole training set; every head has the same ridge per example.
       tol: the gradient norm to which k-shot heads are solved.
-      target_tol: likewise θ*.
-      before: the bank of the k before, from whose θ* the solver of this one's starts.
+      target_tol: the gradient norm to which θ* is solved.
+      before: the bank of the previous k, from whose θ* the solver of this θ* starts.
       memory: bytes that the heads solved at once may take on a device, by default what suits the device.
       mesh: the devices, by default all.
 
     Returns:
-      The bank of the classes with at least 2k examples. Warns (`ConvergenceWarning`) of heads that didn't converge.
+      The bank of the classes with at least 2k examples. Heads that did not converge are reported by scikit-learn's `ConvergenceWarning`.
 
     Raises:
       BadInput: fewer than two classes have 2k examples.
@@ -220,7 +225,7 @@ def fit_bank(
     if len(shot_classes(counts, shots)) < 2:
         raise BadInput(f"shots: fewer than two classes have {2 * shots} examples or more; lower it from {shots}")
     plan = BankPlan(shots, subsets or subsets_at(shots), l2 * len(y), tol, target_tol, memory or batch_memory())
-    pool, stream = bank_pool(Examples(x, y), counts, shots, mesh), fold(key, "kshot", shots)
+    pool, stream = bank_pool(Normalised(x, y), counts, shots, mesh), fold(key, "kshot", shots)
     chunks = [fit_heads(stream, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
     theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
     target, target_info = fit_target(pool, plan, starting_target(before, pool.classes))
@@ -230,15 +235,15 @@ def fit_bank(
 
 
 def subsets_at(shots: int, subsets: Sequence[int] = defaults.SUBSETS) -> int:
-    """Returns S at k = shots, of numbers for k = 1, 2, 4, .., the last of which stands for all that follow."""
+    """Returns S at k = shots; subsets: S at k = 1, 2, 4, .., whose last entry holds for all larger k."""
     return subsets[min(shots.bit_length() - 1, len(subsets) - 1)]
 
 
-def starting_target(before: Bank | None, classes: Int[np.ndarray, " C"]) -> Float[np.ndarray, "C p"] | None:
-    """Returns θ* of the bank before for the classes of this one, None where there is none before."""
+def starting_target(before: Bank | None, classes: Int[np.ndarray, " H"]) -> Float[np.ndarray, "H p"] | None:
+    """Returns the rows of θ* of the previous bank for these classes; None if there is no previous bank."""
     return None if before is None else before.target[np.isin(before.classes, classes)]
 
 
-def in_memory(shots: int, classes: np.ndarray, theta: np.ndarray, target: np.ndarray) -> Bank:
-    """The Bank of heads theta [S, C_k, d+1]."""
+def in_memory(shots: int, classes: Int[np.ndarray, " H"], theta: Float[np.ndarray, "S H p"], target: Float[np.ndarray, "H p"]) -> Bank:
+    """Makes a Bank of heads in memory."""
     return Bank(shots, classes, len(theta), lambda first, stop: theta[first:stop], target)

@@ -1,8 +1,7 @@
-"""The extension point: a Regressor moves rows θ [C, d+1] to where more examples would take them.
+"""The extension point: a Regressor predicts from rows θ [C, p] the rows that more examples would give.
 
-The paper's is the residual chain (`chain.py`); `contrib/small_regressors.py` has small ones, docs/extend_the_regressor.md shows how to
-write one.
-All of them are trained, applied and saved by the same functions.
+The paper's is the residual chain (`chain.py`); `contrib/small_regressors.py` has small ones, and docs/extend_the_regressor.md shows how to
+write one. All are trained, applied and saved by the same functions.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,62 +10,64 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from mmn_jax.errors import BadInput
+from mmn_jax.linear.algebra import AnyArray
 from mmn_jax.linear.class_model import ClassModel, Shrinkage, class_means, class_model
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
-Variables = dict[str, Any]
+Variables = dict[str, Any]  # like Flax's: 'params' are trained, every other collection is state
 HALF = Shrinkage(0.5, 0.5)
 
 
 class RegressorSpec(NamedTuple):
-    """What init needs to know: width d+1 of a row, and the lowest rung of the ladder that is in training yet."""
+    """The arguments of `Regressor.init`.
+
+    dim: p = d + 1, the length of a row. first: the lowest level that is trained so far.
+    """
 
     dim: int
     first: int
 
 
 class Context(NamedTuple):
-    """What of the problem a regressor may look at beside the rows.
+    """What a regressor may use beside the rows.
 
-    model: the Gaussian model of the classes (`linear/class_model.py`). head: [C] which head a row belongs to; training packs
-    the rows of several heads into one call. means: [C, d] mean of the examples that each row was fitted to. Both are of normalised
-    features. The paper's chain looks at neither, and gets None for both; on banks of k-shot heads, whose means are not kept, a
-    recipe's own regressor gets a model and no means; on mixed-shot episodes (`contrib/mixed_shot.py`) it gets both.
+    model: the Gaussian model of the classes (`linear/class_model.py`). head: the number of the head that each row belongs to; training
+    packs the rows of several heads into one call. means: the mean of the examples that each row was fitted to. Model and means are of
+    normalised features. The paper's chain uses neither and gets None for both. On banks of k-shot heads, whose means are not kept, other
+    regressors get a model but no means; on mixed-shot episodes (`contrib/mixed_shot.py`) they get both.
     """
 
     model: ClassModel | None
-    head: jax.Array
-    means: jax.Array | None = None
+    head: Int[Array, " C"]
+    means: Float[Array, "C d"] | None = None
 
 
 class Regressor(NamedTuple):
     """A pair of pure functions, like an optax transformation.
 
-    init(key, spec) gives a Flax-style dict of variables: 'params' are trained, every other
-    collection is state. Training goes from the last rung of the ladder to the first and calls
-    init at each; leaves that an earlier call made keep their trained values, so a regressor
-    that learns something of its own per rung names it by its rung.
+    init(key, spec) returns Flax-style variables: 'params' are trained, every other collection is state. Training goes from the last level
+    of the ladder to the first and calls init at each; leaves that an earlier call made keep their trained values, so a regressor that
+    learns something for each level has to name it by its level.
 
-    apply(variables, theta, shots, context, train) takes rows theta [C, d+1] and shots [C], how
-    many examples each row's class had, and returns the moved rows and the variables
-    with their state updated (when train is true). Rows are of normalised features, in units of
-    the root mean square entry of θ* (`lessons.row_unit`). It is traced by jit, grad and, where
-    held-out classes are scored, vmap, and has no key: it must be deterministic.
+    apply(variables, theta, shots, context, train) takes rows theta [C, p] and the number of examples of each row's class, shots [C]. It
+    returns the moved rows and the variables, with their state updated if train is true. Rows are of normalised features, in units of the
+    root mean square entry of θ* (`training_data.row_unit`). It is traced by jit, grad and, when held-out classes are evaluated, vmap. It
+    has no key: it must be deterministic.
     """
 
-    init: Callable[[jax.Array, RegressorSpec], Variables]
-    apply: Callable[[Variables, jax.Array, jax.Array, Context, bool], tuple[jax.Array, Variables]]
+    init: Callable[[Array, RegressorSpec], Variables]
+    apply: Callable[[Variables, Array, Array, Context, bool], tuple[Array, Variables]]
 
 
 def split_unit(variables: Variables) -> tuple[Variables, np.float32]:
-    """Separates a trained regressor's own variables from 'unit', what rows are divided by before it moves them (1 if it isn't there)."""
+    """Separates a trained regressor's own variables from 'unit', by which rows are divided before it moves them (1 if there is none)."""
     return {name: value for name, value in variables.items() if name != "unit"}, np.float32(variables.get("unit", 1.0))
 
 
-def make_context(train: Examples, shrinkage: Shrinkage = HALF) -> Context:
+def make_context(train: Normalised, shrinkage: Shrinkage = HALF) -> Context:
     """Makes the Context of a head fitted to a training set with normalised features: the model of its classes, and their means."""
     counts = np.bincount(train.y)
     model = jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), class_model(train, shrinkage))
@@ -74,17 +75,17 @@ def make_context(train: Examples, shrinkage: Shrinkage = HALF) -> Context:
     return Context(model, jnp.zeros(len(counts), jnp.int32), means)
 
 
-def rows_and_model(train: Examples) -> Context:
+def rows_and_model(train: Normalised) -> Context:
     """Makes the Context of k-shot heads: the model of the classes; the means behind their rows aren't kept."""
     return make_context(train)._replace(means=None)
 
 
-def rows_alone(train: Examples) -> Context:
-    """Makes the Context of a regressor that looks at rows alone, such as the paper's chain."""
+def rows_alone(train: Normalised) -> Context:
+    """Makes the Context of a regressor that uses rows alone, such as the paper's chain."""
     return Context(None, jnp.zeros(int(train.y.max()) + 1, jnp.int32))
 
 
-def check(regressor: Regressor, spec: RegressorSpec, shots: Int[np.ndarray, " C"], context: Context) -> None:
+def check(regressor: Any, spec: RegressorSpec, shots: Int[np.ndarray, " C"], context: Context) -> None:
     """Checks what a regressor returns for rows of classes with these shots, without computing it.
 
     Raises:
@@ -111,18 +112,18 @@ def check(regressor: Regressor, spec: RegressorSpec, shots: Int[np.ndarray, " C"
         raise BadInput(f"{must} apply returns rows {rows.shape} of {rows.dtype}, it returns {moved.shape} of {moved.dtype}")
 
 
-def _is_variables(given):
+def _is_variables(given: Any) -> bool:
     return isinstance(given, dict) and "params" in given
 
 
-def entry_level(shots: jax.Array, ladder: tuple[int, ...]) -> jax.Array:
-    """[C] the rung at which a class enters: the last whose k it reaches, so ⌊log2 n_c⌋ capped at N on the full ladder."""
-    rung = jnp.searchsorted(jnp.asarray(ladder), shots, side="right") - 1
-    return jnp.clip(rung, 0, len(ladder) - 1)
+def entry_level(shots: Int[AnyArray, " C"], ladder: tuple[int, ...]) -> Int[Array, " C"]:
+    """Returns the level at which each class enters: the last one whose k it reaches, which is ⌊log2 n_c⌋ up to N on the full ladder."""
+    level = jnp.searchsorted(jnp.asarray(ladder), shots, side="right") - 1
+    return jnp.clip(level, 0, len(ladder) - 1)
 
 
 def average(regressors: Sequence[Regressor]) -> Regressor:
-    """The mean of where several regressors move the rows, trained together."""
+    """Returns the regressor that moves rows to the mean of where several regressors move them; all are trained together."""
 
     def init(key, spec):
         every = [one.init(jax.random.fold_in(key, i), spec) for i, one in enumerate(regressors)]

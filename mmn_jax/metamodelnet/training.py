@@ -4,8 +4,8 @@ Level i, from N down to 0, trains what is new at level i and fine-tunes what lat
 
     L(w) = mean_{k ∈ 2^i..2^N} [ E ‖F(θ_k; w) − θ*‖² / E ‖θ*‖²  +  λ · E CE(F(θ_k; w) x, y) ]
 
-with one random subset of every k and a fresh minibatch of examples a step (`training_data.py`). Some classes are held out
-of all of it: their rows decide when the training of a level stops.
+with one random subset of every k and a fresh minibatch of examples in each step (`training_data.py`). Some classes are held out of
+training: the losses of their rows decide when the training of a level stops.
 """
 
 import functools
@@ -19,21 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
 from mmn_jax.devices import EACH, all_devices, replicated
 from mmn_jax.errors import BadInput
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables, check, rows_and_model
-from mmn_jax.metamodelnet.training_data import TrainingData, draw_episode, held_out_classes, row_unit, training_data, window_size
+from mmn_jax.metamodelnet.training_data import BankData, TrainingData, draw_episode, held_out_classes, row_unit, training_data, window_size
 from mmn_jax.rng import fold
-from mmn_jax.types import Bank, Examples
+from mmn_jax.types import Bank, Normalised
 
-WARM = 10  # episodes whose rows the running statistics of a level see before its first evaluation
+WARM = 10  # episodes that the running statistics of a level gather before its first evaluation
 
 
 class Hyper(NamedTuple):
-    """The hyperparameters that validation data choose: task weight λ, learning rate, weight decay."""
+    """The hyperparameters of training, which validation examples choose: task weight λ, learning rate and weight decay."""
 
     task_weight: float = defaults.TASK_WEIGHTS[0]
     rate: float = defaults.RATES[0]
@@ -41,8 +41,11 @@ class Hyper(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """How long a level is trained: at most `steps`, held-out classes evaluated every `every` steps and after the last one; it ends when
-    none of the last `patience` evaluations was better. batch: examples in the task loss."""
+    """How long a level is trained.
+
+    steps: the largest number of steps. every: held-out classes are evaluated every so many steps, and after the last one. patience:
+    training stops when none of the last so many evaluations was the best. batch: examples in the task loss of each bank.
+    """
 
     steps: int = defaults.STEPS
     every: int = defaults.EVERY
@@ -51,7 +54,7 @@ class Schedule(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step carries: variables, optimiser state."""
+    """The variables of the regressor and the state of the optimiser, between two steps."""
 
     variables: Variables
     optimiser: optax.OptState
@@ -60,8 +63,8 @@ class State(NamedTuple):
 class Evaluation(NamedTuple):
     """The losses after `step` steps of a level.
 
-    train: mean loss of the episodes since the evaluation before. rows, task: row loss and task loss of held-out classes. loss: rows + λ
-    task, infinite where that isn't a number.
+    train: mean loss of the episodes since the previous evaluation. rows, task: row loss and task loss of held-out classes. loss:
+    rows + λ · task, infinite if that isn't finite.
     """
 
     step: int
@@ -98,17 +101,33 @@ def relative_row_loss(theta: Float[Array, "C p"], target: Float[Array, "C p"]) -
     return jax.vmap(row_loss)(theta, target).mean() / jnp.sum(target**2, 1).mean()
 
 
-def _pack(regressor, variables, thetas, shots, context, train):
+def _pack(
+    regressor: Regressor,
+    variables: Variables,
+    thetas: Sequence[Float[Array, "_ p"]],
+    shots: Sequence[Int[Array, " _"]],
+    context: Context,
+    train: bool,
+) -> tuple[list[Float[Array, "_ p"]], Variables]:
     """Moves the rows of several heads in one call, and returns them head by head."""
     sizes = [len(theta) for theta in thetas]
     head = jnp.repeat(jnp.arange(len(sizes)), np.array(sizes), total_repeat_length=sum(sizes))
-    rows, shots = jnp.concatenate(thetas), jnp.concatenate(shots)
-    moved, variables = regressor.apply(variables, rows, shots, context._replace(head=head), train)
+    rows, every = jnp.concatenate(thetas), jnp.concatenate(shots)
+    moved, variables = regressor.apply(variables, rows, every, context._replace(head=head), train)
     return jnp.split(moved, np.cumsum(sizes)[:-1]), variables
 
 
-def _objective(regressor, batch, params, state, hyper, key, context, data: TrainingData):
-    """The paper's loss on one episode, and the variables after it."""
+def _objective(
+    regressor: Regressor,
+    batch: int,
+    params: Any,
+    state: Variables,
+    hyper: Hyper,
+    key: Key[Array, ""],
+    context: Context,
+    data: TrainingData,
+) -> tuple[Float[Array, ""], Variables]:
+    """Computes the paper's loss on one episode, and the variables after it; state: all variables but `params`."""
     episode = draw_episode(key, data.banks, batch)
     thetas = [bank.theta[s] for bank, s in zip(data.banks, episode[0], strict=True)]
     shots = [bank.shots[: len(theta)] for bank, theta in zip(data.banks, thetas, strict=True)]
@@ -120,7 +139,7 @@ def _objective(regressor, batch, params, state, hyper, key, context, data: Train
     return total / len(data.banks), variables
 
 
-def _optimiser(hyper):
+def _optimiser(hyper: Hyper) -> optax.GradientTransformation:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(hyper.rate, weight_decay=hyper.decay)))
 
 
@@ -129,11 +148,18 @@ def begin_training(variables: Variables, hyper: Hyper) -> State:
     return State(variables, _optimiser(hyper).init(variables["params"]))
 
 
-def train_step(objective: Callable, state: State, hyper: Hyper, key: PRNGKeyArray, context: Context, data: Any) -> tuple[State, jax.Array]:
+def train_step(
+    objective: Callable, state: State, hyper: Hyper, key: Key[Array, ""], context: Context, data: Any
+) -> tuple[State, Float[Array, ""]]:
     """Takes one optimiser step on the episode that `key` draws from data.
 
     Args:
-      objective: (params, rest, hyper, key, context, data) → the loss and the variables after it.
+      objective: returns the loss and the variables after it, from (params, all other variables, hyper, key, context, data).
+      state: before the step.
+      hyper: the hyperparameters.
+      key: draws the episode.
+      context: what the regressor may use beside the rows.
+      data: what the episode is drawn from.
 
     Returns:
       The new State, and the loss before the step.
@@ -146,7 +172,7 @@ def train_step(objective: Callable, state: State, hyper: Hyper, key: PRNGKeyArra
 
 
 def held_out_losses(regressor: Regressor, variables: Variables, context: Context, data: TrainingData) -> Float[Array, " 2"]:
-    """Computes the mean row loss and task loss of held-out classes: their rows are moved, those of the classes that train are θ*."""
+    """Computes the mean row loss and task loss of held-out classes: their rows are moved, and those of the other classes are θ*."""
 
     def one(thetas):
         heads, _ = _pack(regressor, variables, thetas, [bank.shots for bank in data.banks], context, False)
@@ -155,15 +181,15 @@ def held_out_losses(regressor: Regressor, variables: Variables, context: Context
     return jax.vmap(one)([bank.held_theta for bank in data.banks]).mean((0, 1))
 
 
-def _held_out_losses(bank, moved, unit):
+def _held_out_losses(bank: BankData, moved: Float[Array, "C p"], unit: Float[Array, ""]) -> Float[Array, " 2"]:
     seen = bank.theta.shape[1]
     mixed = jnp.concatenate([bank.target[:seen], moved[seen:]])
     rows = relative_row_loss(moved[seen:], bank.target[seen:])
     return jnp.stack([rows, mean_task_loss(unit * mixed, bank.held_x, bank.held_y)])
 
 
-def _overlay(fresh, trained):
-    """`fresh` with every leaf that `trained` also has taken from there."""
+def _overlay(fresh: Any, trained: Any) -> Any:
+    """Returns the tree `fresh` with the leaves of `trained` wherever it has them."""
     if not isinstance(fresh, dict):
         if np.shape(fresh) != np.shape(trained):
             shapes = f"a variable has shape {np.shape(trained)} at one level and {np.shape(fresh)} at the next"
@@ -173,28 +199,33 @@ def _overlay(fresh, trained):
 
 
 def begin_level(fresh: Variables, trained: Variables | None) -> Variables:
-    """Returns the variables at the start of a level: trained ones where there are some, those that are new as init made them (`fresh`).
+    """Returns the variables at the start of a level.
+
+    Args:
+      fresh: as init returned them at this level.
+      trained: those of the levels after it, which replace fresh ones of the same name; None at the last level.
 
     Raises:
-      BadInput: a variable that is trained has another shape now.
+      BadInput: a trained variable has another shape at this level.
     """
     return fresh if trained is None else _overlay(fresh, trained)
 
 
 class Programs(NamedTuple):
-    """The two compiled functions of training, shared by all hyperparameters; place(arrays) puts arrays where the data are.
+    """The compiled functions of training, shared by all hyperparameters.
 
-    step(state, hyper, key, context, data) → the State that takes the place of the one it was given, and the loss before it.
-    losses(variables, context, data) → [2] the row loss and task loss of held-out classes.
+    step(state, hyper, key, context, data) returns the next State and the loss before the step; the given State must not be used again.
+    losses(variables, context, data) returns the row loss and task loss of held-out classes, [2]. place(arrays) puts arrays on the devices
+    of the data.
     """
 
-    step: Callable
-    losses: Callable
-    place: Callable
+    step: Callable[..., tuple[State, Array]]
+    losses: Callable[[Variables, Context, Any], Array]
+    place: Callable[[Any], Any]
 
 
-def _shared_rows(regressor, mesh):
-    """The regressor, its rows shared out over the mesh."""
+def _sharded_rows(regressor: Regressor, mesh: Mesh) -> Regressor:
+    """Returns the regressor with its rows sharded over the mesh."""
 
     def apply(variables, theta, shots, context, train):
         theta = jax.lax.with_sharding_constraint(theta, NamedSharding(mesh, EACH))
@@ -205,13 +236,13 @@ def _shared_rows(regressor, mesh):
 
 @functools.cache  # folds and seeds share them
 def compile_programs(regressor: Regressor, batch: int, mesh: Mesh) -> Programs:
-    """Compiles the paper's training of a regressor, its rows shared out over the mesh."""
-    regressor = _shared_rows(regressor, mesh)
+    """Compiles the paper's training of a regressor, with its rows sharded over the mesh; batch: examples in the task loss."""
+    regressor = _sharded_rows(regressor, mesh)
     return programs(partial(_objective, regressor, batch), partial(held_out_losses, regressor), partial(replicated, mesh))
 
 
-def _exact(function):
-    """The function, its products float32 on every device where a regressor doesn't ask for less."""
+def _exact(function: Callable) -> Callable:
+    """Returns the function with products in full float32 on every device, unless a regressor asks for less."""
 
     def exact(*args):
         with jax.default_matmul_precision("highest"):
@@ -221,21 +252,29 @@ def _exact(function):
 
 
 def programs(objective: Callable, losses: Callable, place: Callable) -> Programs:
-    """Compiles the step on an objective, and the losses."""
+    """Compiles training on an objective.
+
+    Args:
+      objective: as for `train_step`.
+      losses: as in `Programs`.
+      place: as in `Programs`.
+    """
     step = _exact(partial(train_step, objective))
     return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(_exact(losses)), place)
 
 
-_copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own: a step takes the place of those it is given
+_copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own: a step donates its argument's
 
 
-def _begun(programs, variables, hyper):
+def _begun(programs: Programs, variables: Variables, hyper: Hyper) -> State:
     return programs.place(_copied(begin_training(variables, hyper)))
 
 
-def _warmed(programs, variables, hyper, keys, context, data):
-    """The variables after an episode at rate 0 for every key, and the losses: later blocks gather statistics of the rows that are
-    new to them, nothing is learned."""
+def _warmed(
+    programs: Programs, variables: Variables, hyper: Hyper, keys: Sequence[Key[Array, ""]], context: Context, data: Any
+) -> tuple[Variables, list[Float[Array, ""]]]:
+    """Runs an episode at learning rate 0 for every key, so that later blocks gather statistics of the rows that are new to them, and
+    returns the variables and the losses."""
     state, losses = _begun(programs, variables, hyper), []
     for key in keys:
         state, loss = programs.step(state, hyper._replace(rate=0.0), key, context, data)
@@ -247,7 +286,7 @@ def train_level(
     programs: Programs,
     variables: Variables,
     hyper: Hyper,
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     context: Context,
     data: Callable[[int], Any],
     schedule: Schedule,
@@ -257,19 +296,19 @@ def train_level(
 
     Args:
       programs: the compiled step and losses.
-      variables: where it starts.
+      variables: at its start.
       hyper: its hyperparameters.
       key: draws the episodes.
-      context: what the regressor may look at beside the rows.
-      data: data(i) is what the steps before evaluation i + 1 learn from.
-      schedule: how long it goes on.
-      track: goes over the steps, such as tqdm.
+      context: what the regressor may use beside the rows.
+      data: data(i) returns the training data of the steps before evaluation i + 1.
+      schedule: how long it is trained.
+      track: wraps the iterable of steps, such as tqdm.
 
     Returns:
       The variables of the best evaluation, and a report.
 
     Raises:
-      BadInput: the regressor gives NaN or infinity before it is trained.
+      BadInput: the regressor returns NaN or infinity before it is trained.
     """
     current, context = data(0), programs.place(context)
 
@@ -302,11 +341,10 @@ def train_level(
 
 
 class LevelSet(NamedTuple):
-    """The training set of a level that has features of its own (recursive feature dynamics): normalised examples, and their banks of the
-    level's k and above."""
+    """The training set of a level with features of its own (recursive feature dynamics), and its banks of the level's k and above."""
 
     banks: Sequence[Bank]
-    train: Examples
+    train: Normalised
 
 
 NO_SETS: Mapping[int, LevelSet] = MappingProxyType({})
@@ -315,7 +353,7 @@ Track = Callable[[Iterable, int], Iterable]
 
 
 def fit_metamodelnet(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     banks: Sequence[Bank],
     x: Float[np.ndarray, "n d"],
     y: Int[np.ndarray, " n"],
@@ -324,7 +362,7 @@ def fit_metamodelnet(
     *,
     schedule: Schedule = Schedule(),  # noqa: B008 - likewise
     held_out: float = defaults.HELD_OUT,
-    context: Callable[[Examples], Context] = rows_and_model,
+    context: Callable[[Normalised], Context] = rows_and_model,
     memory: int | None = None,
     mesh: Mesh | None = None,
     level_sets: Mapping[int, LevelSet] = NO_SETS,
@@ -334,25 +372,25 @@ def fit_metamodelnet(
     """Trains a regressor on banks of k-shot heads, level by level from the last to the first.
 
     Args:
-      key: the root of the streams that are drawn from: the regressor's own variables, episodes, examples of evaluations.
+      key: the root of the streams that are drawn from: the regressor's initial variables, episodes, examples of evaluations.
       banks: of k = 1, 2, 4, .., fitted to x and y (`fit_bank`).
       x: normalised features of the training set.
       y: its labels, 0 to C − 1.
       regressor: such as `residual_chain(ladder, width)`.
       hyper: task weight, learning rate, weight decay.
       schedule: how long each level is trained.
-      held_out: share of the classes that decide when a level stops.
-      context: training set → what the regressor may look at beside the rows.
-      memory: bytes that the heads of all banks may take on a device; where they take more, training goes over them in windows. By
-        default an eighth of the device's.
+      held_out: share of the classes that are held out and decide when a level stops.
+      context: makes the Context of the regressor from a training set.
+      memory: bytes that the heads of all banks may take on a device; if they take more, training goes over them in windows. By default an
+        eighth of the device's.
       mesh: the devices, by default all.
-      level_sets: by level, the training set of a level with features of its own; the others learn from x and y.
-      keep: keep(level, make) → what make() returns. A caller can save that, and return what it saved instead of calling make() when the
-        same training is resumed.
-      track: goes over the steps of a level, such as a progress bar.
+      level_sets: by level, the training set of a level with features of its own; the others are trained on x and y.
+      keep: keep(level, make) returns the result of make(). A caller can save it, and return what it saved instead of calling make() when
+        the same training is resumed.
+      track: track(steps, level) wraps the iterable of a level's steps, such as a progress bar.
 
     Returns:
-      The variables, whose entry 'unit' is what rows are divided by, and a report for each level, the first for level 0.
+      The variables, whose entry 'unit' is the number that rows are divided by, and a report for each level, the first for level 0.
 
     Raises:
       BadInput: the regressor breaks its contract.
@@ -360,14 +398,14 @@ def fit_metamodelnet(
     Source: Wang et al. 2017, section 3.3, equation 4.
     """
     mesh, dim = mesh or all_devices(), x.shape[1]
-    sets: dict[int | None, LevelSet] = {None: LevelSet(banks, Examples(x, y))}
+    sets: dict[int | None, LevelSet] = {None: LevelSet(banks, Normalised(x, y))}
     sets.update(level_sets.items())
     held = held_out_classes(np.bincount(y), held_out)
     contexts = {name: context(own.train) for name, own in sets.items()}
     check(regressor, RegressorSpec(dim + 1, len(banks) - 1), np.bincount(y), contexts[None])
     compiled = compile_programs(regressor, schedule.batch, mesh)
 
-    @functools.cache  # shared by the levels without a set of their own; not made where all of them are kept
+    @functools.cache  # shared by the levels without a set of their own; not made if the results of all of them are kept
     def prepared(name):
         own = sets[name]
         return training_data(fold(key, "held out"), own.banks, own.train, held, mesh, window_size(own.banks, memory))

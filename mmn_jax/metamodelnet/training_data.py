@@ -1,34 +1,34 @@
-"""What the regressor learns from: the banks of k-shot heads as arrays on the devices.
+"""The training data of a regressor: banks of k-shot heads as arrays on the devices.
 
-Some classes are held out: every (1 / share)-th in the order of counts. They are evaluated with examples and heads of their own and
-decide when the training of a level stops.
+Some classes are held out, every (1 / share)-th in the order of counts. Their losses, on examples and heads of their own, decide when the
+training of a level stops.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.devices import device_memory, replicated
 from mmn_jax.linear.problem import padded
 from mmn_jax.rng import permutation
-from mmn_jax.types import Bank, Examples, MixedBank
+from mmn_jax.types import Bank, MixedBank, Normalised
 
 EVALUATED_HEADS, EVALUATED_EXAMPLES = 8, 512  # of a bank, for its held-out classes
 WINDOW_SHARE = 1 / 8  # of a device's memory, for the heads that training draws from
 
 
 class BankData(NamedTuple):
-    """One bank as arrays; classes that train come first, held-out ones last, each part by falling counts.
+    """One bank as arrays, for its C classes: first the training classes, then those held out, each in the order of decreasing counts.
 
-    shots: [C_k], all k. theta: [S, seen, p] heads to draw from, of the classes that train. target: [C_k, p]. examples: how many of the
-    shared examples belong to its classes. held_theta: [heads, C_k, p], held_x: [m, d], held_y: [m]: what held-out classes are evaluated
-    with. Labels are positions among the C_k classes.
+    shots: k, for each class. theta: heads to draw from, for the training classes. target: θ*. examples: how many of the shared examples
+    belong to its classes. held_theta, held_x, held_y: heads and examples for the evaluation of held-out classes. Labels are positions among
+    the C classes.
     """
 
     shots: Int[Array, " C"]
@@ -41,9 +41,10 @@ class BankData(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """What one level learns from: the banks of this level and above, their rows divided by `unit`, and examples of the classes that train.
+    """The training data of one level.
 
-    Examples x [n, d], y [n] are sorted by falling counts of their classes, so that those of every bank come first; padding is last.
+    unit: rows are divided by it. x, y: examples of the training classes, in the order of decreasing counts, so that those of every bank
+    come first; padding is last. banks: of this level and above.
     """
 
     unit: Float[Array, ""]
@@ -55,7 +56,11 @@ class TrainingData(NamedTuple):
 def held_out_classes(counts: Int[np.ndarray, " C"], share: float) -> Bool[np.ndarray, " C"]:
     """Chooses the classes that are held out of training: every (1 / share)-th in the order of counts.
 
-    So each H_t has its share, and the first comes early enough for an H_t of 3 classes to hold one out and keep two.
+    Each H_t thus has its share, and the first one comes early enough for an H_t of 3 classes to hold one out and keep two.
+
+    Args:
+      counts: training examples of each class.
+      share: of the classes that are held out, at most a half.
     """
     order = np.argsort(-counts, kind="stable")
     period = max(round(1 / share), 2)
@@ -70,7 +75,7 @@ def row_unit(banks: Iterable[Bank | MixedBank]) -> np.float32:
 
 
 def window_size(banks: Sequence[Bank], memory: int | None = None) -> int | None:
-    """Returns how many heads of each bank fit into `memory` bytes at once, None where all do; by default an eighth of a device's memory."""
+    """Returns how many heads of each bank fit into `memory` bytes (by default an eighth of a device's) at once; None if all do."""
     memory = memory or int(WINDOW_SHARE * device_memory())
     if sum(bank.subsets * bank.target.nbytes for bank in banks) <= memory:
         return None
@@ -78,26 +83,26 @@ def window_size(banks: Sequence[Bank], memory: int | None = None) -> int | None:
 
 
 def training_data(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     banks: Sequence[Bank],
-    train: Examples,
+    train: Normalised,
     held: Bool[np.ndarray, " C"],
     mesh: Mesh,
     window: int | None = None,
 ) -> Callable[[int, int], TrainingData]:
-    """Puts the banks on the devices, as data for every level.
+    """Puts banks on the devices, as the training data of every level.
 
     Args:
-      key: draws the examples that held-out classes are evaluated with.
-      banks: of every k from 1 or more on, in that order; each has the classes of the next one, and more.
-      train: normalised examples that the banks were fitted to.
+      key: draws the examples for the evaluation of held-out classes.
+      banks: in the order of k; the classes of each include those of the next one.
+      train: the examples that the banks were fitted to.
       held: the classes held out of training.
       mesh: the devices.
-      window: heads of each bank in memory at once, None for all of them.
+      window: heads of each bank in memory at once; None for all of them.
 
     Returns:
-      data(level, number): what a level learns from in its window `number`. Level i has the banks from i on. All windows of a level have
-      one shape; after the last heads of a bank come its first.
+      data(level, number), which returns the training data of a level in its window `number`. Level i has the banks from i on. All windows
+      of a level have one shape; the last heads of a bank are followed by its first.
     """
     counts = np.bincount(train.y, minlength=len(held))
     order = np.lexsort((-counts, held))
@@ -122,29 +127,31 @@ def training_data(
     return lambda level, number: every._replace(banks=every.banks[level:])
 
 
-def _window(bank, number, window):
-    """[size, C_k, p] the heads of window `number`."""
+def _window(bank: Bank, number: int, window: int | None) -> Float[np.ndarray, "window C p"]:
+    """Returns the heads of window `number`."""
     size = bank.subsets if window is None else min(window, bank.subsets)
     begin = number * size % bank.subsets
     after = bank.heads(0, max(0, begin + size - bank.subsets))  # past the last one comes the first
     return np.concatenate([bank.heads(begin, min(begin + size, bank.subsets)), after])
 
 
-def _places(bank, order):
-    """Where the bank has its classes, in the order of all classes."""
+def _places(bank: Bank, order: Int[np.ndarray, " C"]) -> Int[np.ndarray, " H"]:
+    """Returns the positions of the bank's classes in the bank, in the given order of all classes."""
     place = np.full(len(order), -1)
     place[bank.classes] = np.arange(len(bank.classes))
     return place[order][place[order] >= 0]
 
 
-def _bank_data(key, bank, place, train, held, unit):
-    """The BankData of a bank, with no more heads to draw from than those that held-out classes are evaluated with."""
+def _bank_data(
+    key: Key[Array, ""], bank: Bank, place: Int[np.ndarray, " H"], train: Normalised, held: Bool[np.ndarray, " C"], unit: np.float32
+) -> BankData:
+    """Makes the BankData of a bank; its heads to draw from are only those for the evaluation of held-out classes."""
     classes = bank.classes[place]
     seen = int((~held[classes]).sum())
     outside = class_pool(train, classes[seen:])
     chosen = np.resize(permutation(key, len(outside.y)), EVALUATED_EXAMPLES)  # cycles where there are fewer
     evaluated = bank.heads(0, min(EVALUATED_HEADS, bank.subsets))[:, place] / unit
-    return BankData(
+    fields: tuple[Any, ...] = (  # numpy's until they are put on the devices
         np.full(len(classes), bank.shots, np.int32),
         evaluated[:, :seen],
         np.asarray(bank.target)[place] / unit,
@@ -153,10 +160,11 @@ def _bank_data(key, bank, place, train, held, unit):
         outside.x[chosen],
         outside.y[chosen] + np.int32(seen),
     )
+    return BankData(*fields)
 
 
-def draw_episode(key: PRNGKeyArray, banks: tuple[BankData, ...], batch: int) -> tuple[Int[Array, " banks"], Int[Array, "banks batch"]]:
-    """Draws what one step trains on: a subset of every bank, and `batch` examples for each."""
+def draw_episode(key: Key[Array, ""], banks: tuple[BankData, ...], batch: int) -> tuple[Int[Array, " banks"], Int[Array, "banks batch"]]:
+    """Draws the training data of one step: a subset of every bank, and `batch` examples for each."""
     subset, query = jax.random.split(key)
     subsets = jnp.array([len(bank.theta) for bank in banks])
     pools = jnp.stack([bank.examples for bank in banks])

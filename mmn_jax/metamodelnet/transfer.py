@@ -1,4 +1,4 @@
-"""Transfer: every row of the long-tailed head enters the regressor at its class's own shot count.
+"""Applies a trained regressor: every row of the long-tailed head enters it at its class's own count.
 
 n_c:           1   2–3   4–7   8–15   16–31   32–63   64+
 entry level:   0    1     2     3      4       5       6
@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from mmn_jax.linear.algebra import AnyArray
 from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables, split_unit
 
 
 def transfer_rows(
     regressor: Regressor,
     variables: Variables,
-    theta: Float[np.ndarray | jax.Array, "C p"],
+    theta: Float[AnyArray, "C p"],
     counts: Int[np.ndarray, " C"],
     context: Context,
     keep_from: int | None = None,
@@ -23,13 +24,13 @@ def transfer_rows(
     """Moves the rows of a head by a trained regressor.
 
     Args:
-      regressor: what `variables` belong to.
-      variables: what `fit_metamodelnet` or `contrib.mixed_shot.fit_regressor` returned. Their 'unit' is what rows are divided by on
-        their way in and multiplied by on their way out.
+      regressor: the regressor.
+      variables: its variables, from `fit_metamodelnet` or `contrib.mixed_shot.fit_regressor`. Rows are divided by their 'unit' before the
+        regressor moves them, and multiplied by it after.
       theta: rows of a head fitted to the long-tailed set, p = d + 1.
       counts: training examples of each class.
-      context: what the regressor may look at beside the rows.
-      keep_from: classes with at least so many examples keep their rows; None: all rows are moved.
+      context: what the regressor may use beside the rows.
+      keep_from: number of examples from which a class keeps its row; None to move all rows.
 
     Returns:
       The rows after transfer.

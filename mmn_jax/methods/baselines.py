@@ -1,11 +1,12 @@
-"""The baselines of the paper: one head, its examples weighed in four ways (Wang et al. 2017, section 4; `linear/weighting.py`)."""
+"""The paper's baselines: one head, its examples weighted in four ways (Wang et al. 2017, section 4; `linear/weighting.py`)."""
 
 from mmn_jax.linear import weighting
-from mmn_jax.methods.contract import Method, head_axes, solved
+from mmn_jax.methods.contract import Method
+from mmn_jax.methods.head_methods import head_axes, solved
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
-    """All four by name, ridges searched over `grid`."""
+    """Returns the four baselines by name, their ridges searched over `grid`."""
     rules = {
         "plain": weighting.plain,
         "over_sampling": weighting.over_sampling,

@@ -2,8 +2,8 @@
 
     banks (`fit_bank`) → regressor for every (λ, learning rate, weight decay) (`fit_metamodelnet`) → moved rows → the best on the folds
 
-Of the movement a share (strength) is applied, and classes frequent enough for the last level may keep their rows; validation
-examples choose among all combinations. Where too few classes have examples enough to learn from, it is the tuned plain head.
+A share of the movement (the strength) is applied, and classes frequent enough for the last level may keep their rows; validation examples
+choose among all combinations. Where too few classes have enough examples to learn from, the method is the tuned plain head.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
 from mmn_jax.linear import weighting
@@ -24,24 +24,25 @@ from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables, rows_a
 from mmn_jax.metamodelnet.training import Hyper, Schedule, fit_metamodelnet
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.methods import baselines
-from mmn_jax.methods.contract import Fitted, Method, Tuned, by_grid, linear, tune
+from mmn_jax.methods.choosing import by_grid, tune
+from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
 from mmn_jax.methods.folds import Fold, Tasks
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
-from mmn_jax.types import Bank, Examples
+from mmn_jax.types import Bank, Normalised
 
 
 @functools.cache  # one regressor for all folds and seeds, so that programs compiled for it are shared
-def _made(make, ladder):
+def _made(make: Callable[[tuple[int, ...]], Regressor], ladder: tuple[int, ...]) -> Regressor:
     return make(ladder)
 
 
 class BankOptions(NamedTuple):
-    """Which banks are fitted, and how.
+    """The settings of banks.
 
-    top: N at most. min_classes: classes that a level needs, a quarter of all if fewer. fixed_shots: k of the only bank, the paper's
-    ablation with a fixed split; None: a bank for each k. subsets: S at k = 1, 2, 4, .. (`subsets_at`). l2: ridge for the mean loss of
-    the whole training set. tol, target_tol: gradient norms of k-shot heads and of θ*. memory: as for `fit_bank`.
+    top: the largest N. min_classes: number of classes that a level needs (`enough_classes`). fixed_shots: k of the only bank, for the
+    paper's ablation with a fixed split; None for a bank of each k. subsets: S at k = 1, 2, 4, .. (`subsets_at`). l2: ridge for the mean
+    loss of the whole training set. tol, target_tol: gradient norms of k-shot heads and of θ*. memory: as for `fit_bank`.
     """
 
     top: int = defaults.TOP
@@ -55,9 +56,9 @@ class BankOptions(NamedTuple):
 
 
 class RegressorOptions(NamedTuple):
-    """Which regressors are trained, and how far they move rows.
+    """The settings of regressors, and candidates for the hyperparameters that validation examples choose.
 
-    make: ladder → a Regressor of one's own; None: the paper's chain, with hidden layers of `width` and products in `dtype`.
+    make: returns a Regressor for a ladder; None for the paper's chain, with hidden layers of `width` and products in `dtype`.
     task_weights, rates, decays: candidates for λ, learning rate and weight decay. strengths: candidates for the share of the movement
     that is applied. schedule, held_out, memory: as for `fit_metamodelnet`.
     """
@@ -75,24 +76,27 @@ class RegressorOptions(NamedTuple):
 
     @property
     def hypers(self) -> list[Hyper]:
-        """Every combination of task weight, rate and decay."""
+        """All combinations of task weight, rate and decay."""
         return [Hyper(*map(float, point)) for point in itertools.product(self.task_weights, self.rates, self.decays)]
 
     @property
     def moves(self) -> list["Move"]:
-        """Every combination that validation examples choose among."""
+        """All combinations that validation examples choose among."""
         return [Move(*point) for point in itertools.product(self.hypers, (True, False), map(float, self.strengths))]
 
-    def regressor(self, ladder: tuple[int, ...]) -> tuple[Regressor, Callable[[Examples], Context]]:
-        """Returns the regressor of a ladder, and training set → what it may look at beside the rows."""
+    def regressor(self, ladder: tuple[int, ...]) -> tuple[Regressor, Callable[[Normalised], Context]]:
+        """Returns the regressor of a ladder, and a function that makes its Context from a training set."""
         if self.make is None:
             return residual_chain(ladder, self.width, jnp.dtype(self.dtype)), rows_alone
         return _made(self.make, ladder), rows_and_model
 
 
 class Move(NamedTuple):
-    """One setting: the regressor's hyperparameters, whether the classes of the last level keep their rows, and how much of the movement is
-    applied."""
+    """One setting.
+
+    hyper: of the regressor. frequent_keep: whether classes frequent enough for the last level keep their rows. strength: the share of the
+    movement that is applied.
+    """
 
     hyper: Hyper
     frequent_keep: bool
@@ -100,12 +104,12 @@ class Move(NamedTuple):
 
     @property
     def setting(self) -> Setting:
-        """The setting as it is recorded."""
+        """The setting by the names of its hyperparameters, as it is recorded."""
         return {**self.hyper._asdict(), "frequent_keep": self.frequent_keep, "strength": self.strength}
 
 
 def ladder_of(counts: Int[np.ndarray, " C"], options: BankOptions) -> tuple[int, ...]:
-    """Returns the shot counts k of the banks; none where too few classes have examples enough."""
+    """Returns the shot counts k of the banks; none where too few classes have enough examples."""
     enough = enough_classes(len(counts), options.min_classes)
     if options.fixed_shots is None:
         return shot_ladder(counts, enough, options.top)
@@ -121,7 +125,17 @@ def move_rows(
     context: Context,
     keep_from: int,
 ) -> Float[np.ndarray, "moves C p"]:
-    """Moves the rows of a head under every Move. keep_from: examples from which on a class keeps its row where a Move says so."""
+    """Moves the rows of a head under every Move.
+
+    Args:
+      moves: the settings.
+      regressor: what the variables belong to.
+      trained: hyperparameters and the variables that were trained under them.
+      theta: the rows.
+      counts: training examples of each class.
+      context: what the regressor may use beside the rows.
+      keep_from: number of examples from which a class keeps its row under a Move with `frequent_keep`.
+    """
     moved = {
         (hyper, keep): transfer_rows(regressor, variables, theta, counts, context, keep_from if keep else None)
         for hyper, variables in trained
@@ -130,7 +144,7 @@ def move_rows(
     return np.stack([theta + one.strength * (moved[one.hyper, one.frequent_keep] - theta) for one in moves]).astype(np.float32)
 
 
-def fit_banks(key: PRNGKeyArray, train: Examples, options: BankOptions) -> list[Bank]:
+def fit_banks(key: Key[Array, ""], train: Normalised, options: BankOptions) -> list[Bank]:
     """Fits the bank of every k of the ladder, all in memory."""
     banks: list[Bank] = []
     for shots in ladder_of(np.bincount(train.y), options):
@@ -140,23 +154,23 @@ def fit_banks(key: PRNGKeyArray, train: Examples, options: BankOptions) -> list[
 
 
 def _fit(banks_by: BankOptions, regressor_by: RegressorOptions, task: Task, setting: Setting) -> Fitted:
-    """The plain head's rows under the Move of a setting; the plain rows themselves where there is nothing to learn from."""
+    """Fits a plain head and moves its rows by a setting; they stay where there is nothing to learn from; `Method.fit`."""
     train, move = task.train, Move(Hyper(*(setting[name] for name in Hyper._fields)), setting["frequent_keep"], setting["strength"])
     head = task.head(weighting.plain, banks_by.l2, unscaled)
     banks = task.once(("banks", banks_by), lambda: fit_banks(task.root, train, banks_by))
     if not banks:
         return linear(head.theta, head)
     regressor, context = regressor_by.regressor(tuple(bank.shots for bank in banks))
-    seen = task.once(("context", context), lambda: context(train))
-    fit = partial(fit_metamodelnet, task.root, banks, *train, regressor, move.hyper, context=lambda _: seen, memory=regressor_by.memory)
+    known = task.once(("context", context), lambda: context(train))
+    fit = partial(fit_metamodelnet, task.root, banks, *train, regressor, move.hyper, context=lambda _: known, memory=regressor_by.memory)
     name = ("regressor", banks_by, regressor_by, move.hyper)
     variables, _ = task.once(name, lambda: fit(schedule=regressor_by.schedule, held_out=regressor_by.held_out))
-    rows = move_rows([move], regressor, [(move.hyper, variables)], head.theta, task.counts, seen, 2 * banks[-1].shots)
+    rows = move_rows([move], regressor, [(move.hyper, variables)], head.theta, task.counts, known, 2 * banks[-1].shots)
     return linear(rows[0], head)
 
 
-def _choose(banks_by, plain, method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
-    """`Method.choose` of metamodelnet: every setting is tried, whatever the budget; plain where a training set has nothing to teach."""
+def _choose(banks_by: BankOptions, plain: Method, method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+    """Tries every setting, whatever the budget, or tunes `plain` where one of the training sets has no bank; `Method.choose`."""
     can_learn = all(ladder_of(np.bincount(part.train.y), banks_by) for part in (*folds, whole))
     return by_grid(method, tasks, folds, whole, budget) if folds and can_learn else tune(plain, tasks, folds, whole, budget)
 
@@ -169,9 +183,9 @@ def method(
     """Makes the paper's method, for `tune` and `TailClassifier`.
 
     Args:
-      grid: ridges of the plain head that it is where there is nothing to learn from.
-      banks: which banks are fitted.
-      regressor: which regressors are trained on them; one of your own by `RegressorOptions(make=..)`.
+      grid: ridges of the plain head that takes its place where there is nothing to learn from.
+      banks: the settings of banks.
+      regressor: the settings of regressors; for one of your own, `RegressorOptions(make=..)`.
     """
     candidates = zip(Hyper._fields, (regressor.task_weights, regressor.rates, regressor.decays), strict=True)
     axes = [Axis(name, tuple(map(float, values)), float(values[0])) for name, values in candidates]

@@ -1,11 +1,12 @@
-"""`mmn`, what a user gets: every row mixed from heads under priors of several strengths, by weights that move with its examples.
+"""`mmn`, the default method: every row is mixed from heads under priors of several strengths, by weights that depend on its class's count.
 
     θ̂_c = Σ_h a_h(log n_c) θ_c^h
 
-θ^h are logit-adjusted heads under the row prior N(0, A⁻¹BA⁻¹) and Bayesian rows of a model of classes (`linear/class_model.py`) that is
-learned from how classes with many examples scatter, each at several shrinkages and ridges: one trusts a class's own examples,
-another what the other classes teach. How much each counts at n_c examples is learned by cutting classes of the training set to
-fewer examples (`methods/subsampling.py`): the weights a_h make the heads of the cuts right about what was left out (`methods/stacking.py`).
+The members θ^h are logit-adjusted heads under the row prior N(0, A⁻¹BA⁻¹) and Bayesian rows of a model of classes
+(`linear/class_model.py`), which is learned from how the classes with many examples scatter. Each comes at several shrinkages and ridges:
+some rely on a class's own examples, others on the other classes. The weights a_h are learned on subsamples of the training set in which
+classes have fewer examples (`methods/subsampling.py`): they are fitted so that the mixed heads of the subsamples classify the held-out
+examples (`methods/stacking.py`).
 """
 
 import itertools
@@ -14,24 +15,26 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows
 from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
-from mmn_jax.methods.contract import Fitted, Method, Tuned, by_factor, fit_method, linear
-from mmn_jax.methods.stacking import HeldOut, class_weights, fit_mixture, mix
-from mmn_jax.methods.subsampling import make_cut
+from mmn_jax.methods.choosing import fit_method
+from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
+from mmn_jax.methods.head_methods import by_factor
+from mmn_jax.methods.stacking import HeldOut, Mixture, class_weights, fit_mixture, mix
+from mmn_jax.methods.subsampling import make_subsample
 from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
-CUTS = 3
-CUT_TOL = 1e-4  # gradient norm of the heads of a cut
+SUBSAMPLES = 3
+SUBSAMPLE_TOL = 1e-4  # gradient norm of the heads of a subsample
 LEAST_SPREAD = 0.5  # of log counts
-ENOUGH = 250  # classes; fewer tell the weights less, so that these are held to equal ones in proportion
+ENOUGH = 250  # classes; fewer determine the weights less well, so the penalty towards equal weights is scaled up in proportion
 
 
 class Member(NamedTuple):
@@ -45,7 +48,7 @@ NO_PRIOR = Shrinkage(1.0, 1.0)  # with which the row prior is the plain ridge
 
 
 def fit_member(task: Task, member: Member) -> Fitted:
-    """Fits a member; log π is subtracted from the biases of heads afterwards."""
+    """Fits a member; heads are logit-adjusted afterwards, by subtracting log π from their biases."""
     shrinkage = member.shrinkage
     if member.l2 is None:
         return linear(task.once(("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), task.statistics().means, task.counts)))
@@ -61,62 +64,76 @@ def default_members(grid: tuple[float, ...]) -> tuple[Member, ...]:
     return (*heads, *rows)
 
 
-def _ridges(grid):
+def _ridges(grid: tuple[float, ...]) -> list[float]:
     return sorted(grid, reverse=True)[::2]
 
 
-def _rows(task, members):
-    """[H, C, d+1] the members' rows, centred over classes, and the largest gradient norm."""
+def _rows(task: Task, members: tuple[Member, ...]) -> tuple[Float[np.ndarray, "H C p"], float]:
+    """Returns the members' rows, centred over classes, and their largest gradient norm."""
     fitted = [fit_member(task, member) for member in members]
     return centred(np.stack([one.arrays["theta"] for one in fitted])), max(one.gradient_norm for one in fitted)
 
 
-def _traits(counts, reference):
-    """[1, C] log counts, in standard deviations of the logarithms of `reference` from their mean, or in LEAST_SPREAD where these are
-    nearly the same: a cut of a balanced set is far from balanced."""
+def _traits(counts: Int[np.ndarray, " C"], reference: Int[np.ndarray, " C"]) -> Float[np.ndarray, "1 C"]:
+    """Returns log counts, standardised by the mean and standard deviation of the logarithms of `reference`.
+
+    The standard deviation is taken to be at least LEAST_SPREAD: a subsample of a balanced set is far from balanced.
+    """
     known = np.log(reference)
     return ((np.log(counts) - known.mean()) / max(known.std(), LEAST_SPREAD))[None]
 
 
-class Cooled(NamedTuple):
-    """What the members of every cut say of the examples that it left out, and what each member's rows are multiplied by [H, 1, 1] so
-    that all speak at one scale."""
+class Calibrated(NamedTuple):
+    """The members' logits for the held-out examples of every subsample, calibrated.
+
+    held: with logits multiplied by `scale`. scale: the factor of each member's rows that calibrates it, so that all have one scale.
+    """
 
     held: list[HeldOut]
-    scale: np.ndarray
+    scale: Float[np.ndarray, "H 1 1"]
 
 
-def _held_out(task, members, i):
-    train, held = make_cut(jax.random.fold_in(task.key, i), task.train)
-    cut = make_task(train, task.root, CUT_TOL)
-    logits = np.stack([predict_logits(rows, held.x) for rows in _rows(cut, members)[0]])
-    return HeldOut(logits, _traits(cut.counts, task.counts), held.y)
+def _held_out(task: Task, members: tuple[Member, ...], i: int) -> HeldOut:
+    """Fits the members to subsample i, and returns their logits for its held-out examples."""
+    train, held = make_subsample(jax.random.fold_in(task.key, i), task.train)
+    subsample = make_task(train, task.root, SUBSAMPLE_TOL)
+    logits = np.stack([predict_logits(rows, held.x) for rows in _rows(subsample, members)[0]])
+    return HeldOut(logits, _traits(subsample.counts, task.counts), held.y)
 
 
-def _cooled(task, members):
-    held = [_held_out(task, members, i) for i in range(CUTS)]
+def _calibrated(task: Task, members: tuple[Member, ...]) -> Calibrated:
+    """Fits the members to every subsample of a task, and calibrates each on all held-out examples."""
+    held = [_held_out(task, members, i) for i in range(SUBSAMPLES)]
     y = np.concatenate([each.y for each in held])
-    if len(y) == 0:  # every class has a single example: nothing can be left out
-        return Cooled(held, np.ones((len(members), 1, 1)))
-    said = [np.concatenate([each.logits[h] for each in held]) for h in range(len(members))]
-    scale = np.array([1 / best_temperature(logits, y) for logits in said], np.float32)[:, None, None]
-    return Cooled([each._replace(logits=each.logits * scale) for each in held], scale)
+    if len(y) == 0:  # every class has a single example: nothing can be held out
+        return Calibrated(held, np.ones((len(members), 1, 1)))
+    by_member = [np.concatenate([each.logits[h] for each in held]) for h in range(len(members))]
+    scale = np.array([1 / best_temperature(logits, y) for logits in by_member], np.float32)[:, None, None]
+    return Calibrated([each._replace(logits=each.logits * scale) for each in held], scale)
 
 
-def _learn(members, task, kappa):
-    """The mixture that the cuts of a task teach, and the scale of its members' rows."""
-    held, scale = task.once(("subsamples", members), lambda: _cooled(task, members))
+def _learn(members: tuple[Member, ...], task: Task, kappa: float) -> tuple[Mixture, Float[np.ndarray, "H 1 1"]]:
+    """Fits the mixture to the subsamples of a task, and returns it with the scale of its members' rows."""
+    held, scale = task.once(("subsamples", members), lambda: _calibrated(task, members))
     kappa *= max(1.0, ENOUGH / len(task.counts))
     mixture = task.once(("mixture", members, kappa), lambda: fit_mixture(held, kappa))
     return mixture, scale
 
 
 def fit(members: tuple[Member, ...], task: Task, setting: Setting) -> Fitted:
-    """The mixture of the `members` at a setting of `kappa` (κ, how strongly its weights are held to equal ones, in units of 250 / C where
-    there are fewer classes than 250); or, where the setting has a ridge `alone`, the logit-adjusted head under that ridge, without mixing.
+    """Fits the mixture of members, or a single logit-adjusted head.
 
-    A task with folds takes the mean of what their mixtures make of its heads (bagging, Breiman 1996): weights are noisy where classes
-    are few, and these are the ones that κ was chosen for.
+    For a task with folds, the rows and weights are means over the folds' mixtures, each applied to the heads of the task (bagging, Breiman
+    1996): weights are noisy where classes are few, and these mixtures are the ones that κ was chosen for.
+
+    Args:
+      members: of the mixture.
+      task: the training set.
+      setting: `kappa` is κ, the strength of the penalty towards equal weights (`stacking.py`), in units of 250 / C below 250 classes;
+        `alone` is the ridge of the single head, None for the mixture.
+
+    Returns:
+      The arrays, "theta" [C, p] and, for a mixture, "weights" [H, C].
     """
     if setting["alone"] is not None:
         return fit_member(task, Member(NO_PRIOR, setting["alone"]))
@@ -129,21 +146,21 @@ def fit(members: tuple[Member, ...], task: Task, setting: Setting) -> Fitted:
 
 
 def method(members: tuple[Member, ...], grid: tuple[float, ...]) -> Method:
-    """The mixture of these members; a single head under every other ridge of `grid` is among the candidates."""
+    """Makes the method that mixes these members; a single head under every other ridge of `grid` is among its candidates."""
     kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
     return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None)), partial(fit, members))
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
-    """`mmn`, its members and candidates under the ridges of `grid`."""
+    """Returns `mmn` by its name, its members and candidates under the ridges of `grid`."""
     return {"mmn": method(default_members(grid), grid)}
 
 
 def fit_mmn(
-    key: PRNGKeyArray,
+    key: Key[Array, ""],
     x: Float[np.ndarray, "n d"],
     y: Int[np.ndarray, " n"],
-    val: Examples | None = None,
+    val: Normalised | None = None,
     *,
     l2: tuple[float, ...] = defaults.RIDGES,
     folds: int = defaults.FOLDS,
@@ -154,13 +171,17 @@ def fit_mmn(
     Args:
       key: the root of the streams that are drawn from.
       x: normalised features of the training set (`normalisation`).
-      y: its labels, 0 to C − 1, each of which has an example.
-      val: normalised validation examples; None: folds choose.
+      y: its labels, from 0 to C − 1; each class has an example.
+      val: validation examples; None where folds of the training set choose.
       l2: ridges ℓ of the members.
-      folds: how many there are.
-      budget: settings that are tried at most.
+      folds: the number of folds.
+      budget: the largest number of settings that are tried.
 
     Returns:
-      The arrays, "theta" [C, p] being the rows and "weights" [H, C] what each member counts for each class, and the record of the choice.
+      The arrays, where "theta" [C, p] are the rows and "weights" [H, C] the weights of each member for each class (no "weights" where a
+      single head was chosen), and the record of the choice.
+
+    Raises:
+      BadInput: a head takes more memory than there is.
     """
-    return fit_method(methods(l2)["mmn"], key, Examples(x, y), val, folds=folds, budget=budget)
+    return fit_method(methods(l2)["mmn"], key, Normalised(x, y), val, folds=folds, budget=budget)

@@ -1,13 +1,15 @@
 """The rivals: later methods that MetaModelNet is compared with, as `Method`s (`contract.py`), each with its source.
 
-Nearly all end in one linear head, solved by `linear/solve.py`. Adding one is a function and a line in `methods`.
+Nearly all end in one linear head, solved by `linear/solve.py`. To add one, write its function and a line in `methods`.
 """
 
 import warnings
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.optimize import minimize
 
 from mmn_jax.linear import weighting
@@ -16,27 +18,28 @@ from mmn_jax.linear.coordinates import is_wide, span_basis
 from mmn_jax.linear.rows import centred, log_prior, predict_logits, subtract_log_prior
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.machine import one_thread
-from mmn_jax.methods.contract import SCALING, Arrays, Fitted, Method, by_factor, by_step, head_axes, linear, scaling, solved, tau_axis
-from mmn_jax.methods.tasks import Task, unscaled
+from mmn_jax.methods.contract import Arrays, Fitted, Method, linear
+from mmn_jax.methods.head_methods import SCALING, by_factor, by_step, head_axes, scaling, solved, tau_axis
+from mmn_jax.methods.tasks import Head, Task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
 
 TARGET_FLOATS = 2**26  # of the one-hot targets that are in memory at once
 
 
-def _plain_head(task, setting):
+def _plain_head(task: Task, setting: Setting) -> Head:
     return task.head(weighting.plain, setting["l2"], scaling(setting))
 
 
 def logit_adjustment(task: Task, setting: Setting) -> Fitted:
-    """Post-hoc logit adjustment: b − τ log π (Menon et al. 2021, equation 9)."""
+    """Fits a plain head and adjusts its logits, b − τ log π (Menon et al. 2021, equation 9)."""
     head = _plain_head(task, setting)
     return linear(subtract_log_prior(head.theta, setting["tau"], task.counts), head)
 
 
 def tau_norm(task: Task, setting: Setting) -> Fitted:
-    """τ-normalisation: rows divided by ‖w_c‖^τ (Kang et al. 2020, equation 4), centred over classes first.
+    """Fits a plain head and divides its rows, centred over classes, by ‖w_c‖^τ (τ-normalisation; Kang et al. 2020, equation 4).
 
-    The authors drop the biases; dividing them too is stronger where biases are free and solved to the end, so both are tried.
+    The authors drop the biases. To divide them too is stronger where they are solved to convergence, so both are tried.
     """
     head = _plain_head(task, setting)
     theta = centred(head.theta)
@@ -46,9 +49,10 @@ def tau_norm(task: Task, setting: Setting) -> Fitted:
 
 
 def max_norm(task: Task, setting: Setting) -> Fitted:
-    """MaxNorm: rows of a class-balanced head projected onto ‖w_c‖ ≤ r, r a quantile of their norms (Alshammari et al. 2022, equation 5).
+    """Fits a class-balanced head and projects its rows onto ‖w_c‖ ≤ r, where r is a quantile of their norms (MaxNorm; Alshammari et al.
+    2022, equation 5).
 
-    Weight balancing's other half, tuned weight decay, is the ridge that every method here tunes.
+    The other half of their weight balancing, tuned weight decay, is the ridge, which every method here tunes.
     """
     head = task.head(weighting.cost_sensitive, setting["l2"], scaling(setting))
     theta = centred(head.theta)
@@ -66,9 +70,10 @@ _scale_loss = jax.jit(jax.value_and_grad(_balanced_cross_entropy))
 
 
 def lws(task: Task, setting: Setting) -> Fitted:
-    """Learnable weight scaling: f_c · (w_c x + b_c), only f fitted, on class-balanced examples (Kang et al. 2020, section 4.2).
+    """Fits a plain head, then factors f of its rows, f_c · (w_c x + b_c), on class-balanced examples (learnable weight scaling; Kang et al.
+    2020, section 4.2).
 
-    A ridge on f − 1 stands for the few epochs that the authors train it.
+    A ridge on f − 1 takes the place of the authors' early stopping after a few epochs.
     """
     head = _plain_head(task, setting)
     y, classes = task.train.y, len(task.counts)
@@ -80,16 +85,16 @@ def lws(task: Task, setting: Setting) -> Fitted:
         return float(value), np.asarray(slope, np.float64)
 
     solved = minimize(loss, np.ones(classes), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-6})
-    if solved.status == 1:  # out of iterations; where it stops short of the tolerance otherwise, float32 tells no more
-        warnings.warn(f"lws: its scales are not solved ({solved.message})", stacklevel=2)
+    if solved.status == 1:  # out of iterations; where it stops short of the tolerance for another reason, float32 is exhausted
+        warnings.warn(f"lws: the scales of its rows did not converge ({solved.message})", stacklevel=2)
     return linear(head.theta * solved.x[:, None], head)
 
 
 def crt(task: Task, setting: Setting) -> Fitted:
-    """Classifier retraining: class-balanced training that starts from the plain head (Kang et al. 2020, section 4.2).
+    """Fits a plain head and retrains it on class-balanced examples (classifier retraining; Kang et al. 2020, section 4.2).
 
-    The authors retrain for a few epochs; here the ridge, on the distance to the plain head, says how far. (Re-initialised
-    and solved to the end, as in their other variant, it would be the cost-sensitive head: the features are frozen.)
+    The authors retrain for a few epochs; here a ridge on the distance to the plain head takes the place of their number. Re-initialised and
+    trained to convergence, as in their other variant, the head would be the cost-sensitive one, since features are frozen.
     """
     first = task.head(weighting.plain, setting["start_l2"], unscaled)
     scores = predict_logits(first.theta, task.train.x)
@@ -101,18 +106,19 @@ def crt(task: Task, setting: Setting) -> Fitted:
     return linear(first.theta + head.theta, head)
 
 
-def _metric(task, setting):
-    """[d] what features are multiplied by."""
+def _metric(task: Task, setting: Setting) -> Float[np.ndarray, " d"]:
+    """Returns what features are multiplied by."""
     return task.metric(scaling(setting))
 
 
-def _folded(w, b, metric):
-    """A closed-form head of scaled features, as one of unscaled ones."""
+def _folded(w: Float[np.ndarray, "C d"], b: Float[np.ndarray, " C"], metric: Float[np.ndarray, " d"]) -> Fitted:
+    """Returns the closed-form head of scaled features as one of unscaled features."""
     return linear(np.concatenate([w * metric, b[:, None]], 1))
 
 
 def ncm(task: Task, setting: Setting) -> Fitted:
-    """Nearest class mean (Mensink et al. 2013; Kang et al. 2020): cosine, m_c / ‖m_c‖, or Euclidean, m_c with bias −½‖m_c‖²."""
+    """Computes the head of the nearest class mean, by cosine, w = m_c / ‖m_c‖, or Euclidean distance, w = m_c and b = −½‖m_c‖² (Mensink et
+    al. 2013; Kang et al. 2020)."""
     metric = _metric(task, setting)
     means = class_means(task.train.x * metric, task.train.y, len(task.counts))
     if setting["cosine"]:
@@ -123,7 +129,7 @@ def ncm(task: Task, setting: Setting) -> Fitted:
 
 
 def ridge(task: Task, setting: Setting) -> Fitted:
-    """Ridge regression to one-hot targets, in closed form, an example of class c weighing n_c^−balance (Hoerl & Kennard 1970)."""
+    """Solves ridge regression to one-hot targets, where an example of class c has weight n_c^−balance (Hoerl & Kennard 1970)."""
     from sklearn.linear_model import Ridge  # slow to import
 
     metric, y = _metric(task, setting), task.train.y
@@ -137,16 +143,17 @@ def ridge(task: Task, setting: Setting) -> Fitted:
     return _folded(np.concatenate(w), np.concatenate(b), metric)
 
 
-def _one_hot(y, classes):
-    """[n, ..] targets of some classes after the other, as many as TARGET_FLOATS hold at once."""
+def _one_hot(y: Int[np.ndarray, " n"], classes: int) -> Iterator[Float[np.ndarray, "n _"]]:
+    """Yields one-hot targets for as many classes at once as TARGET_FLOATS allows."""
     size = max(1, TARGET_FLOATS // len(y))
     return ((y[:, None] == np.arange(classes)[first : first + size]).astype(float) for first in range(0, classes, size))
 
 
 def lda(task: Task, setting: Setting) -> Fitted:
-    """Linear discriminant analysis with the pooled covariance shrunk to its trace (Hastie et al. 2009, section 4.3), b − τ log π.
+    """Computes linear discriminant analysis, its pooled covariance shrunk towards a multiple of the identity (Hastie et al. 2009, section
+    4.3), and adjusts its logits, b − τ log π.
 
-    Where no class has two examples that differ there is no covariance: it is the nearest class mean.
+    Where no class has two different examples, there is no covariance, and it is the nearest class mean.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
 
@@ -167,15 +174,15 @@ def lda(task: Task, setting: Setting) -> Fitted:
     return _folded(w if span is None else w @ span.T, b - setting["tau"] * log_prior(task.counts), metric)
 
 
-def _in_fewer(shrinkage, dim, rank):
-    """The shrinkage s′ in `rank` dimensions, which hold all features, that does what s does in all `dim`, and what to multiply rows by:
-    (1 − s′) A + s′ tr(A)/rank I = c ((1 − s) A + s tr(A)/dim I)."""
+def _in_fewer(shrinkage: float, dim: int, rank: int) -> tuple[float, float]:
+    """Returns the shrinkage s′ in the `rank` dimensions of the features' span that is equivalent to s in all `dim`, and the factor c of
+    rows: (1 − s′) A + s′ tr(A)/rank I = c ((1 − s) A + s tr(A)/dim I)."""
     ratio = shrinkage / (1 - shrinkage) * rank / dim
     return ratio / (1 + ratio), 1 / ((1 + ratio) * (1 - shrinkage))
 
 
 def knn(task: Task, setting: Setting) -> Fitted:
-    """The k nearest neighbours' votes (Cover & Hart 1967), each counted n_c^−τ."""
+    """Stores what classification by the k nearest neighbours needs, where a vote for class c has weight n_c^−τ (Cover & Hart 1967)."""
     metric = _metric(task, setting)
     x = task.train.x * metric
     if setting["cosine"]:
@@ -184,12 +191,12 @@ def knn(task: Task, setting: Setting) -> Fitted:
     return Fitted(arrays | {"neighbours": np.array(min(setting["neighbours"], len(x))), "cosine": np.array(setting["cosine"])})
 
 
-def _unit(x):
+def _unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
-def knn_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
-    """[n, C] log of the smoothed share of votes; a class without a vote has the smallest."""
+def knn_logits(arrays: Arrays, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n C"]:
+    """Returns the logarithms of the smoothed shares of votes; classes without a vote have the smallest."""
     from sklearn.neighbors import KNeighborsClassifier  # slow to import
 
     x = x * arrays["metric"]
@@ -198,13 +205,13 @@ def knn_logits(arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return np.log(votes / votes.sum(1, keepdims=True) + 1e-6)
 
 
-def _beta_between(a, b):
+def _beta_between(a: float, b: float) -> float | None:
     between = by_factor(1 - a, 1 - b)
     return between and 1 - between
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
-    """All of them by name, ridges searched over `grid`."""
+    """Returns the rivals by name, their ridges searched over `grid`."""
     axes = head_axes(grid)
     cosine = Axis("cosine", (True, False), True)
     beta = Axis("beta", (0.9, 0.99, 0.999, 0.9999), 0.99, _beta_between)

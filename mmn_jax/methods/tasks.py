@@ -1,4 +1,4 @@
-"""What a method learns from: a training set in common units (`data/normalisation.py`), and the heads fitted to it, each once."""
+"""A method's task: a normalised training set (`data/normalisation.py`), and the heads fitted to it, each of them once."""
 
 import hashlib
 import math
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax.devices import device_memory
 from mmn_jax.errors import BadInput
@@ -19,45 +20,56 @@ from mmn_jax.linear.solve import HeadInfo, fit_one, solve_bytes
 from mmn_jax.linear.weighting import Rule, Weighting, checked, plain
 from mmn_jax.machine import one_thread
 from mmn_jax.rng import fold
-from mmn_jax.types import Examples
+from mmn_jax.types import Normalised
 
-HEADS_BYTES = 2**31  # of the heads that a task remembers
+HEADS_BYTES = 2**31  # of the heads that a task keeps
+
+Metric = Float[np.ndarray, " d"] | Float[np.ndarray, "d r"]  # what features are multiplied by under the ridge (`linear/coordinates.py`)
+Scaling = Callable[["Task"], Metric]  # computes the metric of a task's features
 
 
-Scaling = Callable[["Task"], np.ndarray]  # the metric, [d] or [d, d], that a task's features have under the ridge
-
-
-def unscaled(task: "Task") -> np.ndarray:
-    """[d] ones."""
+def unscaled(task: "Task") -> Float[np.ndarray, " d"]:
+    """Returns ones: features as they are."""
     return np.ones(task.train.x.shape[1], np.float32)
 
 
-def standardised(task: "Task") -> np.ndarray:
-    """[d] factors that give every dimension the same variance, at unit mean square norm; constant ones keep 1."""
+def standardised(task: "Task") -> Float[np.ndarray, " d"]:
+    """Returns factors that give every dimension the same variance, at unit mean square norm; 1 for constant dimensions."""
     spread = task.train.x.std(0)
     usable = spread > 1e-6 * spread.max()
     return np.where(usable, 1 / (np.where(usable, spread, 1.0) * np.sqrt(usable.sum())), 1.0).astype(np.float32)
 
 
 class RowPrior(NamedTuple):
-    """The Scaling under which a ridge is the prior of rows that the classes with many examples teach (`classes.row_prior_metric`)."""
+    """The Scaling under which a ridge is the row prior, learned from the classes with many examples (`class_model.row_prior_metric`)."""
 
     shrinkage: Shrinkage
 
-    def __call__(self, task: "Task") -> np.ndarray:
+    def __call__(self, task: "Task") -> Float[np.ndarray, "d r"]:
+        """Computes the metric of a task's features, at unit mean square norm."""
         metric, x = row_prior_metric(task.model(self.shrinkage), task.statistics().span), task.train.x
         square = (((x - x.mean(0)) @ metric) ** 2).sum(1).mean()
-        return (metric / np.sqrt(square if square > 0 else 1.0)).astype(np.float32)  # 0: a cut of a tiny set that left one point
+        return (metric / np.sqrt(square if square > 0 else 1.0)).astype(np.float32)  # 0: a subsample of a tiny set that left one point
 
 
 def fit_weighted(
-    train: Examples, weighting: Weighting, l2: float, theta: np.ndarray, tol: float, place: Coordinates
-) -> tuple[np.ndarray, HeadInfo]:
-    """One head of normalised examples, its ridge in the metric of `place`; those of weight 0 are left out. theta [C, d+1] is where the
-    solver starts.
+    train: Normalised, weighting: Weighting, l2: float, theta: Float[np.ndarray, "C p"], tol: float, place: Coordinates
+) -> tuple[Float[np.ndarray, "C p"], HeadInfo]:
+    """Fits one weighted head; examples of weight 0 are left out.
+
+    Args:
+      train: its examples.
+      weighting: their weights and logit offsets.
+      l2: the ridge, in the metric of `place`.
+      theta: rows to start from.
+      tol: the gradient norm to stop at.
+      place: the coordinates that it is solved in.
+
+    Returns:
+      Its rows, for the features of `train`, and how the solve ended.
 
     Raises:
-      BadInput: it takes more memory than there is.
+      BadInput: the head takes more memory than there is.
     """
     used = weighting.weight > 0
     x = place.features(train.x[used]) if place.x is None else place.x[used]
@@ -69,60 +81,64 @@ def fit_weighted(
     return place.out(fitted), info
 
 
-def _check_memory(examples, dim, classes):
+def _check_memory(examples: int, dim: int, classes: int) -> None:
+    """Raises BadInput if a head of this size takes more memory than the device has."""
     needed = solve_bytes(examples, dim, classes)
     if needed > device_memory():
-        have = f"a head of {examples} examples and {classes} classes takes {needed / 1e9:.1f} GB of memory"
-        raise BadInput(f"train_x: {have}, there are {device_memory() / 1e9:.1f}; leave some examples of every class out")
+        takes = f"a head of {examples} examples and {classes} classes takes {needed / 1e9:.1f} GB of memory"
+        raise BadInput(f"train_x: {takes}, there are {device_memory() / 1e9:.1f}; leave some examples of every class out")
 
 
 class Head(NamedTuple):
-    """theta: [C, d+1] rows, and the gradient norm they were solved to."""
+    """The rows of a solved head, and the gradient norm that the solver reached."""
 
-    theta: np.ndarray
+    theta: Float[np.ndarray, "C p"]
     gradient_norm: float
 
 
 class Task(NamedTuple):
-    """What a method learns from: normalised examples, their counts [C] by class, a key, and what is made when it is first asked for.
+    """A training set, and functions that compute what methods need of it, each on first use.
 
-    statistics(), model(shrinkage): of the classes. metric(scaling): of the features. head(rule, l2, scaling): a weighted head,
-    remembered by what its rule draws. once(name, make): anything that doesn't depend on how far heads are solved. folds: the tasks that a
-    setting was chosen on, in the one that it is fitted to at last.
+    counts: training examples of each class. root: the key of the run. key: draws what rules and subsamples draw. statistics() and
+    model(shrinkage) describe the classes. metric(scaling) is the metric of the features. head(rule, l2, scaling) is a weighted head; it is
+    looked up by the weights and offsets that its rule draws. once(name, make) keeps the result of make(), which must not depend on the
+    tolerance of heads. folds: per-fold tasks used for tuning; empty outside the final task.
     """
 
-    train: Examples
-    counts: np.ndarray
-    root: jax.Array
-    key: jax.Array
+    train: Normalised
+    counts: Int[np.ndarray, " C"]
+    root: Key[Array, ""]
+    key: Key[Array, ""]
     statistics: Callable[[], ClassStatistics]
     model: Callable[[Shrinkage], ClassModel]
-    metric: Callable[[Scaling], np.ndarray]
+    metric: Callable[[Scaling], Metric]
     head: Callable[[Rule, float, Scaling], Head]
     once: Callable[[Hashable, Callable[[], Any]], Any]
     folds: tuple["Task", ...] = ()
 
 
-def _stronger(l2):
-    """The next power of ten above l2, None from 1e-2 on."""
+def _stronger(l2: float) -> float | None:
+    """Returns the next power of ten above l2; None from 1e-2 on."""
     exponent = math.floor(math.log10(l2) + 1e-9) + 1
     return float(f"1e{exponent}") if exponent <= -2 else None
 
 
-def _fingerprint(drawn):
+def _fingerprint(drawn: Weighting) -> bytes:
     return hashlib.sha256(drawn.weight.tobytes() + drawn.offset.tobytes()).digest()
 
 
-def _moved_biases(theta, drawn, train, counts):
-    """The plain head's rows with the biases that a weighting by classes gives; those of a class without any weight stay."""
+def _moved_biases(
+    theta: Float[np.ndarray, "C p"], drawn: Weighting, train: Normalised, counts: Int[np.ndarray, " C"]
+) -> Float[np.ndarray, "C p"]:
+    """Returns the plain head's rows with biases moved by the classes' weights and offsets; by offsets alone for a class without weight."""
     total = np.bincount(train.y, drawn.weight, len(counts))
     theta = theta.copy()
     theta[:, -1] += np.log(np.where(total > 0, total / counts, 1.0)) - drawn.offset
     return theta
 
 
-def _memory(most: float = math.inf):
-    """once(name, make): what was made of that name, again where `most` others were asked for since."""
+def _memory(most: float = math.inf) -> Callable[[Hashable, Callable[[], Any]], Any]:
+    """Returns once(name, make), which calls make() on the first use of a name and keeps the results of the `most` names used last."""
     made: OrderedDict[Hashable, Any] = OrderedDict()
 
     def once(name, make):
@@ -136,9 +152,12 @@ def _memory(most: float = math.inf):
     return once
 
 
-def _cold_start(task, drawn, l2, scaling):
-    """[C, d+1] what a head is solved from, where no rougher one is at hand: the plain head of unscaled features from that of the next
-    stronger ridge, every other from the plain one at its own ridge, biases moved by class weights and offsets."""
+def _cold_start(task: Task, drawn: Weighting, l2: float, scaling: Scaling) -> Float[np.ndarray, "C p"]:
+    """Returns the rows that a head is solved from where there is no rougher one.
+
+    The plain head of unscaled features starts from that of the next stronger ridge, every other head from the plain one at its own ridge,
+    with moved biases; a head with offsets for single examples starts from zeros.
+    """
     zeros = np.zeros((len(task.counts), task.train.x.shape[1] + 1), np.float32)
     if drawn.offset.ndim == 2:
         return zeros
@@ -148,9 +167,17 @@ def _cold_start(task, drawn, l2, scaling):
     return _moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts)
 
 
-def make_task(train: Examples, root: jax.Array, tol: float, rough: Task | None = None) -> Task:
-    """A Task whose heads are solved to the gradient norm tol, each once, from those of `rough` where that is given, else from
-    others of its own. What a solve starts from depends on the problem, never on what was solved before it."""
+def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task | None = None) -> Task:
+    """Makes a Task, whose heads are each solved once.
+
+    The rows that a solve starts from depend on its problem alone, never on what was solved before.
+
+    Args:
+      train: the training set.
+      root: the key of the run.
+      tol: the gradient norm to which heads are solved.
+      rough: the task of the same training set at a larger tolerance, from whose heads those of this one start.
+    """
     counts, key = np.bincount(train.y), fold(root, "weighting")
     once = _memory() if rough is None else rough.once
     solved = _memory(max(16, HEADS_BYTES // (4 * len(counts) * (train.x.shape[1] + 1))))

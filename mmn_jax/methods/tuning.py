@@ -1,9 +1,8 @@
-"""How a method's knobs are chosen: on validation examples, with the same limit on the settings that a method tries.
+"""Searches a method's hyperparameters within a budget of settings that is the same for every method.
 
-`search` goes along one knob after the other, first over all its values, then to the best one's
-neighbours, then to values halfway between; it stops after `budget` settings. A setting is judged
-by the mean per-class accuracy of what it predicts for examples that it was not fitted to: the
-validation set, or every training example by the fold that left it out.
+`search` goes along one hyperparameter after the other: first over all its values, then to the neighbours of the best one, then to values
+halfway between these; it stops after `budget` settings. A setting is evaluated by the mean per-class accuracy of its predictions for
+examples that it was not fitted to: the validation set, or every training example by the fold that holds it out.
 """
 
 import itertools
@@ -14,8 +13,12 @@ Setting = dict[str, Any]
 
 
 class Axis(NamedTuple):
-    """One knob: the values to go over, the one to start from, between(a, b), what lies between two of them, None where they are close
-    enough, and matters(setting): where the other knobs leave it nothing to do, it is None in a setting."""
+    """One hyperparameter.
+
+    values: are tried in this order. start: the value that the search starts from. between(a, b): returns a value between two neighbours,
+    None where they are close enough. matters(setting): whether it has an effect beside the other hyperparameters; otherwise its value in
+    the setting is None.
+    """
 
     name: str
     values: tuple
@@ -31,23 +34,24 @@ class Trial(NamedTuple):
     accuracy: float
 
 
-def _neighbours(axis, value):
-    if value not in axis.values:  # a knob that doesn't matter here
+def _neighbours(axis: Axis, value: Any) -> tuple:
+    """Returns the values around one of the axis, and itself."""
+    if value not in axis.values:  # a hyperparameter that has no effect here
         return ()
     i = axis.values.index(value)
     return axis.values[max(i - 1, 0) : i + 2]
 
 
-def _in_use(axis, setting):
-    """The axis's value in a setting: None where it doesn't matter, what it starts from where it matters again."""
+def _in_use(axis: Axis, setting: Setting) -> Any:
+    """Returns the axis's value in a setting: None where it has no effect, its start where it has one again."""
     if not axis.matters(setting):
         return None
     value = setting[axis.name]
     return value if value in axis.values else axis.start
 
 
-def _finer(axis, value):
-    """The axis with what lies halfway between `value` and its neighbours."""
+def _finer(axis: Axis, value: Any) -> Axis:
+    """Returns the axis with the values halfway between `value` and its neighbours added."""
     middles = {axis.between(a, b) for a, b in itertools.pairwise(_neighbours(axis, value))} - {None}
     if not middles:
         return axis
@@ -55,11 +59,20 @@ def _finer(axis, value):
 
 
 def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: int) -> list[Trial]:
-    """At most `budget` different settings in the order tried; fewer where every knob's neighbours are close enough."""
+    """Searches along axes for the most accurate setting.
+
+    Args:
+      evaluate: returns the accuracy of a setting.
+      axes: the hyperparameters, in the order in which they are searched.
+      budget: the largest number of settings that are tried.
+
+    Returns:
+      The different settings in the order in which they were tried; fewer than `budget` where the neighbours on every axis are close enough.
+    """
     axes = list(axes)
     trials: dict[tuple, Trial] = {}
 
-    def look(setting):
+    def attempt(setting):
         setting = {axis.name: _in_use(axis, setting) for axis in axes}
         key = tuple(setting.values())
         if key not in trials and len(trials) < budget:
@@ -68,12 +81,12 @@ def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: i
     def sweep(setting, values):
         for axis in axes:
             for value in values(axis, setting[axis.name]):
-                look(setting | {axis.name: value})
+                attempt(setting | {axis.name: value})
             setting = best(trials.values()).setting
         return setting
 
     setting = {axis.name: axis.start for axis in axes}
-    look(setting)
+    attempt(setting)
     setting = sweep(setting, lambda axis, value: axis.values)
     while len(trials) < budget:
         before = len(trials)
@@ -98,6 +111,6 @@ def best(trials: Iterable[Trial]) -> Trial:
 
 
 def at_edge(setting: Setting, axes: Iterable[Axis]) -> list[str]:
-    """The knobs with an ordered grid whose chosen value is its first or last: a wider grid might have given another."""
+    """Returns the hyperparameters whose chosen value is the first or last of an ordered grid: a wider grid might give another."""
     grids = {axis.name: [value for value in axis.values if value is not None] for axis in axes}
     return [name for name, grid in grids.items() if len(grid) > 2 and setting[name] in (grid[0], grid[-1])]

@@ -23,7 +23,8 @@ from mmn_jax.metamodelnet.chain import block_movement
 from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables
 from mmn_jax.metamodelnet.training import Evaluation, Hyper, LevelReport, LevelSet, Schedule, fit_metamodelnet
 from mmn_jax.metamodelnet.training_data import held_out_classes, window_size
-from mmn_jax.methods.contract import choose_among, linear_logits
+from mmn_jax.methods.choosing import choose_among
+from mmn_jax.methods.contract import linear_logits
 from mmn_jax.methods.folds import Fold
 from mmn_jax.methods.metamodelnet import RegressorOptions, move_rows
 from mmn_jax.methods.tasks import Task, unscaled

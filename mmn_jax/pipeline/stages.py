@@ -24,7 +24,8 @@ from mmn_jax.devices import all_devices
 from mmn_jax.errors import BadInput, renamed
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.methods import baselines, mmn, rivals
-from mmn_jax.methods.contract import Method, Record, tune
+from mmn_jax.methods.choosing import tune
+from mmn_jax.methods.contract import Method, Record
 from mmn_jax.methods.folds import Fold, held_labels, make_tasks, training_folds
 from mmn_jax.methods.tasks import Task
 from mmn_jax.pipeline import sources

@@ -1,0 +1,138 @@
+"""Chooses a method's setting on folds of the training set or on a validation set, and fits it to the whole training set."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from mmn_jax import defaults
+from mmn_jax.evaluation.calibration import best_temperature
+from mmn_jax.evaluation.metrics import mean_class_accuracy
+from mmn_jax.methods.contract import Method, Record, Tuned
+from mmn_jax.methods.folds import Fold, Tasks, held_accuracy, held_labels, make_tasks, training_folds
+from mmn_jax.methods.tuning import Setting, Trial, at_edge, best, ranking, search
+from mmn_jax.types import Normalised
+
+
+def _record(trials: Sequence[Trial], number: int, logits: Sequence[Float[np.ndarray, "_ C"]], folds: Sequence[Fold], norm: float) -> Record:
+    """Makes the Record of a choice; number: of the chosen trial. logits: of its setting, fold by fold."""
+    scores, y = np.concatenate(logits), held_labels(folds)
+    tried = [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials]
+    return Record(trials[number].setting, mean_class_accuracy(scores, y), best_temperature(scores, y), tried, norm, [])
+
+
+def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+    """Chooses a setting by `tuning.search` along the method's axes, and fits it to the whole training set.
+
+    With no folds, the setting is the one that the search starts from, and scores are not calibrated.
+
+    Args:
+      method: what is fitted.
+      tasks: of the training sets of all folds and of the whole (`make_tasks`).
+      folds: training and validation examples that choose.
+      whole: all training examples.
+      budget: the largest number of settings that are tried.
+    """
+    final = tasks(whole.name)[1]
+    if not folds:
+        setting = {axis.name: axis.start for axis in method.axes}
+        fitted = method.fit(final, setting)
+        return Tuned(fitted.arrays, Record(setting, float("nan"), 1.0, [], fitted.gradient_norm, []))
+    rough = [tasks(fold.name)[0] for fold in folds]
+    found: list[tuple[float, list[np.ndarray]]] = []  # the best accuracy so far, and its logits
+
+    def evaluate(setting):
+        logits = [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(rough, folds, strict=True)]
+        accuracy = held_accuracy(logits, folds)
+        if not found or ranking(accuracy) > ranking(found[0][0]):
+            found[:] = [(accuracy, logits)]
+        return accuracy
+
+    trials = search(evaluate, method.axes, budget)
+    setting = best(trials).setting
+    fitted = method.fit(final._replace(folds=tuple(rough)), setting)
+    record = _record(trials, trials.index(best(trials)), found[0][1], folds, fitted.gradient_norm)
+    return Tuned(fitted.arrays, record._replace(at_edge=at_edge(setting, method.axes)))
+
+
+def choose_among(
+    settings: Sequence[Setting], logits: Callable[[int], list[Float[np.ndarray, "_ C"]]], folds: Sequence[Fold], norm: float
+) -> tuple[int, Record]:
+    """Chooses the setting that is most accurate on the folds' validation examples.
+
+    Args:
+      settings: all of them are tried.
+      logits: returns the logits of each fold's validation examples, from the number of a setting.
+      folds: training and validation examples that choose.
+      norm: the gradient norm of the final head.
+
+    Returns:
+      The number of the chosen setting, and the Record of the choice.
+    """
+    trials = [Trial(setting, held_accuracy(logits(number), folds)) for number, setting in enumerate(settings)]
+    number = trials.index(best(trials))
+    return number, _record(trials, number, logits(number), folds, norm)
+
+
+def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+    """Chooses among all combinations of the values of the method's axes, and fits the chosen one to the whole training set.
+
+    The arguments are those of `by_search`; the budget is ignored. Heads are solved to the final tolerance.
+    """
+    settings = [
+        dict(zip([axis.name for axis in method.axes], point, strict=True))
+        for point in itertools.product(*(axis.values for axis in method.axes))
+    ]
+    parts = [tasks(fold.name)[1] for fold in folds]
+
+    def logits(number):
+        return [method.logits(method.fit(task, settings[number]).arrays, fold.val.x) for task, fold in zip(parts, folds, strict=True)]
+
+    number, record = choose_among(settings, logits, folds, 0.0)
+    fitted = method.fit(tasks(whole.name)[1], settings[number])
+    return Tuned(fitted.arrays, record._replace(gradient_norm=fitted.gradient_norm))
+
+
+def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int = defaults.BUDGET) -> Tuned:
+    """Chooses a method's hyperparameters on folds and fits it to the whole training set.
+
+    Args:
+      method: what is fitted.
+      tasks: of the training sets of all folds and of the whole (`make_tasks`).
+      folds: training and validation examples that choose; none where there is nothing to choose by.
+      whole: all training examples.
+      budget: the largest number of settings that are tried.
+    """
+    return (method.choose or by_search)(method, tasks, folds, whole, budget)
+
+
+def fit_method(
+    method: Method,
+    key: Key[Array, ""],
+    train: Normalised,
+    val: Normalised | None = None,
+    *,
+    folds: int = defaults.FOLDS,
+    budget: int = defaults.BUDGET,
+    tol: float = defaults.TOL,
+    final_tol: float = defaults.FINAL_TOL,
+) -> Tuned:
+    """Fits a method, its hyperparameters chosen on a validation set or on folds of the training set.
+
+    Args:
+      method: what is fitted.
+      key: the root of the streams that are drawn from.
+      train: training examples, with at least one of each class 0 to C − 1.
+      val: validation examples; None where folds of the training set choose.
+      folds: the number of folds.
+      budget: the largest number of settings that are tried.
+      tol: the gradient norm to which heads are solved while choosing.
+      final_tol: that of the final head.
+
+    Raises:
+      BadInput: a head takes more memory than there is.
+    """
+    whole = Fold("all", train, val)
+    parts = training_folds(whole.name, train, key, folds) if val is None else (whole,)
+    return tune(method, make_tasks((whole, *parts), key, tol, final_tol), parts, whole, budget)
