@@ -5,6 +5,7 @@ mkdocs build --strict
 """
 
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mmn_jax", "mmn_jax.methods", "mmn_jax.data", "mmn_jax.linear", "mmn_jax.evaluation", "mmn_jax.contrib")
+PUBLIC = re.compile(r"(?<![\[`])`(?:mmn_jax\.)?(?P<name>\w+)`(?![\]`])")
 EXAMPLES = ("metamodelnet.py", "colab.ipynb")
 
 
@@ -54,5 +56,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lets links to the examples, which lie beside docs/, lead to their copies in the site."""
-    return markdown.replace("](../examples/", "](examples/")
+    """Lets links to the examples, which lie beside docs/, lead to their copies in the site, and public names to their pages."""
+    if page.file.src_uri.startswith("api/"):
+        return markdown
+    return PUBLIC.sub(linked, markdown.replace("](../examples/", "](examples/"))
+
+
+def linked(name: re.Match[str]) -> str:
+    """Returns a name in backticks as a link to its page; other words in backticks stay as they are."""
+    known = name["name"] in importlib.import_module("mmn_jax").__all__
+    return f"[{name[0]}](api/mmn_jax.{name['name']}.md)" if known else name[0]

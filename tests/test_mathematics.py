@@ -106,7 +106,7 @@ def test_the_losses_of_training_have_the_gradients_of_their_differences():
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         chain = residual_chain((1, 2), 3, jnp.float64)
-        theta, target, x = jnp.asarray(rng.normal(size=(6, 5))), rng.normal(size=(6, 5)), rng.normal(size=(9, 4))
+        theta, target, x = (jnp.asarray(rng.normal(size=shape)) for shape in ((6, 5), (6, 5), (9, 4)))
         variables = jax.jit(chain.init, static_argnums=1)(jax.random.key(0), RegressorSpec(5, 0))
         variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) + 0.1 * jnp.asarray(rng.normal(size=leaf.shape)), variables)
         context = Context(None, jnp.zeros(6, int))

@@ -197,7 +197,7 @@ def test_every_export_predicts_the_same_on_the_whole_test_set(done, feature_file
         np.testing.assert_allclose(probabilities.max(1), usual.probability, rtol=1e-4)
     page = (tmp_path / "MODEL_CARD.md").read_text()
     split = json.loads((workdir / "seed-0" / "split.json").read_text())
-    assert split["indices_sha256"] in page and f"which reached {table['methods']['mmn']['accuracy']:.1f}" in page
+    assert split["indices_sha256"] in page and f"{table['methods']['mmn']['accuracy']:.1f}" in page
     assert "Licence of the features: not known" in page
 
 

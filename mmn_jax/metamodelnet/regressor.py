@@ -34,15 +34,15 @@ class RegressorSpec(NamedTuple):
 class Context(NamedTuple):
     """What a regressor may use beside the rows.
 
-    model: the Gaussian model of the classes (`linear/class_model.py`). head: the number of the head that each row belongs to; training
-    packs the rows of several heads into one call. means: the mean of the examples that each row was fitted to. Model and means are of
-    normalised features. The paper's chain uses neither and gets None for both. On banks of k-shot heads, whose means are not kept, other
-    regressors get a model but no means; on mixed-shot episodes (`contrib/mixed_shot.py`) they get both.
+    model: the Gaussian model of the classes. head: which head each of the R rows belongs to. means: the mean of the examples that each row
+    was fitted to. Model and means are of normalised features; whitened weights of rows are `theta[:, :-1] @ model.inverse.T`, and
+    `whitened @ model.basis.T` takes them back. The paper's chain uses neither and gets None for both. In `fit_metamodelnet` means are None,
+    as banks don't keep them; on mixed-shot episodes (`contrib/mixed_shot.py`) and at transfer they are there.
     """
 
     model: ClassModel | None
-    head: Int[Array, " C"]
-    means: Float[Array, "C d"] | None = None
+    head: Int[Array, " R"]
+    means: Float[Array, "R d"] | None = None
 
 
 class Regressor(NamedTuple):
@@ -52,10 +52,18 @@ class Regressor(NamedTuple):
     of the ladder to the first and calls init at each; leaves that an earlier call made keep their trained values, so a regressor that
     learns something for each level has to name it by its level.
 
-    apply(variables, theta, shots, context, train) takes rows theta [C, p] and the number of examples of each row's class, shots [C]. It
-    returns the moved rows and the variables, with their state updated if train is true. Rows are of normalised features, in units of the
-    root mean square entry of θ* (`training_data.row_unit`). It is traced by jit, grad and, when held-out classes are evaluated, vmap. It
-    has no key: it must be deterministic.
+    apply(variables, theta, shots, context, train) returns the moved rows and the variables, with their state updated if train is true. It
+    is traced by jit, grad and, when held-out classes are evaluated, vmap. It has no key: it must be deterministic.
+
+    theta [R, p] are the R rows of one call, of normalised features, in units of the root mean square entry of θ*; shots [R] are the
+    training examples behind each row. A head's rows sum to nearly 0 over its classes. One call holds
+
+        in training     a k-shot head of every bank in training (k ≥ 2^i), without the rows of held-out classes
+        in evaluation   the same with all classes of each bank
+        at transfer     the long-tailed head alone, every row with its own shots
+
+    so R differs from call to call, nothing is padded, and a regressor that compares rows has to keep to those of one head:
+    `context.head[:, None] == context.head`.
     """
 
     init: Callable[[Array, RegressorSpec], Variables]
@@ -107,7 +115,9 @@ def check(regressor: Any, spec: RegressorSpec, shots: Int[np.ndarray, " C"], con
         raise BadInput(f"{must} init returns a dict with 'params'")
     if not isinstance(returned[1], tuple) or len(returned[1]) != 2:
         raise BadInput(f"{must} apply returns the moved rows and the variables")
-    moved = returned[1][0]
+    moved, after = returned[1]
+    if jax.tree.structure(after) != jax.tree.structure(returned[0]):
+        raise BadInput(f"{must} apply returns the variables with the entries that init gave them")
     if moved.shape != rows.shape or moved.dtype != rows.dtype:
         raise BadInput(f"{must} apply returns rows {rows.shape} of {rows.dtype}, it returns {moved.shape} of {moved.dtype}")
 
