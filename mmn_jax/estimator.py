@@ -195,7 +195,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
             return self.method
         methods = every_method(_grid(self.l2))
         if self.method not in methods:
-            raise BadInput(f"method: must be one of {', '.join(methods)}, it is {self.method!r}")
+            raise BadInput(f"method: must be one of {', '.join(methods)}, or a `Method` (mmn_jax.methods), it is {self.method!r}")
         return methods[self.method]
 
     def _validation(self, X_val, y_val):

@@ -168,3 +168,8 @@ def test_by_its_name_it_is_the_paper_s_method_and_the_plain_head_where_nothing_c
     model, plain = (TailClassifier(name, l2=1e-2, random_state=0).fit(X[few], Y[few]) for name in ("metamodelnet", "plain"))
     np.testing.assert_array_equal(model.arrays_["theta"], plain.arrays_["theta"])
     assert training.Hyper() == Hyper(0.1, 1e-3, 1e-2)
+
+
+def test_a_regressor_in_the_place_of_the_function_that_makes_it_is_refused_at_once():
+    with pytest.raises(BadInput, match="make: must be a function, ladder of shot counts → Regressor, it is of type Regressor"):
+        metamodelnet.method(regressor=metamodelnet.RegressorOptions(make=residual_chain((1, 2), 8)))

@@ -42,6 +42,9 @@ def unpacked(arrays: dict[str, np.ndarray]) -> FeatureSet:
 
 
 def load() -> FeatureSet:
-    """Loads the features."""
+    """Loads the features: 250 classes with training, validation and test examples, d = 128.
+
+    With its own validation set, `val_per_class` of `long_tail_split` has nothing to do.
+    """
     with resources.as_file(resources.files("mmn_jax.data") / "glyphs_128.npz") as path:
         return unpacked(read_npz(path))

@@ -27,7 +27,7 @@ def prior_accuracy(per_class: Float[np.ndarray, " C"], prior: Float[np.ndarray, 
     return float(np.average(per_class[tested], weights=prior[tested])) if prior[tested].sum() > 0 else float("nan")
 
 
-def shot_groups(counts: Int[np.ndarray, " C"], few: int, many: int) -> dict[str, Bool[np.ndarray, " C"]]:
+def shot_groups(counts: Int[np.ndarray, " C"], few: int = 20, many: int = 100) -> dict[str, Bool[np.ndarray, " C"]]:
     """Returns masks of the many-shot (more than `many` training examples), medium-shot and few-shot classes (fewer than `few`)."""
     return {"many": counts > many, "medium": (counts >= few) & (counts <= many), "few": counts < few}
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
+from mmn_jax.errors import BadInput
 from mmn_jax.linear import weighting
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import enough_classes, fit_bank, shot_classes, shot_ladder, subsets_at
@@ -185,8 +186,17 @@ def method(
     Args:
       grid: ridges of the plain head that takes its place where there is nothing to learn from.
       banks: the settings of banks.
-      regressor: the settings of regressors; for one of your own, `RegressorOptions(make=..)`.
+      regressor: the settings of regressors; for one of your own, `RegressorOptions(make=..)`. It gets the candidates for task weight,
+        rate and decay that the chain gets, unless they are given, too.
+
+    Raises:
+      BadInput: `make` is no function of the ladder.
     """
+    if isinstance(regressor.make, Regressor) or not (regressor.make is None or callable(regressor.make)):
+        kind = type(regressor.make).__name__
+        raise BadInput(
+            f"make: must be a function, ladder of shot counts → Regressor, it is of type {kind}; give the function that makes it"
+        )
     candidates = zip(Hyper._fields, (regressor.task_weights, regressor.rates, regressor.decays), strict=True)
     axes = [Axis(name, tuple(map(float, values)), float(values[0])) for name, values in candidates]
     strength = Axis("strength", tuple(map(float, regressor.strengths)), float(regressor.strengths[0]))
