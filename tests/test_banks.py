@@ -1,4 +1,4 @@
-"""The banks of a run on the disk: made in pieces, gone on with, read back, refused where they can't fit."""
+"""The banks of a run on the disk: made in pieces, continued, read back, and refused where they can't fit."""
 
 import shutil
 
