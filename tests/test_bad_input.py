@@ -297,7 +297,7 @@ COMMAND = {
     },
     "single examples that have to choose": (
         [*OWN, *settings("data.validation=train")],
-        "--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y",
+        "--config.data.validation=train: every class has a single example, so nothing can be chosen on folds; give val_x and val_y",
         save("good.npz", train_x=np.eye(3, 4), train_y=np.arange(3)),
     ),
     "classes too small to validate on": (

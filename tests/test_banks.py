@@ -1,4 +1,4 @@
-"""The banks of a run on the disk: made in pieces, gone on with, read back, refused where they can't fit."""
+"""The banks of a run on the disk: made in pieces, continued, read back, and refused where they can't fit."""
 
 import shutil
 
@@ -67,13 +67,13 @@ def test_a_damaged_piece_is_made_again_and_what_it_cuts_off_with_it(tmp_path, mo
     np.testing.assert_array_equal(again.heads(0, 150), rows)
 
 
-def test_what_banks_will_take_is_said_before_they_are_made_and_only_then(tmp_path, monkeypatch):
-    said = [], []
-    for lines in said:
+def test_what_banks_will_take_is_printed_before_they_are_made_and_only_then(tmp_path, monkeypatch):
+    messages = [], []
+    for lines in messages:
         make(tmp_path, monkeypatch, says=lines)
     expected = sum(4 * subsets * len(COUNTS) * 5 for subsets in (150, 90)) / 1e6
-    assert "240 heads to solve on 1 device(s): about" in said[0][0] and f"{expected:.0f} MB on disk" in said[0][0]
-    assert not any("to solve" in line for line in said[1])
+    assert "240 heads to solve on 1 device(s): about" in messages[0][0] and f"{expected:.0f} MB on disk" in messages[0][0]
+    assert not any("to solve" in line for line in messages[1])
 
 
 def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tmp_path, monkeypatch):
@@ -81,18 +81,18 @@ def test_banks_that_do_not_fit_are_refused_by_the_setting_that_makes_them_fit(tm
         banks.check_disk(banks.Forecast(1, 1.0, 10**12, 1, {}), tmp_path)
     examples, dim, classes = padded(COUNTS.sum()), 4, len(COUNTS)
     one, two = (kshot_bank.head_bytes(k * classes, dim, classes, examples) + 16 * examples * dim for k in (1, 2))
-    for memory, subsets, told in (
+    for memory, subsets, message in (
         (one - 1, (150, 90), r"--config.data.longtail.max_per_class: a head of k = 1 takes .* GB of memory, there are .*; lower it"),
         (two - 1, (1, 90), r"--config.kshot.top: a head of k = 2 takes .*; lower it below 1, or data.longtail.max_per_class"),
         (2 * two, (150, 90), r"--config.kshot.memory_mb: heads of k = 1 take .*; lower it below 1, so that fewer are solved at once"),
     ):
         monkeypatch.setattr(banks, "device_memory", lambda memory=memory: memory)
-        with pytest.raises(BadInput, match=told):
+        with pytest.raises(BadInput, match=message):
             make(tmp_path, monkeypatch, subsets=subsets)
 
 
 def test_a_batch_that_does_not_fit_after_all_is_solved_at_half_its_size_once(tmp_path, monkeypatch):
-    whole, said, sizes = make(tmp_path / "whole", monkeypatch).every, [], []
+    whole, messages, sizes = make(tmp_path / "whole", monkeypatch).every, [], []
     solve, limit = kshot_bank.fit_heads, 40
 
     def fit_heads(key, first, pool, plan, devices):
@@ -108,8 +108,8 @@ def test_a_batch_that_does_not_fit_after_all_is_solved_at_half_its_size_once(tmp
         for k in (1, 2)
     )
     limit = first // 2
-    halves = make(tmp_path / "halves", monkeypatch, says=said).every
-    assert f"  k = 1: {first} heads at once don't fit into memory, going on with {first // 2}" in said and first // 2 in sizes
+    halves = make(tmp_path / "halves", monkeypatch, says=messages).every
+    assert f"  k = 1: {first} heads at once don't fit into memory, going on with {first // 2}" in messages and first // 2 in sizes
     for one, many in zip(whole, halves, strict=True):
         np.testing.assert_allclose(many.heads(0, many.subsets), one.heads(0, one.subsets), atol=1e-2)
     limit = 1

@@ -1,4 +1,4 @@
-"""Mixed-shot episodes: who plays whom, what is drawn from where, and that a regressor learns from them."""
+"""Mixed-shot episodes: the counts of their heads, what is drawn from where, and that a regressor learns from them."""
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ def standard_promotion():
         yield
 
 
-def test_every_class_plays_one_of_the_training_set_and_keeps_half_of_its_examples():
+def test_every_class_gets_the_count_of_another_and_at_most_half_of_its_own():
     own = COUNTS[BANK.classes]
     assert (own >= mixed_shot.LEAST).all() and len(own) == 20
     assert ((BANK.shots >= 1) & (BANK.shots <= own // 2)).all() and len(np.unique(BANK.shots)) > 3
@@ -47,15 +47,15 @@ def test_rows_are_those_of_the_logit_adjusted_head_of_the_subset():
     np.testing.assert_allclose(BANK.theta[2], theta - theta.mean(0), atol=0.03)
 
 
-def test_a_draw_is_balanced_unused_and_of_classes_that_train():
+def test_a_draw_is_balanced_unused_and_of_training_classes():
     s = 3
     index = np.minimum(np.searchsorted(DATA.chance[s], np.linspace(0, 1, 20001)[:-1]), len(DATA.y) - 1)
     drawn = np.bincount(BANK.pool.y[index], minlength=20) / len(index)
     trains = ~HELD[BANK.classes]
     np.testing.assert_allclose(drawn, trains / trains.sum(), atol=2e-3)
     assert not BANK.used[s][index].any()
-    for judged, used in zip(DATA.held, BANK.used, strict=False):
-        assert not used[judged].any() and HELD[BANK.classes][BANK.pool.y[judged]].all()
+    for evaluated, used in zip(DATA.held, BANK.used, strict=False):
+        assert not used[evaluated].any() and HELD[BANK.classes][BANK.pool.y[evaluated]].all()
 
 
 def test_held_out_classes_do_not_reach_the_gradient():

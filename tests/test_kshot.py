@@ -1,4 +1,4 @@
-"""The bank: which classes, which draws, and that its rows are the heads they say they are."""
+"""The bank: its classes, its draws, and that its rows are the heads of these."""
 
 import jax
 import jax.numpy as jnp

@@ -98,20 +98,20 @@ def test_the_table_is_sorted_and_a_tie_is_never_bold(done):
         assert [row["method"] for row in csv.DictReader(file)] == list(table["methods"])
 
 
-def test_a_chain_that_moves_nothing_is_told(done):
+def test_a_chain_that_moves_nothing_is_reported(done):
     config, workdir, _ = done
-    config, said = config.copy_and_resolve_references(), []
+    config, messages = config.copy_and_resolve_references(), []
     config.meta.strength = (0.0,)
-    stages.run_seeds(config, workdir, stages.Terminal(said.append, lambda items, name: items), "meta")
-    assert "  the chain moves no row: metamodelnet is the plain head under the ridge kshot.l2" in said
+    stages.run_seeds(config, workdir, stages.Terminal(messages.append, lambda items, name: items), "meta")
+    assert "  the regressor moves no row: metamodelnet is the plain head under the ridge kshot.l2" in messages
 
 
-def test_knobs_can_be_chosen_inside_the_training_set(feature_file, tmp_path):
-    config, said = small(feature_file), []
+def test_hyperparameters_can_be_chosen_inside_the_training_set(feature_file, tmp_path):
+    config, messages = small(feature_file), []
     config.data.validation, config.data.folds = "train", 2
     config.kshot.top, config.meta.steps, config.heads.l2, config.tuning.budget = 0, 5, (1e-2,), 2
-    table = everything(config, tmp_path / "run", stages.Terminal(said.append, lambda items, name: items))
-    assert any("2 folds of the training set" in line for line in said)
+    table = everything(config, tmp_path / "run", stages.Terminal(messages.append, lambda items, name: items))
+    assert any("2 folds of the training set" in line for line in messages)
     assert min(table["counts"][0]) == 2 and table["methods"]["metamodelnet"]["accuracy"] > 100 / 20
 
 
@@ -121,8 +121,8 @@ def test_a_workdir_of_another_data_set_is_refused_and_left_alone(done, feature_f
     config.data.path = str(tmp_path / "other.npz")
     np.savez(config.data.path, **np.load(feature_file))
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    told = f"--workdir={workdir}: it holds a run on {table['dataset']}, this one is on other; give another"
-    with pytest.raises(BadInput, match=re.escape(told)):
+    message = f"--workdir={workdir}: it holds a run on {table['dataset']}, this one is on other; give another"
+    with pytest.raises(BadInput, match=re.escape(message)):
         stages.run_seeds(config, workdir, QUIET, "split")
     arrays = dict(np.load(feature_file))
     config.data.path = str(artifacts.writable_directory(tmp_path / "elsewhere") / feature_file.name)
@@ -248,10 +248,10 @@ def test_several_seeds_are_averaged(feature_file, tmp_path):
 
 
 def test_with_too_few_classes_to_learn_from_it_says_so_and_is_the_plain_head(feature_file, tmp_path):
-    config, said = small(feature_file), []
+    config, messages = small(feature_file), []
     config.data.longtail.imbalance, config.data.longtail.max_per_class = 1.0, 1
-    table = everything(config, tmp_path / "run", stages.Terminal(said.append, lambda items, name: items))
-    assert any("metamodelnet is the plain head" in line for line in said)
+    table = everything(config, tmp_path / "run", stages.Terminal(messages.append, lambda items, name: items))
+    assert any("metamodelnet is the plain head" in line for line in messages)
     assert table["methods"]["metamodelnet"]["tuned"]["fallback"] == ["plain"]
     assert table["per_class"]["metamodelnet"] == table["per_class"]["plain"]
 

@@ -73,7 +73,7 @@ def test_training_keeps_the_tree_of_variables(regressor):
     assert jax.tree.structure(after) == jax.tree.structure(variables)
 
 
-def test_init_at_an_earlier_rung_only_adds(regressor):
+def test_init_at_an_earlier_level_only_adds(regressor):
     late = regressor.init(jax.random.key(0), RegressorSpec(DIM, 2))
     early = regressor.init(jax.random.key(0), RegressorSpec(DIM, 0))
     paths = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(early)}
@@ -90,29 +90,29 @@ def test_classes_are_treated_alike(regressor):
 
 
 def test_a_single_entry_level_is_flax_batch_norm():
-    x, rung, active = rows(), jnp.full(CLASSES, 1), jnp.ones(CLASSES, bool)
+    x, level, active = rows(), jnp.full(CLASSES, 1), jnp.ones(CLASSES, bool)
     ours, reference = LevelNorm(3), nn.BatchNorm(momentum=0.9)
-    variables = ours.init(jax.random.key(0), x, rung, active, True)
+    variables = ours.init(jax.random.key(0), x, level, active, True)
     expected, _ = reference.init_with_output(jax.random.key(0), x, use_running_average=False)
-    got, after = ours.apply(variables, x, rung, active, True, mutable="batch_stats")
+    got, after = ours.apply(variables, x, level, active, True, mutable="batch_stats")
     np.testing.assert_allclose(got, expected, atol=1e-5)
     for name in ("mean", "var", "weight"):
         np.testing.assert_array_equal(after["batch_stats"][name][0], variables["batch_stats"][name][0])
-    # the first batch a rung sees is its running statistics, not a tenth of the way there
-    inference = ours.apply({**variables, **after}, x, rung, active, False)
+    # the first batch a level sees is its running statistics, not a tenth of the way there
+    inference = ours.apply({**variables, **after}, x, level, active, False)
     np.testing.assert_allclose(inference, expected, atol=1e-4)
 
 
 def test_running_statistics_are_the_weighted_mean_of_what_was_seen():
-    norm, rung, active = LevelNorm(1), jnp.zeros(CLASSES, int), jnp.ones(CLASSES, bool)
-    variables = norm.init(jax.random.key(0), rows(), rung, active, True)
+    norm, level, active = LevelNorm(1), jnp.zeros(CLASSES, int), jnp.ones(CLASSES, bool)
+    variables = norm.init(jax.random.key(0), rows(), level, active, True)
     batches = [rows(seed) + seed for seed in range(3)]
     for batch in batches:
-        variables = {**variables, **norm.apply(variables, batch, rung, active, True, mutable="batch_stats")[1]}
+        variables = {**variables, **norm.apply(variables, batch, level, active, True, mutable="batch_stats")[1]}
     weights = np.array([0.81, 0.9, 1.0]) / 2.71
     mean = sum(w * np.asarray(b).mean(0) for w, b in zip(weights, batches, strict=True))
     var = sum(w * np.asarray(b).var(0) for w, b in zip(weights, batches, strict=True))
-    got = norm.apply(variables, rows(), rung, active, False)
+    got = norm.apply(variables, rows(), level, active, False)
     np.testing.assert_allclose(got, (np.asarray(rows()) - mean) / np.sqrt(var + 1e-5), atol=1e-4)
 
 
@@ -129,16 +129,16 @@ def test_block_movement_is_the_relative_size_of_each_residual():
     assert alone[:2] == [None, None] and len(got) == 3 and min(got) > 0
 
 
-def test_packed_rungs_are_normalised_apart():
+def test_packed_levels_are_normalised_apart():
     norm = LevelNorm(3)
     variables = norm.init(jax.random.key(0), rows(), jnp.zeros(CLASSES, int), jnp.ones(CLASSES, bool), True)
-    rung = jnp.array([0] * 4 + [2] * 8)
+    level = jnp.array([0] * 4 + [2] * 8)
 
     def run(x, r):
         return norm.apply(variables, x, r, jnp.ones(len(r), bool), True, mutable="batch_stats")[0]
 
-    apart = jnp.concatenate([run(rows()[:4], rung[:4]), run(rows()[4:], rung[4:])])
-    np.testing.assert_allclose(run(rows(), rung), apart, atol=1e-5)
+    apart = jnp.concatenate([run(rows()[:4], level[:4]), run(rows()[4:], level[4:])])
+    np.testing.assert_allclose(run(rows(), level), apart, atol=1e-5)
 
 
 def test_a_row_passes_the_blocks_from_its_entry_on():
@@ -186,7 +186,7 @@ def test_mixed_all_the_way_rows_are_the_bayesian_ones():
     np.testing.assert_allclose(moved / np.linalg.norm(moved), expected / np.linalg.norm(expected), atol=1e-4)
 
 
-def test_attention_stays_within_a_head_and_never_looks_at_the_row_itself():
+def test_attention_stays_within_a_head_and_never_uses_the_row_itself():
     half = CONTEXT._replace(head=jnp.arange(CLASSES) // 6)
     variables = with_params(small_regressors.neighbour_attention(), pull=1.0)
     apply = small_regressors.neighbour_attention().apply
@@ -240,7 +240,7 @@ def nothing(key, spec):
         (Regressor(nothing, lambda variables, theta, *rest: (theta.astype("float16"), variables)), "of float16"),
     ],
 )
-def test_a_regressor_that_breaks_the_contract_is_told_how(broken, named):
+def test_a_regressor_that_breaks_the_contract_is_refused_with_the_reason(broken, named):
     with pytest.raises(BadInput, match=named):
         check(broken, RegressorSpec(DIM, 0), np.array(COUNTS), CONTEXT)
 

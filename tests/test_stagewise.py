@@ -52,12 +52,12 @@ def shared_data(window=None, scale=1.0):
 
 @pytest.fixture(scope="module")
 def data():
-    """What level 0 learns from."""
+    """The training data of level 0."""
     return shared_data()(0, 0)
 
 
 def late(data):
-    """What the last level learns from."""
+    """The training data of the last level."""
     return data._replace(banks=data.banks[1:])
 
 
@@ -83,21 +83,21 @@ def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(data):
     assert curve(report).min() < 0.3 * curve(report)[0]
 
 
-def test_kept_variables_are_those_of_the_best_look(data):
+def test_kept_variables_are_those_of_the_best_evaluation(data):
     variables, report = train(begin(1), late(data), ROWS_ONLY)
     losses = training.held_out_losses(CHAIN, variables, CONTEXT, late(data))
     np.testing.assert_allclose(losses[0], curve(report).min(), rtol=1e-5)
     assert report.best_step == 10 * curve(report).argmin()
 
 
-def test_where_nothing_helps_the_stage_ends_early_and_keeps_its_start(data):
+def test_where_nothing_helps_the_level_ends_early_and_keeps_its_start(data):
     start = begin(1)
     variables, report = train(start, late(data), training.Hyper(0.0, 10.0, 0.0), patience=2)
     assert report.best_step == 0 and len(curve(report)) == 3
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
 
-def test_an_earlier_stage_starts_from_the_trained_later_blocks(data):
+def test_an_earlier_level_starts_from_the_trained_later_blocks(data):
     trained, _ = train(begin(1), late(data), ROWS_ONLY)
     start = begin(0, trained)
     jax.tree.map(np.testing.assert_array_equal, start["params"]["block_1"], trained["params"]["block_1"])
@@ -135,12 +135,12 @@ def test_the_unit_of_the_rows_changes_no_row_loss_and_leaves_the_task_loss_that_
     assert float(found[1]) != pytest.approx(float(losses(variables, CONTEXT, scaled)[1]), rel=0.1)
 
 
-def test_the_last_step_is_looked_at_too(data):
+def test_the_last_step_is_evaluated_too(data):
     _, report = train(begin(1), late(data), ROWS_ONLY, steps=7, every=100)
     assert len(curve(report)) == 2 and report.best_step == 7
 
 
-def test_a_stage_that_diverges_keeps_its_start(data):
+def test_a_level_that_diverges_keeps_its_start(data):
     start = begin(1)
     variables, report = train(start, late(data), training.Hyper(0.0, 1e30, 0.0), patience=2)
     assert report.best_step == 0 and np.isinf(curve(report)[1:]).all()
@@ -149,7 +149,7 @@ def test_a_stage_that_diverges_keeps_its_start(data):
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.5])
 @pytest.mark.parametrize("size", [3, 5, 40])
-def test_every_rung_holds_a_class_out_and_keeps_two(share, size):
+def test_every_level_holds_a_class_out_and_keeps_two(share, size):
     held = held_out_classes(np.arange(60)[::-1], share)[:size]
     assert held.sum() >= 1 and (~held).sum() >= 2
 
@@ -184,7 +184,7 @@ def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(data):
 @pytest.mark.strict
 def test_losses_are_their_formulas():
     theta, target = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
-    assert float(training.row_loss(*map(jnp.asarray, (theta[0], target[0])))) == 1 + 0 + 1
+    assert float(training.row_loss(theta[0], target[0])) == 1 + 0 + 1
     x = np.array([1.0, -1.0])
     logits = theta[:, :2] @ x + theta[:, 2]
     expected = np.log(np.exp(logits).sum()) - logits[1]

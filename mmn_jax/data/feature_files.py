@@ -5,7 +5,7 @@ npz file, a folder with one npy file for each, Parquet files (`mmn_jax.data.parq
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -237,7 +237,7 @@ def from_arrays(
     test_y: ArrayLike,
     val_x: ArrayLike | None = None,
     val_y: ArrayLike | None = None,
-    class_names: ArrayLike | None = None,
+    class_names: ArrayLike | Sequence[str] | None = None,
     name: str = "arrays",
     say: Say = warn,
 ) -> FeatureSet:

@@ -21,7 +21,7 @@ from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.devices import EACH, SAME, all_devices, batch_memory, gathered, replicated
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.algebra import HIGHEST, AnyArray
+from mmn_jax.linear.algebra import HIGHEST, AnyArray, FloatLike
 from mmn_jax.linear.frame import spanframe
 from mmn_jax.linear.problem import HeadProblem, padded
 from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one, warn_unless_converged
@@ -151,7 +151,19 @@ def fit_chunk(
 
 
 @partial(jax.jit, static_argnames=("shots", "mesh"))
-def _fit_chunk(key, subsets, x, y, begin, basis, variance, l2, tol, shots, mesh):
+def _fit_chunk(
+    key: Key[Array, ""],
+    subsets: Int[AnyArray, " s"],
+    x: Float[Array, "n d"],
+    y: Int[Array, " n"],
+    begin: Int[Array, " H"],
+    basis: Float[Array, "d d"] | None,
+    variance: Float[Array, " d"] | None,
+    l2: FloatLike,
+    tol: FloatLike,
+    shots: int,
+    mesh: Mesh,
+) -> tuple[Float[Array, "s H p"], HeadInfo]:
     def heads(subsets, key, x, y, begin, basis, variance, l2, tol):
         index = jax.vmap(lambda s: draw_subset(jax.random.fold_in(key, s), y, begin, shots).ravel())(subsets)
         labels = jnp.repeat(jnp.arange(len(begin)), shots)

@@ -116,7 +116,7 @@ def check(regressor: Any, spec: RegressorSpec, shots: Int[np.ndarray, " C"], con
     if not isinstance(returned[1], tuple) or len(returned[1]) != 2:
         raise BadInput(f"{must} apply returns the moved rows and the variables")
     moved, after = returned[1]
-    if not jax.tree.structure(after) == jax.tree.structure(returned[0]):
+    if jax.tree_util.tree_flatten(after)[1] != jax.tree_util.tree_flatten(returned[0])[1]:
         raise BadInput(f"{must} apply returns the variables with the entries that init gave them")
     if moved.shape != rows.shape or moved.dtype != rows.dtype:
         raise BadInput(f"{must} apply returns rows {rows.shape} of {rows.dtype}, it returns {moved.shape} of {moved.dtype}")

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, Key
 from mmn_jax import defaults
 from mmn_jax.devices import EACH, all_devices, replicated
 from mmn_jax.errors import BadInput
+from mmn_jax.linear.algebra import AnyArray
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables, check, rows_and_model
 from mmn_jax.metamodelnet.training_data import BankData, TrainingData, draw_episode, held_out_classes, row_unit, training_data, window_size
 from mmn_jax.rng import fold
@@ -81,22 +82,22 @@ class LevelReport(NamedTuple):
     evaluations: list[Evaluation]
 
 
-def task_loss(theta: Float[Array, "C p"], x: Float[Array, " d"], y: Int[Array, ""]) -> Float[Array, ""]:
+def task_loss(theta: Float[AnyArray, "C p"], x: Float[AnyArray, " d"], y: Int[AnyArray, ""]) -> Float[Array, ""]:
     """Computes the cross-entropy of one example under the classifier of rows theta."""
     return optax.softmax_cross_entropy_with_integer_labels(theta[:, :-1] @ x + theta[:, -1], y)
 
 
-def row_loss(theta: Float[Array, " p"], target: Float[Array, " p"]) -> Float[Array, ""]:
+def row_loss(theta: Float[AnyArray, " p"], target: Float[AnyArray, " p"]) -> Float[Array, ""]:
     """Computes the squared distance of one row to its target."""
     return jnp.sum((theta - target) ** 2)
 
 
-def mean_task_loss(theta: Float[Array, "C p"], x: Float[Array, "n d"], y: Int[Array, " n"]) -> Float[Array, ""]:
+def mean_task_loss(theta: Float[AnyArray, "C p"], x: Float[AnyArray, "n d"], y: Int[AnyArray, " n"]) -> Float[Array, ""]:
     """Computes the mean of `task_loss` over examples."""
     return jax.vmap(task_loss, (None, 0, 0))(theta, x, y).mean()
 
 
-def relative_row_loss(theta: Float[Array, "C p"], target: Float[Array, "C p"]) -> Float[Array, ""]:
+def relative_row_loss(theta: Float[AnyArray, "C p"], target: Float[AnyArray, "C p"]) -> Float[Array, ""]:
     """Computes the mean `row_loss` of rows in units of the targets' mean squared norm."""
     return jax.vmap(row_loss)(theta, target).mean() / jnp.sum(target**2, 1).mean()
 

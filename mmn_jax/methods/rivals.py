@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from scipy.optimize import minimize
 
 from mmn_jax.linear import weighting
@@ -61,7 +61,10 @@ def max_norm(task: Task, setting: Setting) -> Fitted:
     return linear(np.concatenate([theta[:, :-1] * shrink, theta[:, -1:]], 1), head)
 
 
-def _balanced_cross_entropy(scale, scores, y, weight, ridge):
+def _balanced_cross_entropy(
+    scale: Float[Array, " C"], scores: Float[Array, "n C"], y: Int[Array, " n"], weight: Float[Array, " n"], ridge: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Computes the weighted cross-entropy of scaled scores, with a ridge on scale − 1."""
     log_probs = jax.nn.log_softmax(scores * scale, axis=1)
     return -(weight * jnp.take_along_axis(log_probs, y[:, None], 1)[:, 0]).sum() + 0.5 * ridge * jnp.mean((scale - 1) ** 2)
 

@@ -1,4 +1,4 @@
-"""`metamodelnet` in a run: the library's steps (`methods/metamodelnet.py`), each of which saves its artefact.
+"""`metamodelnet` in a run: the steps of `methods/metamodelnet.py`, each of which saves its artefacts.
 
 banks → regressors, level by level → moved rows → choice
 """
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
 from mmn_jax.config import given
@@ -25,7 +26,7 @@ from mmn_jax.metamodelnet.training import Evaluation, Hyper, LevelReport, LevelS
 from mmn_jax.metamodelnet.training_data import held_out_classes, window_size
 from mmn_jax.methods.choosing import choose_among
 from mmn_jax.methods.contract import linear_logits
-from mmn_jax.methods.folds import Fold
+from mmn_jax.methods.folds import Fold, Tasks
 from mmn_jax.methods.metamodelnet import RegressorOptions, move_rows
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.store import artifacts, metrics_log
@@ -35,7 +36,7 @@ from mmn_jax.types import Bank
 
 
 def regressor_options(config: ConfigDict) -> RegressorOptions:
-    """Reads the settings of a run that say which regressors are trained."""
+    """Returns the settings of regressors from the config of a run."""
     meta = config.meta
     schedule = Schedule(meta.steps, meta.every, meta.patience, meta.batch)
     weights, rates, decays, strengths = (tuple(meta[name]) for name in ("task_weight", "rate", "decay", "strength"))
@@ -44,8 +45,11 @@ def regressor_options(config: ConfigDict) -> RegressorOptions:
 
 
 class Trained(NamedTuple):
-    """The regressors of one training set: for each of M hyperparameters, its variables, the name of its last artefact and its records by
-    level. held: the classes kept out of training. seconds: all of them took, with the banks."""
+    """The regressors of one training set.
+
+    hypers: hyperparameters. variables, names, records: for each of them, the trained variables, the name of the last artefact, and the
+    records of the training of each level. held: the classes held out of training. seconds: that all of them took, with the banks.
+    """
 
     regressor: Regressor
     hypers: list[Hyper]
@@ -53,47 +57,50 @@ class Trained(NamedTuple):
     names: list[str]
     records: list[dict[int, artifacts.Record]]
     context: Context
-    held: np.ndarray
+    held: Bool[np.ndarray, " C"]
     seconds: float
 
 
 class Learned(NamedTuple):
-    """The regressor that was chosen, and what it learned from.
+    """The regressor that was chosen, and its training data.
 
-    theta: [C, p] the rows that it moves. held: [C] the classes held out. records: of the training of each level.
+    theta: the rows that it moves. held: the classes held out of training. records: of the training of each level.
     """
 
     banks: list[Bank]
-    theta: np.ndarray
+    theta: Float[np.ndarray, "C p"]
     regressor: Regressor
     variables: Variables
     context: Context
-    held: np.ndarray
+    held: Bool[np.ndarray, " C"]
     records: dict[int, artifacts.Record]
 
 
-def _made_by(config, options):
-    """What tells a level's training from others, beside its banks and hyperparameters."""
+def _made_by(config: ConfigDict, options: RegressorOptions) -> dict[str, Any]:
+    """Returns the settings that the training of a level depends on, beside its banks and hyperparameters."""
     meta = config.meta
     own = options.make and given(options.make, "meta.regressor")
     made_by = {"regressor": (own.name, own.text, own.values)} if own else {"width": meta.width, "precision": meta.precision}
     return made_by | {name: meta[name] for name in ("held_out", "batch", "steps", "every", "patience")}
 
 
-def _as_record(report):
+def _as_record(report: LevelReport) -> dict[str, Any]:
+    """Returns the record that is saved of a report; its key "looks" is as in older artefacts."""
     return {"best_step": report.best_step, "looks": [evaluation._asdict() for evaluation in report.evaluations]}
 
 
-def _as_report(record):
-    return LevelReport(record["best_step"], [Evaluation(**look) for look in record["looks"]])
+def _as_report(record: artifacts.Record) -> LevelReport:
+    """Returns the report that a record was made of."""
+    return LevelReport(record["best_step"], [Evaluation(**evaluation) for evaluation in record["looks"]])
 
 
-def _say_classes(run, made, sets, held):
+def _say_classes(run: Run, made: Banks, sets: Mapping[int, LevelSet], held: Bool[np.ndarray, " C"]) -> None:
+    """Prints how many classes each level is trained on."""
     for level, bank in reversed(list(enumerate(made.every))):
         if level in sets:
             run.terminal.say(f"  level {level}: has features of its own")
         seen = int((~held[bank.classes]).sum())
-        run.terminal.say(f"  level {level}: learns from {seen} classes, {len(bank.classes) - seen} are held out")
+        run.terminal.say(f"  level {level}: trained on {seen} classes, {len(bank.classes) - seen} are held out")
 
 
 def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: Mesh) -> Trained:
@@ -101,13 +108,13 @@ def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: M
 
     Args:
       run: the run.
-      part: a training set.
+      part: the training set.
       made: its banks.
       others: by k, the training set of a level with features of its own (`vision/joint.py`).
       mesh: the devices.
 
     Raises:
-      BadInput: a regressor of the recipe's own breaks its contract, or stands in no file.
+      BadInput: a regressor that the config gives breaks its contract, or is not defined in a file.
     """
     options, ladder = regressor_options(run.config), tuple(bank.shots for bank in made.every)
     regressor, context = options.regressor(ladder)
@@ -148,11 +155,14 @@ def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: M
 
 
 class Moved(NamedTuple):
-    """The rows of one training set under every Move, theta [moves, C, p], the plain rows that were moved, and what moved them: the banks,
-    with nothing read yet, the regressors, None where nothing can teach them, the record of the artefact, the seconds of all of it."""
+    """The rows of one training set under every Move.
 
-    theta: np.ndarray
-    plain: np.ndarray
+    theta: the moved rows. plain: the rows that were moved. banks: with nothing read yet. trained: the regressors; None if there was nothing
+    to learn from. record: of the artefact. seconds: of everything.
+    """
+
+    theta: Float[np.ndarray, "moves C p"]
+    plain: Float[np.ndarray, "C p"]
     banks: list[Bank]
     trained: Trained | None
     record: dict[str, Any]
@@ -162,7 +172,13 @@ class Moved(NamedTuple):
 def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fold]) -> Moved:
     """Moves the plain head of one training set under every Move.
 
-    The head has the banks' own ridge: its rows differ from theirs in their shots, not in their regularisation.
+    The head has the ridge of the banks, so that its rows differ from theirs in the number of examples alone.
+
+    Args:
+      run: the run.
+      part: the training set.
+      task: makes its Task at the final tolerance.
+      others: as for `train`.
     """
     run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
     mesh, config, options = all_devices(), run.config, regressor_options(run.config)
@@ -187,13 +203,25 @@ def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fo
     return Moved(arrays["theta"], arrays["plain"], made.again(), trained, {**record, "ladder": list(ladder)}, seconds)
 
 
-def _movement(options, ladder, variables, theta, counts):
-    """How far each block of the chain moves the rows; [] of a regressor that has none."""
+def _movement(
+    options: RegressorOptions, ladder: tuple[int, ...], variables: Variables, theta: Float[np.ndarray, "C p"], counts: Int[np.ndarray, " C"]
+) -> list[float | None]:
+    """Computes how far each block of the chain moves rows; an empty list for another regressor."""
     return [] if options.make else block_movement(ladder, options.width, variables, jnp.asarray(theta), jnp.asarray(counts))
 
 
-def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Learned | None]:
-    """Fits metamodelnet; it is the tuned plain head, and nothing was learned (None), where no class can teach it."""
+def meta(run: Run, data: Data, tasks: Tasks, plain: Model) -> tuple[Model, Learned | None]:
+    """Fits metamodelnet.
+
+    Args:
+      run: the run.
+      data: its data.
+      tasks: of the training sets.
+      plain: the tuned plain head.
+
+    Returns:
+      The model, and the regressor that was chosen; `plain` and None if too few classes have enough examples to learn from.
+    """
     moves = regressor_options(run.config).moves
 
     def moved(fold):
@@ -213,7 +241,7 @@ def meta(run: Run, data: Data, tasks: Callable, plain: Model) -> tuple[Model, Le
     candidate = whole.trained.hypers.index(moves[number].hyper)
     theta = whole.theta[number]
     if np.allclose(theta, whole.plain, rtol=1e-5, atol=1e-6):
-        run.terminal.say("  the chain moves no row: metamodelnet is the plain head under the ridge kshot.l2")
+        run.terminal.say("  the regressor moves no row: metamodelnet is the plain head under the ridge kshot.l2")
     tuned = {"movement": whole.record["movement"][candidate], "ladder": whole.record["ladder"], "split": run.config.meta.split}
     if run.config.meta.regressor:
         tuned["regressor"] = run.config.meta.regressor.__qualname__

@@ -1,9 +1,9 @@
-"""The stages of a run, one after the other: artefacts in, artefact out.
+"""The stages of a run, each of which saves artefacts.
 
     features → split → heads → kshot → meta → eval → report
 
-Each stage of a seed writes artefacts under the workdir, named by a hash of just what they depend
-on, so a change of λ doesn't refit the bank, and a run that was stopped goes on where it was.
+Artefacts of a seed lie in the workdir and are named by a hash of exactly what they depend on, so that another λ doesn't refit the bank, and
+a run that was stopped continues where it was.
 """
 
 import hashlib
@@ -11,10 +11,11 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int8
 from ml_collections import ConfigDict
 
 from mmn_jax.config import check
@@ -26,8 +27,7 @@ from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.methods import baselines, mmn, rivals
 from mmn_jax.methods.choosing import tune
 from mmn_jax.methods.contract import Method, Record
-from mmn_jax.methods.folds import Fold, held_labels, make_tasks, training_folds
-from mmn_jax.methods.tasks import Task
+from mmn_jax.methods.folds import Fold, Tasks, held_labels, make_tasks, training_folds
 from mmn_jax.pipeline import sources
 from mmn_jax.pipeline.metamodelnet import Learned, meta
 from mmn_jax.store import artifacts, metrics_log
@@ -40,27 +40,33 @@ from mmn_jax.vision import features, joint
 STAGES = ("features", "split", "heads", "kshot", "meta", "eval", "report", "all")
 
 
-FLAGS = {  # of the arguments of `longtail`
+FLAGS = {  # arguments in messages of `data.longtail` → flags
     "imbalance": "--config.data.longtail.imbalance",
     "max_per_class": "--config.data.longtail.max_per_class",
     "val_per_class": "--config.data.val_per_class",
 }
 
 
-def _repeated_split(run, path):
+Choice = tuple[dict[str, Any], Callable[[], Int8[np.ndarray, " n"]]]  # what a split depends on, for its hash, and a function that makes it
+
+
+def _repeated_split(run: Run, path: str) -> Choice:
+    """Repeats the split of a manifest."""
     with renamed({path: f"--config.data.manifest={path}"}):
         part = manifest.read(path, run.features)
     return {"manifest": hashlib.sha256(part.tobytes()).hexdigest()}, lambda: part
 
 
-def _listed_split(run, path, val):
+def _listed_split(run: Run, path: str, val: dict[str, Any]) -> Choice:
+    """Takes the training examples from a list; val: how many validation examples are drawn."""
     with renamed({path: f"--config.data.longtail.indices={path}"}):
         rows = longtail.read_indices(path, run.features)
     rule = {"indices": hashlib.sha256(rows.tobytes()).hexdigest(), **val}
     return rule, lambda: longtail.listed_split(run.features, run.seed, rows, **val)
 
 
-def _made_split(run, settings, val):
+def _made_split(run: Run, settings: ConfigDict, val: dict[str, Any]) -> Choice:
+    """Draws a long tail by the settings; val: how many validation examples are drawn."""
     tail = sources.tail(run.config)
     rule = {**tail, "profile": settings.profile, **val}
     profile = longtail.PROFILES[settings.profile]
@@ -69,8 +75,8 @@ def _made_split(run, settings, val):
     return rule, lambda: longtail.long_tail_split(run.features, run.seed, **{**rule, "profile": profile})
 
 
-def _choose_split(run):
-    """What the split follows from, for its hash and its manifest, and a function that makes it."""
+def _choose_split(run: Run) -> Choice:
+    """Returns how the split of a run is made."""
     settings = run.config.data
     if settings.manifest:
         return _repeated_split(run, settings.manifest)
@@ -81,8 +87,8 @@ def _choose_split(run):
     return _made_split(run, settings.longtail, val)
 
 
-def _split_rows(run):
-    """[n] the long-tailed split of this seed, the name of its artefact, and its manifest, which is written beside that."""
+def _split_rows(run: Run) -> tuple[Int8[np.ndarray, " n"], str, dict[str, Any]]:
+    """Makes the long-tailed split of this seed, and writes its manifest; returns the split, the name of its artefact, and the manifest."""
     rule, make = _choose_split(run)
     path = run.path("split", run.fingerprint, run.seed, rule)
     _check_workdir(run)
@@ -93,29 +99,35 @@ def _split_rows(run):
     return part, path.name, document
 
 
-def _check_workdir(run):
-    """Raises BadInput where the workdir has a split of another data set: its results would be taken for those of this one."""
+def _check_workdir(run: Run) -> None:
+    """Raises BadInput if the workdir has a split of another data set, whose results could be mistaken for those of this one."""
     name, labels = run.features.name, manifest.labels_sha256(run.features)
-    found = {manifest.source(path) for path in run.workdir.glob("seed-*/split.json")} - {None, (name, labels)}
+    there = map(manifest.source, run.workdir.glob("seed-*/split.json"))
+    found = {one for one in there if one is not None} - {(name, labels)}
     for other, _ in sorted(found):
-        told = f"it holds a run on {other if other != name else f'other data called {name}'}, this one is on {name}"
-        raise BadInput(f"--workdir={run.workdir}: {told}; give another, or the --config.data.path of that one")
+        both = f"it holds a run on {other if other != name else f'other data called {name}'}, this one is on {name}"
+        raise BadInput(f"--workdir={run.workdir}: {both}; give another, or the --config.data.path of that one")
 
 
-def _tell_short(run, document):
+def _report_short(run: Run, document: dict[str, Any]) -> None:
+    """Prints whether no class has as many examples as the settings allow; document: the manifest."""
     wanted, largest = document["rule"].get("max_per_class"), max(document["counts"])
     if wanted and wanted > largest:
         run.terminal.say(f"  no class has the {wanted} examples of data.longtail.max_per_class; the largest keeps {largest}")
 
 
 def split(run: Run, studio: joint.Studio | None = None) -> Data:
-    """The long-tailed split of this seed in the features of the run; in those of backbones fine-tuned on it, where there is a studio.
+    """Splits the features of a run into a long tail, and normalises them.
+
+    Args:
+      run: the run.
+      studio: fine-tunes backbones on the split, whose features then take the place of the run's; None to keep these.
 
     Raises:
-      BadInput: the workdir holds another data set; settings that leave nothing to train on or to choose by.
+      BadInput: the workdir holds another data set, or the settings leave nothing to train on or to choose by.
     """
     part, name, document = _split_rows(run)
-    _tell_short(run, document)
+    _report_short(run, document)
     tail, stage_parts = longtail.take(run.features, part), dict[int, Fold]()
     if studio is not None:
         _check_validation(run, tail)
@@ -124,17 +136,19 @@ def split(run: Run, studio: joint.Studio | None = None) -> Data:
     return _normalised(run, tail, name)._replace(stage_parts=stage_parts, checksums=checksums)
 
 
-def _check_validation(run, tail):
+def _check_validation(run: Run, tail: LongTail) -> None:
+    """Raises BadInput if a split has no validation set."""
     if tail.val is None:
         where = f"--config.data.manifest={run.config.data.manifest}"
         raise BadInput(f"{where}: its split holds nothing out to validate on; add --config.data.validation=train")
 
 
-def _normalised(run, tail, name):
+def _normalised(run: Run, tail: LongTail, name: str) -> Data:
+    """Makes the Data of a split; name: of its artefact."""
     normalise = normalisation(tail.train)
     if normalise.by_column:
-        run.terminal.say("  some columns differ so much in spread that they must have other units: they are brought to one")
-    train, val, test = (part and normalise.of(part) for part in (tail.train, tail.val, tail.test))
+        run.terminal.say("  some columns differ so much in spread that they must have other units: they are scaled to one")
+    train, val, test = normalise.of(tail.train), tail.val and normalise.of(tail.val), normalise.of(tail.test)
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":
         _check_validation(run, tail)
@@ -142,28 +156,36 @@ def _normalised(run, tail, name):
         return Data(tail, normalise, whole, (whole,))
     folds = training_folds(name, train, jax.random.key(run.seed), run.config.data.folds)
     if not folds:
-        raise BadInput("--config.data.validation=train: every class has a single example, none to choose by; give val_x and val_y")
+        reason = "every class has a single example, so nothing can be chosen on folds"
+        raise BadInput(f"--config.data.validation=train: {reason}; give val_x and val_y")
     return Data(tail._replace(val=None), normalise, Fold(name, train, None), folds)
 
 
 def describe_choice(data: Data) -> str:
-    """One line on what the knobs of this run are chosen by."""
+    """Returns one line that says which examples choose the hyperparameters of this run."""
     chosen = np.bincount(held_labels(data.folds), minlength=len(data.tail.counts))
     held = chosen[chosen > 0]
     source = f"{len(data.folds)} folds of the training set" if data.whole.val is None else "the validation set"
-    line = f"knobs are chosen on {source}, {chosen.sum()} examples, {held.min()} to {held.max()} a class"
+    line = f"hyperparameters are chosen on {source}: {chosen.sum()} examples, {held.min()} to {held.max()} of each class"
     if len(held) < len(chosen):
-        line += f"; {len(chosen) - len(held)} classes have none and stay out of the mean"
+        line += f"; {len(chosen) - len(held)} classes have none and don't count in the mean"
     return line
 
 
-def tasks_of(run: Run, data: Data) -> Callable[[str], tuple[Task, Task]]:
-    """part name → its Task at the tolerance of choosing and at the final one, each made when it is first asked for."""
+def tasks_of(run: Run, data: Data) -> Tasks:
+    """Returns the tasks of all training sets of a seed, each made on first use."""
     return make_tasks((*data.folds, data.whole), jax.random.key(run.seed), run.config.heads.tol, run.config.heads.final_tol)
 
 
-def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method]) -> dict[str, Model]:
-    """Every one of these methods, its knobs chosen on the folds."""
+def tune_methods(run: Run, data: Data, tasks: Tasks, chosen: dict[str, Method]) -> dict[str, Model]:
+    """Fits methods, their hyperparameters chosen on the folds.
+
+    Args:
+      run: the run.
+      data: its data.
+      tasks: of the training sets (`tasks_of`).
+      chosen: the methods by name.
+    """
     settings, budget, models = run.config.heads, run.config.tuning.budget, {}
 
     def make(method):
@@ -171,8 +193,8 @@ def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method
         return tuned.arrays, tuned.record._asdict()
 
     for name, method in run.terminal.track(chosen.items(), "heads"):
-        knobs = [(axis.name, axis.values, axis.start) for axis in method.axes]
-        path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, knobs)
+        axes = [(axis.name, axis.values, axis.start) for axis in method.axes]
+        path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, axes)
         arrays, saved = artifacts.cached(path, partial(make, method))
         record = Record(**{field: saved[field] for field in Record._fields})
         models[name] = make_model(method.kind, arrays, method.logits, record, saved["seconds"], at_edge=record.at_edge)
@@ -180,12 +202,15 @@ def tune_methods(run: Run, data: Data, tasks: Callable, chosen: dict[str, Method
         warn_unless_solved(run, name, record.gradient_norm, settings.final_tol, "heads.final_tol")
     edges = [f"{name} ({', '.join(model.tuned['at_edge'])})" for name, model in models.items() if model.tuned["at_edge"]]
     if edges:
-        run.terminal.say(f"  chosen at the end of their grids, where a wider one may do better: {', '.join(edges)}")
+        run.terminal.say(f"  chosen at the end of their grids, so that a wider grid may do better: {', '.join(edges)}")
     return models
 
 
 class SeedResult(NamedTuple):
-    """Everything evaluation needs of one seed, and what metamodelnet learned from, None where nothing could teach it."""
+    """The results of one seed, for its evaluation.
+
+    dataset: its name. models: of all methods, by name. learned: the regressor of metamodelnet; None if there was nothing to learn from.
+    """
 
     seed: int
     dataset: str
@@ -196,12 +221,21 @@ class SeedResult(NamedTuple):
 
 
 def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedResult | None:
-    """All stages of one seed up to `last`; a SeedResult where the paper's methods are complete, with the rivals from eval on."""
+    """Runs the stages of one seed.
+
+    Args:
+      run: the run.
+      last: the last stage; rivals are fitted only if it is eval or a later one.
+      studio: as for `split`.
+
+    Returns:
+      The results; None if the last stage is before meta.
+    """
     say, upto = run.terminal.say, STAGES.index(last)
     say(f"seed {run.seed}: split")
     data = split(run, studio)
     counts = np.sort(data.tail.counts)[::-1]
-    say(f"  {len(data.tail.train.y)} training examples of {len(counts)} classes, {counts[0]} to {counts[-1]} a class")
+    say(f"  {len(data.tail.train.y)} training examples of {len(counts)} classes, {counts[0]} to {counts[-1]} of each class")
     say(f"  {describe_choice(data)}")
     if upto < STAGES.index("heads"):
         return None
@@ -225,10 +259,19 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
 
 
 def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) -> list[SeedResult]:
-    """Every seed of the config up to the stage `last`; [] where that is before meta. Features of images are the same for all of them.
+    """Runs the stages of every seed of a config, with the same features for all of them.
+
+    Args:
+      config: the config.
+      workdir: the folder of artefacts.
+      terminal: where messages and progress are shown.
+      last: the last stage.
+
+    Returns:
+      The results of each seed; none if the last stage is before meta.
 
     Raises:
-      BadInput: a setting or a file that cannot be used, before the work that depends on it.
+      BadInput: a setting or a file can't be used; this is found before the work that depends on it.
     """
     check(config)
     if config.features.finetune != "none":
@@ -239,11 +282,11 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
         full = features.make(config, workdir, terminal) if made else sources.load_features(config, terminal.say)
         if last == "features":
             if not made:
-                terminal.say(f"{full.name} has features already; --stage=features makes them of images")
+                terminal.say(f"{full.name} has features already; --stage=features is for images")
             return []
         fingerprint = feature_files.fingerprint(full)
     counts = np.bincount(full.train.y)
-    read_prior(config.eval.prior, counts, "--config.eval.prior", full.class_names)  # a bad one is refused before hours of work, not after
+    read_prior(config.eval.prior, counts, "--config.eval.prior", full.class_names)  # refuses a bad prior before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
     results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, studio) for s in seeds]
     return [result for result in results if result is not None]

@@ -1,6 +1,6 @@
-"""The banks of a run: forecast, made piece by piece, read back from the disk.
+"""The banks of a run: their cost is forecast, they are made piece by piece, and read back from the disk.
 
-The artefact of a bank is a folder that holds its `target` and its heads in pieces `heads-FIRST-STOP`. A run that was stopped goes on
+The artefact of a bank is a folder that holds its `target` and its heads in pieces `heads-FIRST-STOP`. A run that was stopped continues
 after the last piece, and a bank needn't fit into memory to be trained on.
 """
 
@@ -16,10 +16,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
 from mmn_jax.devices import batch_memory, device_memory, first_process, out_of_memory, together
-from mmn_jax.errors import BadInput
+from mmn_jax.errors import BadInput, Say
 from mmn_jax.linear.problem import padded
 from mmn_jax.linear.solve import BFGS, HeadInfo, head_flops
 from mmn_jax.metamodelnet import kshot_bank
@@ -32,52 +33,55 @@ from mmn_jax.store.run import Run, warn_unless_solved
 from mmn_jax.types import Bank
 
 PIECE = 2**27  # bytes of rows that are saved at once
-FIRST_PRODUCTS = 100  # Hessian products that θ* of the first rung takes at the paper's scale
-LATER_PRODUCTS = 10  # and those of the others, which start from the one before
+FIRST_PRODUCTS = 100  # Hessian products that θ* of the first bank takes at the paper's scale
+LATER_PRODUCTS = 10  # likewise θ* of the others, which start from the previous one
 
 
-def shots_used(config: ConfigDict, counts: np.ndarray) -> tuple[int, ...]:
+def shots_used(config: ConfigDict, counts: Int[np.ndarray, " C"]) -> tuple[int, ...]:
     """Returns the shot counts k of a run's banks; none where too few classes have enough examples."""
     return ladder_of(counts, bank_options(config))
 
 
 def bank_options(config: ConfigDict) -> BankOptions:
-    """Reads the settings of a run that say which banks are fitted."""
+    """Returns the settings of banks from the config of a run."""
     kshot, fixed = config.kshot, config.meta.fixed_shots if config.meta.split == "fixed" else None
     memory, target_tol = kshot.memory_mb << 20 or None, config.heads.final_tol
     return BankOptions(kshot.top, kshot.min_classes, fixed, tuple(kshot.subsets), kshot.l2, kshot.tol, target_tol, memory)
 
 
 class BankJob(NamedTuple):
-    """A bank to be made at `path`: its plan, the key of its draws, its classes; pool() is what it is drawn from, of this shape."""
+    """A bank to be made.
+
+    path: of its artefact. key: of its draws. classes: its class set. pool(): makes the Pool that it is drawn from, whose `shape` this is.
+    """
 
     plan: BankPlan
     path: Path
-    key: jax.Array
-    classes: np.ndarray
+    key: Key[Array, ""]
+    classes: Int[np.ndarray, " H"]
     shape: tuple[int, int, int]
     pool: Callable[[], Pool]
 
     def piece_bytes(self, heads: int) -> int:
-        """What the rows of so many heads take."""
+        """Returns the bytes that the rows of so many heads take."""
         _, dim, classes = self.shape
         return 4 * heads * classes * (dim + 1)
 
     def head_bytes(self) -> int:
-        """A forecast of the working memory of one head."""
+        """Estimates the bytes of working memory of one head."""
         examples, dim, classes = self.shape
         return kshot_bank.head_bytes(self.plan.shots * classes, dim, classes, examples)
 
     def size(self, mesh: Mesh) -> int:
-        """How many heads are solved at once."""
+        """Returns how many heads are solved at once on all devices."""
         return kshot_bank.chunk_size(self.shape, self.plan, mesh.size)
 
     def with_batches_of(self, heads: int) -> "BankJob":
-        """The same bank, a device solving at most so many heads at once."""
+        """Returns the same job, with at most so many heads solved at once on a device."""
         return self._replace(plan=self.plan._replace(memory=heads * self.head_bytes()))
 
 
-def _job(run, part, shots, mesh):
+def _job(run: Run, part: Fold, shots: int, mesh: Mesh) -> BankJob:
     options, counts = bank_options(run.config), np.bincount(part.train.y)
     subsets, memory = kshot_bank.subsets_at(shots, options.subsets), options.memory or batch_memory()
     plan = BankPlan(shots, subsets, options.l2 * len(part.train.y), options.tol, options.target_tol, memory)
@@ -88,8 +92,8 @@ def _job(run, part, shots, mesh):
     return BankJob(plan, path, stream(run.seed, "kshot", shots), classes, shape, pool)
 
 
-def _pieces(path):
-    """(first, stop, path) of the pieces that are there, without a gap from head 0 on."""
+def _pieces(path: Path) -> list[tuple[int, int, Path]]:
+    """Returns (first, stop, path) of the pieces on the disk, from head 0 up to the first gap."""
     names = [re.fullmatch(r"heads-(\d+)-(\d+)", each.name) for each in path.glob("heads-*")]
     found, end = [], 0
     for first, stop in sorted((int(name[1]), int(name[2])) for name in names if name):
@@ -99,8 +103,8 @@ def _pieces(path):
     return found
 
 
-def _discard_damaged(path):
-    """Removes damaged pieces, and those that a gap cuts off from the rest: heads are made from the first missing one on."""
+def _discard_damaged(path: Path) -> None:
+    """Removes damaged pieces, and all pieces after a gap: heads are made from the first missing one on."""
     for *_, piece in _pieces(path):
         artifacts.kept(piece)
     if first_process():
@@ -109,24 +113,28 @@ def _discard_damaged(path):
     together()  # the others wait until they are gone
 
 
-def _missing(job):
-    """The first head that isn't there yet."""
+def _missing(job: BankJob) -> int:
+    """Returns the number of the first head that isn't on the disk."""
     return max((stop for _, stop, _ in _pieces(job.path)), default=0)
 
 
 class Begun(NamedTuple):
-    """The first batches of a bank: the plan that they follow, the seconds that they took, and those of the last one, which doesn't
-    compile any more."""
+    """The first batches of a bank, which were solved for the forecast.
+
+    plan: that they follow. seconds: of all of them. last: seconds of the last one, which includes no compilation.
+    """
 
     plan: BankPlan
-    batches: list[tuple[np.ndarray, HeadInfo]]
+    batches: list[tuple[Float[np.ndarray, "s H p"], HeadInfo]]
     seconds: float
     last: float
 
 
 class Forecast(NamedTuple):
-    """What making banks will take: heads to solve, seconds, bytes on the disk, bytes of memory at once. begun: by k, what was solved
-    to tell."""
+    """The cost of making banks.
+
+    heads: to solve. disk: bytes on the disk. memory: bytes in use at once on a device. begun: by k, the batches that were solved for it.
+    """
 
     heads: int
     seconds: float
@@ -135,8 +143,8 @@ class Forecast(NamedTuple):
     begun: dict[int, Begun]
 
 
-def _begin(job, mesh):
-    """The first two batches that are missing; a single one is solved again to be timed."""
+def _begin(job: BankJob, mesh: Mesh) -> Begun:
+    """Solves the first two batches that are missing; if only one is, it is solved twice to be timed."""
     first, size, pool, batches, clock = _missing(job), job.size(mesh), job.pool(), [], [time.perf_counter()]
     second = first + size if first + size < job.plan.subsets else first
     for begin in (first, second):
@@ -145,8 +153,8 @@ def _begin(job, mesh):
     return Begun(job.plan, batches if second > first else batches[:1], clock[-1] - clock[0], clock[-1] - clock[-2])
 
 
-def _begin_within_memory(job, mesh, say):
-    """`_begin`; where a batch doesn't fit into a device's memory after all, once more with half of it."""
+def _begin_within_memory(job: BankJob, mesh: Mesh, say: Say) -> Begun:
+    """Calls `_begin`, and again with batches of half the size if a batch doesn't fit into a device's memory after all."""
     size = job.size(mesh)
     try:
         return _begin(job, mesh)
@@ -158,8 +166,17 @@ def _begin_within_memory(job, mesh, say):
     return _begin(smaller, mesh)
 
 
-def forecast(jobs: list[BankJob], mesh: Mesh, say: Callable[[str], None]) -> Forecast:
-    """From the first batches of every bank that is to be made; says where one had to be made smaller."""
+def forecast(jobs: list[BankJob], mesh: Mesh, say: Say) -> Forecast:
+    """Forecasts the cost of banks from their first batches, which it solves.
+
+    Args:
+      jobs: the banks; those that are complete on the disk cost nothing.
+      mesh: the devices.
+      say: reports batches that had to be made smaller.
+
+    Raises:
+      BadInput: one head, or the heads solved at once, don't fit into a device's memory.
+    """
     heads, seconds, disk, memory, begun = 0, 0.0, 0, 0, {}
     for job in jobs:
         plan = job.plan
@@ -179,32 +196,41 @@ def forecast(jobs: list[BankJob], mesh: Mesh, say: Callable[[str], None]) -> For
     return Forecast(heads, seconds, disk, memory, begun)
 
 
-def _check_memory(plan, one, batch):
-    """Raises BadInput where neither one head, nor as many as are solved at once, fit into a device's memory."""
+def _check_memory(plan: BankPlan, one: int, batch: int) -> None:
+    """Raises BadInput if one head, or the heads solved at once, take more bytes than a device has."""
     have = device_memory()
     if one > have:
-        told = f"a head of k = {plan.shots} takes {one / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
+        takes = f"a head of k = {plan.shots} takes {one / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
         if plan.shots == 1:
-            raise BadInput(f"--config.data.longtail.max_per_class: {told}; lower it")
-        raise BadInput(f"--config.kshot.top: {told}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
+            raise BadInput(f"--config.data.longtail.max_per_class: {takes}; lower it")
+        raise BadInput(f"--config.kshot.top: {takes}; lower it below {plan.shots.bit_length() - 1}, or data.longtail.max_per_class")
     if batch > have:
-        told = f"heads of k = {plan.shots} take {batch / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
-        raise BadInput(f"--config.kshot.memory_mb: {told}; lower it below {plan.memory >> 20}, so that fewer are solved at once")
+        takes = f"heads of k = {plan.shots} take {batch / 1e9:.1f} GB of memory, there are {have / 1e9:.1f}"
+        raise BadInput(f"--config.kshot.memory_mb: {takes}; lower it below {plan.memory >> 20}, so that fewer are solved at once")
 
 
 def check_disk(expected: Forecast, workdir: Path) -> None:
-    """Raises BadInput where the banks don't fit on the disk."""
+    """Checks that banks of this forecast fit on the disk.
+
+    Raises:
+      BadInput: they don't.
+    """
     free = shutil.disk_usage(workdir).free
     if expected.disk > free:
-        have = f"the banks take {expected.disk / 1e9:.1f} GB, --workdir={workdir} has {free / 1e9:.1f} left"
-        raise BadInput(f"--config.kshot.subsets: {have}; lower it, or give another workdir")
+        takes = f"the banks take {expected.disk / 1e9:.1f} GB, --workdir={workdir} has {free / 1e9:.1f} left"
+        raise BadInput(f"--config.kshot.subsets: {takes}; lower it, or give another workdir")
 
 
-def _make(run, job, mesh, begun, before):
-    """Solves and saves what is missing of a bank, from what has begun on. θ* starts from that of the rung before, which had more
-    classes and differs little."""
+def _make(
+    run: Run, job: BankJob, mesh: Mesh, begun: Begun, before: Bank | None
+) -> tuple[dict[str, Float[np.ndarray, "H p"]], artifacts.Record]:
+    """Solves and saves the heads of a bank that are missing, after those that the forecast solved, and returns its θ* and the record of
+    that.
+
+    θ* starts from that of the previous bank, which has more classes and differs little.
+    """
     job = job._replace(plan=begun.plan)
-    plan, pool, solved = job.plan, functools.cache(job.pool), iter(begun.batches)  # the pool is made where something is missing
+    plan, pool, solved = job.plan, functools.cache(job.pool), iter(begun.batches)  # the pool is made if something is missing
     size, held, began = job.size(mesh), [], time.perf_counter() - begun.seconds
     first = _missing(job)
     for begin in run.terminal.track(range(first, plan.subsets, size), f"kshot k={plan.shots}"):
@@ -224,8 +250,8 @@ def _make(run, job, mesh, begun, before):
     return artifacts.cached(job.path / "target", target)
 
 
-def read_bank(job: BankJob, target: np.ndarray) -> Bank:
-    """The Bank whose heads are read when they are asked for; the piece read last is kept."""
+def read_bank(job: BankJob, target: Float[np.ndarray, "H p"]) -> Bank:
+    """Returns the Bank whose heads are read from the disk on use; the piece read last is kept in memory."""
     pieces = _pieces(job.path)
 
     @functools.lru_cache(maxsize=1)
@@ -240,8 +266,11 @@ def read_bank(job: BankJob, target: np.ndarray) -> Bank:
 
 
 class Banks(NamedTuple):
-    """The bank of every k of the ladder, the names of their artefacts and the seconds that they took; again() gives fresh banks
-    with nothing read yet, for those who keep them: one in use holds a piece in memory."""
+    """The bank of every k of the ladder.
+
+    every: the banks, in the order of k. again(): returns them anew, with nothing read yet, to be kept: a bank in use holds a piece in
+    memory. names: of their artefacts. seconds: that they took.
+    """
 
     every: list[Bank]
     again: Callable[[], list[Bank]]
@@ -250,10 +279,16 @@ class Banks(NamedTuple):
 
 
 def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
-    """The bank of every k of the ladder from `least` on, those that are missing made.
+    """Returns the banks of a training set, after making those that are missing.
+
+    Args:
+      run: the run.
+      part: the training set.
+      mesh: the devices.
+      least: the smallest k; the others are those of the ladder.
 
     Raises:
-      BadInput: they fit neither into memory nor onto the disk.
+      BadInput: the banks don't fit into memory or onto the disk.
     """
     say, counts = run.terminal.say, np.bincount(part.train.y)
     jobs = [_job(run, part, shots, mesh) for shots in shots_used(run.config, counts) if shots >= least]

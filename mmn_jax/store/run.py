@@ -1,4 +1,4 @@
-"""What the stages of a run share: the run itself, its data, a method's model and the record of how it was chosen."""
+"""The types that the stages of a run share: the run itself, its data, and a method's model."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +14,14 @@ from mmn_jax.store import artifacts
 from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 10  # part of every hash: artefacts of another layout are made anew
+ARTIFACT_SCHEMA = 10  # part of every hash, so that artefacts of another layout are not used
 
 
 class Run(NamedTuple):
-    """One seed of a run: its data and their fingerprint, and where its artefacts go."""
+    """One seed of a run.
+
+    fingerprint: of the features. workdir: the folder of its artefacts.
+    """
 
     config: ConfigDict
     seed: int
@@ -28,16 +31,16 @@ class Run(NamedTuple):
     terminal: Terminal
 
     def path(self, name: str, *dependencies: Any) -> Path:
-        """Where an artefact lies that depends on these JSON-able values, and on the schema of artefacts."""
+        """Returns the path of an artefact, which depends on these JSON-able values and on the schema of artefacts."""
         return self.workdir / f"seed-{self.seed}" / f"{name}-{artifacts.digest(ARTIFACT_SCHEMA, *dependencies)}"
 
 
 class Data(NamedTuple):
-    """A LongTail with normalised features, the normalisation, and how knobs are chosen on it.
+    """The data of one seed.
 
-    whole: the training set, and beside it the validation set or None. folds: what settings are
-    fitted and judged on; just `whole` where it has a validation set. stage_parts: by k, the training set in the features that the
-    chain's stage of k has, where they are others (mmn_jax/vision/joint.py). checksums: of the split (mmn_jax/data/manifest.py).
+    tail: with normalised features. normalise: what normalised them. whole: the training set, with the validation set if there is one.
+    folds: training and validation examples that settings are chosen on; only `whole` if it has a validation set. stage_parts: by k, the
+    training set of a level of the chain with features of its own (`vision/joint.py`). checksums: of the split (`data/manifest.py`).
     """
 
     tail: LongTail
@@ -49,10 +52,11 @@ class Data(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A method's classifier of one seed, and how it came about.
+    """A method's classifier of one seed, and how it was chosen.
 
-    arrays, logits: logits(arrays, x) scores normalised features. temperature: what logits are divided by to be
-    calibrated. tuned: the chosen setting. trials: all settings tried, in order.
+    kind: of the method (`Method`). arrays, logits: logits(arrays, x) scores normalised features. val_accuracy: on validation examples, in
+    percent. temperature: logits are divided by it to be calibrated. tuned: the chosen setting, and what else is recorded of it. trials: all
+    settings tried, in order. seconds: of all its computations.
     """
 
     kind: str
@@ -66,12 +70,27 @@ class Model(NamedTuple):
 
 
 def warn_unless_solved(run: Run, what: str, norm: float, tol: float, setting: str) -> None:
-    """Says so where a head stopped above the gradient norm `tol` that `setting` asks for."""
+    """Prints a warning if a head stopped above the gradient norm `tol`.
+
+    Args:
+      run: whose terminal is used.
+      what: the head, for the message.
+      norm: the gradient norm that was reached.
+      tol: the one wanted.
+      setting: the setting that tol comes from.
+    """
     if not norm <= tol:
         run.terminal.say(f"  warning: {what} stopped at gradient norm {norm:.1e}, above {setting}")
 
 
-def make_model(kind: str, arrays: dict, logits: Callable, record: Record, seconds: float, **tuned: Any) -> Model:
-    """Makes the Model of a method from the Record of its choice; tuned: what else is shown of it."""
+def make_model(
+    kind: str,
+    arrays: dict[str, np.ndarray],
+    logits: Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray],
+    record: Record,
+    seconds: float,
+    **tuned: Any,
+) -> Model:
+    """Makes the Model of a method from the Record of its choice; tuned: what else is recorded beside the setting."""
     tuned = {**record.setting, "settings_tried": len(record.trials), "gradient_norm": record.gradient_norm, **tuned}
     return Model(kind, arrays, logits, record.val_accuracy, record.temperature, tuned, record.trials, seconds)
