@@ -116,10 +116,15 @@ def check(regressor: Any, spec: RegressorSpec, shots: Int[np.ndarray, " C"], con
     if not isinstance(returned[1], tuple) or len(returned[1]) != 2:
         raise BadInput(f"{must} apply returns the moved rows and the variables")
     moved, after = returned[1]
-    if jax.tree_util.tree_flatten(after)[1] != jax.tree_util.tree_flatten(returned[0])[1]:
+    if _entries(after) != _entries(returned[0]):
         raise BadInput(f"{must} apply returns the variables with the entries that init gave them")
     if moved.shape != rows.shape or moved.dtype != rows.dtype:
         raise BadInput(f"{must} apply returns rows {rows.shape} of {rows.dtype}, it returns {moved.shape} of {moved.dtype}")
+
+
+def _entries(variables):
+    """The paths of all leaves."""
+    return [path for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
 
 
 def _is_variables(given: Any) -> bool:
