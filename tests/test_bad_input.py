@@ -538,9 +538,9 @@ FUNCTIONS = {
         lambda: fit()().add_class(np.full((2, 4), 3e38), 3),
         "X_few: row 0 lies 1e+18 times further out than the training features; is it damaged?",
     ),
-    "nothing to cut": (
+    "nothing to subsample": (
         lambda: fit()().diagnose(good()["train_x"], good()["train_y"]),
-        "y: 0 of 3 classes have 8 examples or more; at least 3 must, to be cut and judged",
+        "y: 0 of 3 classes have 8 examples or more; at least 3 must, to be subsampled and evaluated",
     ),
     "one cut": (
         lambda: fit()().diagnose(good()["train_x"], good()["train_y"], cuts=1),
@@ -641,7 +641,7 @@ TOOLS = {
     "diagnose classes too small": (
         diagnose.main,
         ["--features=DIR/good.npz"],
-        "DIR/good.npz: train_y: 0 of 3 classes have 8 examples or more; at least 3 must, to be cut and judged",
+        "DIR/good.npz: train_y: 0 of 3 classes have 8 examples or more; at least 3 must, to be subsampled and evaluated",
         save("good.npz"),
     ),
 }
