@@ -229,12 +229,16 @@ def nothing(key, spec):
     return {"params": {}}
 
 
+def one_number(key, spec):
+    return {"params": {"scale": jnp.ones(())}}
+
+
 @pytest.mark.parametrize(
     ("broken", "named"),
     [
         ((nothing, no_change), "init and apply are functions, it is of type tuple"),
         (Regressor(lambda key, spec: {}, no_change), "init returns a dict with 'params'"),
-        (Regressor(nothing, lambda variables, theta, *rest: (theta, variables["params"])), "variables with the entries that init gave"),
+        (Regressor(one_number, lambda variables, theta, *rest: (theta, variables["params"])), "variables with the entries that init gave"),
         (Regressor(nothing, lambda variables, theta, *rest: theta), "apply returns the moved rows and the variables"),
         (Regressor(nothing, lambda variables, theta, *rest: (theta[:, 1:], variables)), r"returns rows \(12, \d+\) of float32"),
         (Regressor(nothing, lambda variables, theta, *rest: (theta.astype("float16"), variables)), "of float16"),
