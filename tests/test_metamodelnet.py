@@ -182,3 +182,8 @@ def test_by_its_name_it_is_the_paper_s_method_and_the_plain_head_where_nothing_c
 def test_a_regressor_in_the_place_of_the_function_that_makes_it_is_refused_at_once():
     with pytest.raises(BadInput, match="make: must be a function, ladder of shot counts → Regressor, it is of type Regressor"):
         metamodelnet.method(regressor=metamodelnet.RegressorOptions(make=residual_chain((1, 2), 8)))
+
+
+def test_raw_features_are_named():
+    with pytest.warns(UserWarning, match=r"x: isn't normalised \(mean square norm .*\); see mmn_jax.normalisation"):
+        fit_bank(KEY, 100 * X, Y, 2, subsets=1)

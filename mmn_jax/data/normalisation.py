@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Real
 from scipy.special import fdtrc
 
-from mmn_jax.errors import BadInput
+from mmn_jax.errors import BadInput, warn
 from mmn_jax.types import Examples, Normalised
 
 # A spread is the standard deviation of a column.
@@ -27,6 +27,7 @@ FEW = 4  # columns, or SHARE of them, may have far smaller spreads; more are rou
 ROUNDING = 1e-5  # if their spreads are below this part of the largest ones,
 CHANCE = 1e-3  # and they don't separate classes at this level of significance
 DEAD, STEPS = 1e-7, 8  # rounding of float16: a spread below DEAD, in itself and relative to the median, and at most STEPS distinct values
+LOOSE = 30.0  # how many times the mean square norm of normalised features may be off, as it is in a small part of a set
 CHUNK = 4096  # examples whose squares are in memory at once
 
 
@@ -57,6 +58,13 @@ class Normalisation(NamedTuple):
     def by_column(self) -> bool:
         """Whether each column has a scale of its own, as some are in other units."""
         return np.ndim(self.scale) > 0
+
+
+def warn_unless_normalised(x: Float[np.ndarray, "n d"]) -> None:
+    """Warns of features that are far from a mean of 0 and a mean square norm of 1, on which the ridges' grids and the units rest."""
+    square, centre = float(np.mean(np.sum(x**2, 1, dtype=float))), float(np.sum(x.mean(0, dtype=float) ** 2))
+    if not (1 / LOOSE < square < LOOSE and centre < 0.5 * square):
+        warn(f"x: isn't normalised (mean square norm {square:.2g}, square norm of the mean {centre:.2g}); see mmn_jax.normalisation")
 
 
 def normalisation(train: Examples) -> Normalisation:

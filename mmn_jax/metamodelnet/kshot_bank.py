@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool
+from mmn_jax.data.normalisation import warn_unless_normalised
 from mmn_jax.devices import EACH, SAME, all_devices, batch_memory, gathered, replicated
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.algebra import HIGHEST, AnyArray, FloatLike
@@ -204,7 +205,7 @@ def fit_bank(
     y: Int[np.ndarray, " n"],
     shots: int,
     *,
-    subsets: int | None = None,
+    subsets: int | Sequence[int] = defaults.SUBSETS,
     l2: float = defaults.BANK_L2,
     tol: float = defaults.BANK_TOL,
     target_tol: float = defaults.FINAL_TOL,
@@ -219,7 +220,7 @@ def fit_bank(
       x: normalised features of the training set.
       y: its labels, from 0 to C − 1; each class has an example.
       shots: k.
-      subsets: S, by default 32 at k = 1, 16 at k = 2 and 8 above. (The paper: 1000, 500 and 200.)
+      subsets: S, or S at k = 1, 2, 4, .., whose last entry holds for all larger k. (The paper: 1000, 500, 200.)
       l2: the ridge for the mean loss of the whole training set; every head has the same ridge per example.
       tol: the gradient norm to which k-shot heads are solved.
       target_tol: the gradient norm to which θ* is solved.
@@ -233,10 +234,11 @@ def fit_bank(
     Raises:
       BadInput: fewer than two classes have 2k examples.
     """
+    warn_unless_normalised(x)
     counts, mesh = np.bincount(y), mesh or all_devices()
     if len(shot_classes(counts, shots)) < 2:
         raise BadInput(f"shots: fewer than two classes have {2 * shots} examples or more; lower it from {shots}")
-    plan = BankPlan(shots, subsets or subsets_at(shots), l2 * len(y), tol, target_tol, memory or batch_memory())
+    plan = BankPlan(shots, subsets_at(shots, subsets), l2 * len(y), tol, target_tol, memory or batch_memory())
     pool, stream = bank_pool(Normalised(x, y), counts, shots, mesh), fold(key, "kshot", shots)
     chunks = [fit_heads(stream, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
     theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
@@ -246,9 +248,9 @@ def fit_bank(
     return in_memory(shots, pool.classes, theta, target)
 
 
-def subsets_at(shots: int, subsets: Sequence[int] = defaults.SUBSETS) -> int:
-    """Returns S at k = shots; subsets: S at k = 1, 2, 4, .., whose last entry holds for all larger k."""
-    return subsets[min(shots.bit_length() - 1, len(subsets) - 1)]
+def subsets_at(shots: int, subsets: int | Sequence[int]) -> int:
+    """Returns S at k = shots; subsets: S, or S at k = 1, 2, 4, .., whose last entry holds for all larger k."""
+    return subsets if isinstance(subsets, int) else subsets[min(shots.bit_length() - 1, len(subsets) - 1)]
 
 
 def starting_target(before: Bank | None, classes: Int[np.ndarray, " H"]) -> Float[np.ndarray, "H p"] | None:

@@ -398,7 +398,7 @@ def fit_metamodelnet(
 
     Source: Wang et al. 2017, section 3.3, equation 4.
     """
-    mesh, dim = mesh or all_devices(), x.shape[1]
+    mesh, dim, banks = mesh or all_devices(), x.shape[1], list(banks)
     sets: dict[int | None, LevelSet] = {None: LevelSet(banks, Normalised(x, y))}
     sets.update(level_sets.items())
     held = held_out_classes(np.bincount(y), held_out)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
+from mmn_jax.data.normalisation import warn_unless_normalised
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows
@@ -184,4 +185,5 @@ def fit_mmn(
     Raises:
       BadInput: a head takes more memory than there is.
     """
+    warn_unless_normalised(x)
     return fit_method(methods(l2)["mmn"], key, Normalised(x, y), val, folds=folds, budget=budget)
