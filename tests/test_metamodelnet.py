@@ -186,4 +186,4 @@ def test_a_regressor_in_the_place_of_the_function_that_makes_it_is_refused_at_on
 
 def test_raw_features_are_named():
     with pytest.warns(UserWarning, match=r"x: isn't normalised \(mean square norm .*\); see mmn_jax.normalisation"):
-        fit_bank(KEY, 100 * X, Y, 2, subsets=1)
+        fit_bank(KEY, 6 * X, Y, 2, subsets=1)
