@@ -20,6 +20,7 @@ from machine import peak
 from mmn_jax import devices
 from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.level import Hyper, begin_training
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.pipeline.table_formats import markdown
@@ -55,8 +56,8 @@ def steps_per_second(classes: int, dim: int, precision: str) -> float:
     chain = residual_chain(LADDER, dim, jnp.dtype(precision))
     programs = training.compile_programs(chain, BATCH, mesh)
     variables = jax.jit(chain.init, static_argnums=1)(jax.random.key(1), RegressorSpec(dim + 1, 0))
-    hyper, context = training.Hyper(0.1, 1e-3, 1e-2), programs.place(Context(None, jnp.zeros(classes, jnp.int32)))
-    state = programs.place(training.begin_training(variables, hyper))
+    hyper, context = Hyper(0.1, 1e-3, 1e-2), programs.place(Context(None, jnp.zeros(classes, jnp.int32)))
+    state = programs.place(begin_training(variables, hyper))
     for i in itertools.count():
         if i == 2:  # the first calls compile
             jax.block_until_ready(state)

@@ -27,8 +27,8 @@ from mmn_jax.evaluation.metrics import mean_class_accuracy, per_class_accuracy, 
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage
 from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
-from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.level import Hyper
 from mmn_jax.metamodelnet.regressor import Regressor, average, make_context
 from mmn_jax.metamodelnet.training_data import held_out_classes
 from mmn_jax.metamodelnet.transfer import transfer_rows
@@ -58,7 +58,7 @@ flags.DEFINE_enum(
     "input", "adjusted", ["adjusted", "plain", "prior"], "Rows that regressors move: logit-adjusted, plain, or under the row prior."
 )
 
-HYPER = (training.Hyper(1.0, 1e-2, 1e-2), training.Hyper(0.1, 1e-2, 1e-2))  # λ is chosen on validation examples
+HYPER = (Hyper(1.0, 1e-2, 1e-2), Hyper(0.1, 1e-2, 1e-2))  # λ is chosen on validation examples
 STRENGTHS, TAUS = (0.0, 0.5, 1.0), (-0.25, 0.0, 0.25, 0.5)
 
 

@@ -27,6 +27,10 @@ from .linear.weighting import Weighting as Weighting
 from .metamodelnet.chain import residual_chain as residual_chain
 from .metamodelnet.kshot_bank import fit_bank as fit_bank
 from .metamodelnet.kshot_bank import shot_ladder as shot_ladder
+from .metamodelnet.level import Evaluation as Evaluation
+from .metamodelnet.level import Hyper as Hyper
+from .metamodelnet.level import LevelReport as LevelReport
+from .metamodelnet.level import Schedule as Schedule
 from .metamodelnet.regressor import Context as Context
 from .metamodelnet.regressor import Regressor as Regressor
 from .metamodelnet.regressor import RegressorSpec as RegressorSpec
@@ -34,11 +38,7 @@ from .metamodelnet.regressor import entry_level as entry_level
 from .metamodelnet.regressor import make_context as make_context
 from .metamodelnet.regressor import rows_alone as rows_alone
 from .metamodelnet.regressor import rows_and_model as rows_and_model
-from .metamodelnet.training import Evaluation as Evaluation
-from .metamodelnet.training import Hyper as Hyper
-from .metamodelnet.training import LevelReport as LevelReport
 from .metamodelnet.training import LevelSet as LevelSet
-from .metamodelnet.training import Schedule as Schedule
 from .metamodelnet.training import fit_metamodelnet as fit_metamodelnet
 from .metamodelnet.training_data import held_out_classes as held_out_classes
 from .metamodelnet.transfer import transfer_rows as transfer_rows

@@ -14,6 +14,7 @@ from mmn_jax.linear.class_model import Shrinkage
 from mmn_jax.linear.solve import fit_one
 from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.level import Hyper, Schedule, train_level
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.methods.tasks import RowPrior, make_task, standardised, unscaled
@@ -66,7 +67,7 @@ def test_a_level_is_one_program_for_all_candidates():
     with jax.numpy_dtype_promotion("standard"):
         for weight in (0.1, 1.0):
             variables = chain.init(jax.random.key(0), RegressorSpec(4, 0))
-            hyper = training.Hyper(weight, 1e-3, 1e-2)
+            hyper = Hyper(weight, 1e-3, 1e-2)
             key = jax.random.key(int(10 * weight))
-            training.train_level(programs, variables, hyper, key, context, data, training.Schedule(4, 2, 3, 8))
+            train_level(programs, variables, hyper, key, context, data, Schedule(4, 2, 3, 8))
     assert programs.step._cache_size() == 1 and programs.losses._cache_size() == 1

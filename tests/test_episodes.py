@@ -9,7 +9,7 @@ from mmn_jax.contrib import mixed_shot, small_regressors
 from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.linear.solve import fit_one
-from mmn_jax.metamodelnet import training
+from mmn_jax.metamodelnet.level import Hyper, Schedule, train_level
 from mmn_jax.metamodelnet.regressor import Regressor, RegressorSpec, make_context
 from mmn_jax.metamodelnet.training_data import held_out_classes
 from mmn_jax.types import Normalised
@@ -63,7 +63,7 @@ def test_held_out_classes_do_not_reach_the_gradient():
     regressor = small_regressors.scale_and_bias()
     variables = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
     objective = mixed_shot.partial(mixed_shot._objective, regressor, 32)
-    arguments = ({}, training.Hyper(1.0, 1e-2, 0.0), jax.random.key(4), CONTEXT)
+    arguments = ({}, Hyper(1.0, 1e-2, 0.0), jax.random.key(4), CONTEXT)
     gradient, other = (jax.grad(objective, has_aux=True)(variables["params"], *arguments, data)[0] for data in (DATA, moved))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, other)
 
@@ -73,10 +73,8 @@ def test_training_helps_the_classes_that_it_never_saw(make):
     regressor = make()
     start = regressor.init(jax.random.key(0), RegressorSpec(7, 0))
     programs = mixed_shot.compile_programs(regressor, 64)
-    schedule = training.Schedule(150, 10, 3, 64)
-    trained, report = training.train_level(
-        programs, start, training.Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, schedule
-    )
+    schedule = Schedule(150, 10, 3, 64)
+    trained, report = train_level(programs, start, Hyper(1.0, 1e-2, 1e-3), jax.random.key(0), CONTEXT, lambda _: DATA, schedule)
     before, after = (mixed_shot.held_out_losses(regressor, v, CONTEXT, DATA).sum() for v in (start, trained))
     assert after < before and report.best_step > 0
     unmoved = Regressor(lambda key, spec: {}, lambda variables, theta, shots, context, train: (theta, variables))

@@ -20,8 +20,8 @@ from mmn_jax.linear.line_search import point_at
 from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.solve import fit_one
-from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.losses import mean_task_loss, relative_row_loss
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, entry_level
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.types import Normalised
@@ -113,7 +113,7 @@ def test_the_losses_of_training_have_the_gradients_of_their_differences():
 
         def loss(params):
             moved, _ = chain.apply({**variables, "params": params}, theta, jnp.array([1, 1, 1, 2, 2, 2]), context, True)
-            return training.relative_row_loss(moved, target) + training.mean_task_loss(moved, x, jnp.arange(9) % 6)
+            return relative_row_loss(moved, target) + mean_task_loss(moved, x, jnp.arange(9) % 6)
 
         check_grads(jax.jit(loss), (variables["params"],), 1, ("rev",), atol=1e-5, rtol=1e-5)
 

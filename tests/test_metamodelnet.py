@@ -10,11 +10,11 @@ from mmn_jax.config import default
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.linear.rows import centred
-from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import fit_bank, shot_ladder
+from mmn_jax.metamodelnet.level import Hyper, Schedule
 from mmn_jax.metamodelnet.regressor import Regressor, make_context, rows_alone
-from mmn_jax.metamodelnet.training import Hyper, LevelSet, Schedule, fit_metamodelnet
+from mmn_jax.metamodelnet.training import LevelSet, fit_metamodelnet
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.methods import metamodelnet
 from mmn_jax.pipeline import sources, stages
@@ -176,7 +176,7 @@ def test_by_its_name_it_is_the_paper_s_method_and_the_plain_head_where_nothing_c
     few = Y < 4
     model, plain = (TailClassifier(name, l2=1e-2, random_state=0).fit(X[few], Y[few]) for name in ("metamodelnet", "plain"))
     np.testing.assert_array_equal(model.arrays_["theta"], plain.arrays_["theta"])
-    assert training.Hyper() == Hyper(0.1, 1e-3, 1e-2)
+    assert Hyper() == Hyper(0.1, 1e-3, 1e-2)
 
 
 def test_a_regressor_in_the_place_of_the_function_that_makes_it_is_refused_at_once():

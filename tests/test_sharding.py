@@ -14,6 +14,7 @@ from conftest import ROOT, blobs
 from mmn_jax.devices import AXIS, all_devices
 from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
+from mmn_jax.metamodelnet.level import Hyper, Schedule, train_level
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.types import Normalised
@@ -42,9 +43,9 @@ def test_eight_devices_learn_what_one_learns():
         data = partial(training_data(jax.random.key(0), [made], train, held, mesh), 0)
         programs = training.compile_programs(chain, 16, mesh)
         start = chain.init(jax.random.key(1), RegressorSpec(6, 0))
-        hyper, schedule = training.Hyper(0.1, 1e-2, 1e-3), training.Schedule(20, 10, 3, 16)
+        hyper, schedule = Hyper(0.1, 1e-2, 1e-3), Schedule(20, 10, 3, 16)
         with jax.numpy_dtype_promotion("standard"):
-            _, report = training.train_level(programs, start, hyper, jax.random.key(2), context, data, schedule)
+            _, report = train_level(programs, start, hyper, jax.random.key(2), context, data, schedule)
             trained.append([one.loss for one in report.evaluations])
     np.testing.assert_allclose(*trained, rtol=1e-2)
     assert trained[0][-1] < trained[0][0]

@@ -13,6 +13,8 @@ from mmn_jax.errors import BadInput
 from mmn_jax.metamodelnet import training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import in_memory
+from mmn_jax.metamodelnet.level import Hyper, Schedule, begin_level, begin_training, train_level, train_step
+from mmn_jax.metamodelnet.losses import row_loss, task_loss
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
 from mmn_jax.metamodelnet.training_data import draw_episode, held_out_classes, training_data
 from mmn_jax.types import Normalised
@@ -63,19 +65,19 @@ def late(data):
 
 def train(variables, data, hyper, key=0, **settings):
     programs = training.compile_programs(CHAIN, 16, all_devices())
-    schedule = training.Schedule(**{"steps": 60, "every": 10, "patience": 3, "batch": 16} | settings)
-    return training.train_level(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: data, schedule)
+    schedule = Schedule(**{"steps": 60, "every": 10, "patience": 3, "batch": 16} | settings)
+    return train_level(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: data, schedule)
 
 
 def begin(first, trained=None):
-    return training.begin_level(CHAIN.init(jax.random.key(5), RegressorSpec(DIM + 1, first)), trained)
+    return begin_level(CHAIN.init(jax.random.key(5), RegressorSpec(DIM + 1, first)), trained)
 
 
 def curve(report):
     return np.array([one.loss for one in report.evaluations])
 
 
-ROWS_ONLY = training.Hyper(0.0, 1e-2, 1e-4)
+ROWS_ONLY = Hyper(0.0, 1e-2, 1e-4)
 
 
 def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(data):
@@ -92,7 +94,7 @@ def test_kept_variables_are_those_of_the_best_evaluation(data):
 
 def test_where_nothing_helps_the_level_ends_early_and_keeps_its_start(data):
     start = begin(1)
-    variables, report = train(start, late(data), training.Hyper(0.0, 10.0, 0.0), patience=2)
+    variables, report = train(start, late(data), Hyper(0.0, 10.0, 0.0), patience=2)
     assert report.best_step == 0 and len(curve(report)) == 3
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
@@ -109,7 +111,7 @@ def test_an_earlier_level_starts_from_the_trained_later_blocks(data):
 
 
 def test_the_same_key_gives_the_same_bits(data):
-    first, second = (train(begin(1), late(data), training.Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
+    first, second = (train(begin(1), late(data), Hyper(0.1, 1e-3, 1e-2))[0] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
@@ -118,8 +120,8 @@ def test_held_out_classes_take_no_part_in_training(data):
     seen = bank.theta.shape[1]
     assert int(data.y.max()) < seen <= int(bank.held_y.min())
     scrambled = bank._replace(target=bank.target.at[seen:].set(99.0), held_x=bank.held_x * 0, held_theta=bank.held_theta * 0)
-    state = training.begin_training(begin(0), ROWS_ONLY)
-    step = jax.jit(lambda s, r: training.train_step(OBJECTIVE, s, training.Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
+    state = begin_training(begin(0), ROWS_ONLY)
+    step = jax.jit(lambda s, r: train_step(OBJECTIVE, s, Hyper(1.0, 1e-2, 0.0), jax.random.key(0), CONTEXT, r))
     jax.tree.map(np.testing.assert_array_equal, step(state, data), step(state, data._replace(banks=(scrambled, data.banks[1]))))
 
 
@@ -142,7 +144,7 @@ def test_the_last_step_is_evaluated_too(data):
 
 def test_a_level_that_diverges_keeps_its_start(data):
     start = begin(1)
-    variables, report = train(start, late(data), training.Hyper(0.0, 1e30, 0.0), patience=2)
+    variables, report = train(start, late(data), Hyper(0.0, 1e30, 0.0), patience=2)
     assert report.best_step == 0 and np.isinf(curve(report)[1:]).all()
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
@@ -168,7 +170,7 @@ def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(data):
     episode = draw_episode(jax.random.key(0), data.banks, 16)
 
     def loss(params, weight):
-        return OBJECTIVE(params, rest, training.Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, data)[0]
+        return OBJECTIVE(params, rest, Hyper(weight, 0.0, 0.0), jax.random.key(0), CONTEXT, data)[0]
 
     losses = [jax.jit(loss)(variables["params"], weight) for weight in (0.0, 1.0)]
     rows, task = 0.0, 0.0
@@ -184,11 +186,11 @@ def test_the_loss_is_the_sum_of_its_parts_and_no_dtype_is_mixed(data):
 @pytest.mark.strict
 def test_losses_are_their_formulas():
     theta, target = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
-    assert float(training.row_loss(theta[0], target[0])) == 1 + 0 + 1
+    assert float(row_loss(theta[0], target[0])) == 1 + 0 + 1
     x = np.array([1.0, -1.0])
     logits = theta[:, :2] @ x + theta[:, 2]
     expected = np.log(np.exp(logits).sum()) - logits[1]
-    np.testing.assert_allclose(training.task_loss(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(1)), expected, rtol=1e-6)
+    np.testing.assert_allclose(task_loss(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(1)), expected, rtol=1e-6)
 
 
 def test_windows_go_round_all_heads_in_one_shape():
@@ -202,4 +204,4 @@ def test_windows_go_round_all_heads_in_one_shape():
 
 def test_a_variable_that_changes_its_shape_between_levels_is_refused():
     with pytest.raises(BadInput, match=r"shape \(1,\) at one level and \(2,\) at the next"):
-        training.begin_level({"params": {"scale": jnp.ones(2)}}, {"params": {"scale": jnp.ones(1)}})
+        begin_level({"params": {"scale": jnp.ones(2)}}, {"params": {"scale": jnp.ones(1)}})

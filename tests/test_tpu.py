@@ -21,6 +21,7 @@ from mmn_jax.linear import solve
 from mmn_jax.linear.class_model import ClassModel
 from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.metamodelnet import chain, kshot_bank, training, transfer
+from mmn_jax.metamodelnet.level import Hyper, _copied, begin_training
 from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, rows_alone
 from mmn_jax.metamodelnet.training_data import BankData, TrainingData
 from mmn_jax.methods import rivals, stacking
@@ -38,8 +39,8 @@ EXACT = {
     "linear.solve.fit_one": 0,
     "metamodelnet.kshot_bank._fit_chunk": 0,
     "methods.stacking._derivatives": 0,
-    "metamodelnet.training.programs": 0,
-    "metamodelnet.training.programs (2)": 0, "metamodelnet.transfer.transfer_rows": 0,
+    "metamodelnet.level.programs": 0,
+    "metamodelnet.level.programs (2)": 0, "metamodelnet.transfer.transfer_rows": 0,
 }  # fmt: skip
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))
@@ -112,11 +113,11 @@ def variables_of(regressor):
     return jax.eval_shape(lambda key: regressor.init(key, RegressorSpec(DIM + 1, 0)), KEY)
 
 
-HYPER = training.Hyper(0.1, 1e-3, 1e-2)
+HYPER = Hyper(0.1, 1e-3, 1e-2)
 
 
 def begun(regressor):
-    return jax.eval_shape(partial(training.begin_training, hyper=HYPER), variables_of(regressor))
+    return jax.eval_shape(partial(begin_training, hyper=HYPER), variables_of(regressor))
 
 
 def step(programs, regressor, context, data):
@@ -237,14 +238,14 @@ CASES = {
     "methods.stacking._derivatives": {"": mixture_sums},
     "methods.rivals._scale_loss": {"": scale_loss},
     "metamodelnet.training.fit_metamodelnet.make": {"": fresh_level},
-    "metamodelnet.training._copied": {"": lambda: lowered(training._copied, begun(CHAIN))},
-    "metamodelnet.training.programs": {
+    "metamodelnet.level._copied": {"": lambda: lowered(_copied, begun(CHAIN))},
+    "metamodelnet.level.programs": {
         "one device": lambda: step(*chain_stage(CHAIN, ONE)),
         "eight devices": lambda: step(*chain_stage(CHAIN, all_devices())),
         "bfloat16": lambda: step(*chain_stage(MIXED, ONE)),
         "episodes": lambda: step(*episode_stage(REGRESSORS["attention"])),
     },
-    "metamodelnet.training.programs (2)": {
+    "metamodelnet.level.programs (2)": {
         "one device": lambda: losses(*chain_stage(CHAIN, ONE)),
         "eight devices": lambda: losses(*chain_stage(CHAIN, all_devices())),
         "episodes": lambda: losses(*episode_stage(REGRESSORS["attention"])),

@@ -24,8 +24,9 @@ from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.coordinates import coordinates
 from mmn_jax.linear.rows import centred, subtract_log_prior
 from mmn_jax.linear.weighting import Weighting
+from mmn_jax.metamodelnet.level import Hyper, LevelReport, Programs, Schedule, programs, train_level
+from mmn_jax.metamodelnet.losses import mean_task_loss, relative_row_loss
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables
-from mmn_jax.metamodelnet.training import Hyper, LevelReport, Programs, Schedule, mean_task_loss, programs, relative_row_loss, train_level
 from mmn_jax.metamodelnet.training_data import EVALUATED_EXAMPLES, EVALUATED_HEADS, row_unit
 from mmn_jax.methods.subsampling import LEAST, draw_shots
 from mmn_jax.methods.tasks import Metric, fit_weighted

@@ -21,8 +21,9 @@ from mmn_jax.errors import BadInput
 from mmn_jax.linear import weighting
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import enough_classes, fit_bank, shot_classes, shot_ladder, subsets_at
+from mmn_jax.metamodelnet.level import Hyper, Schedule
 from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables, rows_alone, rows_and_model
-from mmn_jax.metamodelnet.training import Hyper, Schedule, fit_metamodelnet
+from mmn_jax.metamodelnet.training import fit_metamodelnet
 from mmn_jax.metamodelnet.transfer import transfer_rows
 from mmn_jax.methods import baselines
 from mmn_jax.methods.choosing import by_grid, tune

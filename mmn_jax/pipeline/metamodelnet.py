@@ -21,8 +21,9 @@ from mmn_jax.errors import renamed
 from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.metamodelnet.chain import block_movement
+from mmn_jax.metamodelnet.level import Evaluation, Hyper, LevelReport, Schedule
 from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables
-from mmn_jax.metamodelnet.training import Evaluation, Hyper, LevelReport, LevelSet, Schedule, fit_metamodelnet
+from mmn_jax.metamodelnet.training import LevelSet, fit_metamodelnet
 from mmn_jax.metamodelnet.training_data import held_out_classes, window_size
 from mmn_jax.methods.choosing import choose_among
 from mmn_jax.methods.contract import linear_logits
