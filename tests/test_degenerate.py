@@ -19,7 +19,7 @@ from mmn_jax.types import Examples
 
 TAIL = [12, 9, 6, 3, 2]
 X, Y = blobs(0, TAIL, 4)
-METHODS = catalogue.every_method((1e-9,))
+METHODS = {name: each for name, each in catalogue.every_method((1e-9,)).items() if name != "metamodelnet"}  # test_metamodelnet.py
 
 
 def train(counts=TAIL, dim=4, change=lambda x: x, **options):

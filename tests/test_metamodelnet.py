@@ -141,8 +141,8 @@ def test_each_bank_starts_from_the_one_before_and_depends_on_it_no_further_than_
 
 
 SMALL = {
-    "kshot.subsets": (4, 3),
-    "kshot.top": 1,
+    "kshot.subsets": (4,),
+    "kshot.top": 0,
     "kshot.l2": 1e-4,
     "meta.steps": 20,
     "meta.width": 4,
@@ -163,7 +163,7 @@ def test_the_classifier_of_the_estimator_is_that_of_a_run_of_its_seed(tmp_path):
     tasks = stages.tasks_of(run, data)
     plain = stages.tune_methods(run, data, tasks, stages.baselines.methods(config.heads.l2))["plain"]
     theirs, _ = stages.meta(run, data, tasks, plain)
-    banks = metamodelnet.BankOptions(top=1, subsets=(4, 3), l2=1e-4)
+    banks = metamodelnet.BankOptions(top=0, subsets=(4,), l2=1e-4)
     method = metamodelnet.method((1e-2,), banks, metamodelnet.RegressorOptions(width=4, task_weights=(0.1,), schedule=Schedule(steps=20)))
     ours = TailClassifier(method, folds=2, random_state=5).fit(X, Y)
     np.testing.assert_array_equal(ours.arrays_["theta"], theirs.arrays["theta"])
