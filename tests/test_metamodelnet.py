@@ -7,6 +7,7 @@ import pytest
 from conftest import blobs
 
 from mmn_jax.config import default
+from mmn_jax.devices import AXIS
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.linear.rows import centred
@@ -23,6 +24,7 @@ from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import Normalised
 
 KEY = jax.random.key(3)
+ONE = jax.sharding.Mesh(jax.devices()[:1], (AXIS,))  # test_sharding.py has more
 COUNTS = np.array([40, 30, 24, 20, 16, 16, 12, 12, 10, 8, 8, 6, 5, 4, 4, 3, 2, 2, 1, 1])
 X, Y = blobs(0, COUNTS, 6, spread=1.5)
 SHORT = Schedule(steps=20, every=10, batch=32)
@@ -37,12 +39,12 @@ def standard_promotion():
 
 @pytest.fixture(scope="module")
 def banks():
-    return [fit_bank(KEY, X, Y, k, subsets=6, l2=1e-4) for k in (1, 2)]
+    return [fit_bank(KEY, X, Y, k, subsets=6, l2=1e-4, mesh=ONE) for k in (1, 2)]
 
 
 def fit(banks, regressor=None, **settings):
     regressor = regressor or residual_chain((1, 2), 8)
-    return fit_metamodelnet(KEY, banks, X, Y, regressor, **{"schedule": SHORT, "context": rows_alone} | settings)
+    return fit_metamodelnet(KEY, banks, X, Y, regressor, **{"schedule": SHORT, "context": rows_alone, "mesh": ONE} | settings)
 
 
 def same(one, other):
@@ -87,7 +89,7 @@ def test_resumed_from_what_was_kept_it_ends_in_the_same_bits(banks):
 
 def test_a_level_can_learn_from_features_of_its_own(banks):
     other = (1.5 * X[:, ::-1]).astype(np.float32)
-    own = LevelSet([fit_bank(KEY, other, Y, 2, subsets=6, l2=1e-4)], Normalised(other, Y))
+    own = LevelSet([fit_bank(KEY, other, Y, 2, subsets=6, l2=1e-4, mesh=ONE)], Normalised(other, Y))
     seen = {}
 
     def keep(level, make):
@@ -95,7 +97,7 @@ def test_a_level_can_learn_from_features_of_its_own(banks):
         return seen[level]
 
     fit(banks, level_sets={1: own}, keep=keep)
-    alone = fit_metamodelnet(KEY, own.banks, other, Y, residual_chain((2,), 8), schedule=SHORT, context=rows_alone)
+    alone = fit_metamodelnet(KEY, own.banks, other, Y, residual_chain((2,), 8), schedule=SHORT, context=rows_alone, mesh=ONE)
     first = seen[1][1].evaluations[0]
     assert first.rows == pytest.approx(alone[1][0].evaluations[0].rows, rel=1e-5)  # untrained, both are the identity on the same rows
     assert first.rows != pytest.approx(fit(banks)[1][1].evaluations[0].rows, rel=1e-3)
@@ -124,7 +126,7 @@ def test_a_regressor_sees_the_model_of_the_classes(banks):
         seen.append(context)
         return theta + 0.0 * variables["params"]["nothing"], variables
 
-    fit_metamodelnet(KEY, banks, X, Y, Regressor(no_parameters, apply), schedule=SHORT)
+    fit_metamodelnet(KEY, banks, X, Y, Regressor(no_parameters, apply), schedule=SHORT, mesh=ONE)
     assert all(context.model.basis.shape == (6, 6) and context.means is None for context in seen)
     assert make_context(Normalised(X, Y)).means.shape == (20, 6)
 
@@ -135,7 +137,7 @@ def test_a_bank_of_too_few_classes_is_refused():
 
 
 def test_each_bank_starts_from_the_one_before_and_depends_on_it_no_further_than_the_tolerance(banks):
-    warm = fit_bank(KEY, X, Y, 2, subsets=2, l2=1e-4, before=banks[0])
+    warm = fit_bank(KEY, X, Y, 2, subsets=2, l2=1e-4, before=banks[0], mesh=ONE)
     np.testing.assert_array_equal(warm.heads(0, 2), banks[1].heads(0, 2))
     np.testing.assert_allclose(centred(warm.target), centred(banks[1].target), atol=5e-2 * np.abs(warm.target).max())
 
