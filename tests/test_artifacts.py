@@ -128,7 +128,7 @@ def test_a_record_that_was_changed_is_refused(tmp_path):
 
 
 def test_an_artefact_without_checksums_is_made_again(tmp_path):
-    """That of an older schema, should its hash ever come up."""
+    """An artefact of an older schema is made again, should its hash ever come up."""
     artifacts.save(tmp_path / "x", ARRAYS, {})
     (tmp_path / "x" / "record" / "metadata").write_text('{"seconds": 1.0}')
     assert artifacts.kept(tmp_path / "x") is None and not (tmp_path / "x").exists()

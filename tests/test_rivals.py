@@ -58,7 +58,7 @@ def test_every_method_works_on_two_classes(name):
 
 
 def gradient(rows, weight, offset, l2):
-    """Of the objective in heads.py, from its formula."""
+    """Computes the objective of linear/solve.py from its formula."""
     weight = weight / weight.sum()
     residual = softmax(predict_logits(rows.astype(float), X) + offset, axis=1) - np.eye(5)[Y]
     residual *= weight[:, None]

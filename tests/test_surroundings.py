@@ -1,4 +1,4 @@
-"""Where commands are run: paths of any characters, file systems without locks, users without a home, platforms that aren't there."""
+"""Commands work, or refuse in one line, wherever they are run: on paths of any characters, without locks, a home or the platform."""
 
 import errno
 import fcntl

@@ -36,7 +36,7 @@ def keep_programs() -> None:
     They go to the user's cache folder, or to JAX_COMPILATION_CACHE_DIR. If neither can be written to, it warns and nothing is cached.
     """
     try:
-        if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # likewise
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
         jax.config.update("jax_compilation_cache_dir", _cache_folder())
     except (OSError, RuntimeError) as error:

@@ -7,7 +7,7 @@ most half of its own,
     θ_s = fit_head(k_c examples of every c) − [0, log k_c],    θ* = fit_head(everything) − [0, log n_c],
 
 and the examples that a subset leaves out evaluate the moved rows. An episode is one head and a new class-balanced draw of such examples;
-held-out classes decide when training stops, as in `metamodelnet/training.py`, whose loop is used.
+held-out classes decide when training stops, by the loop of `metamodelnet/level.py`.
 """
 
 from collections.abc import Iterable
@@ -180,7 +180,7 @@ def held_out_losses(regressor: Regressor, variables: Variables, context: Context
 
 
 def compile_programs(regressor: Regressor, batch: int) -> Programs:
-    """Compiles the training of a regressor on mixed-shot episodes, for `training.train_level`; batch: examples in the task loss."""
+    """Compiles the training of a regressor on mixed-shot episodes, for `level.train_level`; batch: examples in the task loss."""
     return programs(partial(_objective, regressor, batch), partial(held_out_losses, regressor), jax.device_put)
 
 

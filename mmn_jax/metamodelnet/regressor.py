@@ -122,8 +122,8 @@ def check(regressor: Any, spec: RegressorSpec, shots: Int[np.ndarray, " C"], con
         raise BadInput(f"{must} apply returns rows {rows.shape} of {rows.dtype}, it returns {moved.shape} of {moved.dtype}")
 
 
-def _entries(variables):
-    """The paths of all leaves."""
+def _entries(variables: Variables) -> list[Any]:
+    """Returns the paths of all leaves."""
     return [path for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
 
 

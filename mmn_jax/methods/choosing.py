@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -22,6 +23,24 @@ def _record(trials: Sequence[Trial], number: int, logits: Sequence[Float[np.ndar
     return Record(trials[number].setting, mean_class_accuracy(scores, y), best_temperature(scores, y), tried, norm, [])
 
 
+def _remembering(
+    logits: Callable[[Any], list[Float[np.ndarray, "_ C"]]], folds: Sequence[Fold]
+) -> tuple[Callable[[Any], float], list[list[Float[np.ndarray, "_ C"]]]]:
+    """Returns the accuracy of logits as a function of their argument, and a list that holds the most accurate ones so far."""
+    found: list[list[np.ndarray]] = []
+    most = -np.inf
+
+    def accuracy(which):
+        nonlocal most
+        scores = logits(which)
+        reached = held_accuracy(scores, folds)
+        if not found or ranking(reached) > most:
+            found[:], most = [scores], ranking(reached)
+        return reached
+
+    return accuracy, found
+
+
 def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
     """Chooses a setting by `tuning.search` along the method's axes, and fits it to the whole training set.
 
@@ -40,19 +59,15 @@ def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, 
         fitted = method.fit(final, setting)
         return Tuned(fitted.arrays, Record(setting, float("nan"), 1.0, [], fitted.gradient_norm, []))
     rough = [tasks(fold.name)[0] for fold in folds]
-    found: list[tuple[float, list[np.ndarray]]] = []  # the best accuracy so far, and its logits
 
-    def evaluate(setting):
-        logits = [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(rough, folds, strict=True)]
-        accuracy = held_accuracy(logits, folds)
-        if not found or ranking(accuracy) > ranking(found[0][0]):
-            found[:] = [(accuracy, logits)]
-        return accuracy
+    def logits(setting):
+        return [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(rough, folds, strict=True)]
 
+    evaluate, found = _remembering(logits, folds)
     trials = search(evaluate, method.axes, budget)
     setting = best(trials).setting
     fitted = method.fit(final._replace(folds=tuple(rough)), setting)
-    record = _record(trials, trials.index(best(trials)), found[0][1], folds, fitted.gradient_norm)
+    record = _record(trials, trials.index(best(trials)), found[0], folds, fitted.gradient_norm)
     return Tuned(fitted.arrays, record._replace(at_edge=at_edge(setting, method.axes)))
 
 
@@ -70,9 +85,10 @@ def choose_among(
     Returns:
       The number of the chosen setting, and the Record of the choice.
     """
-    trials = [Trial(setting, held_accuracy(logits(number), folds)) for number, setting in enumerate(settings)]
+    evaluate, found = _remembering(logits, folds)
+    trials = [Trial(setting, evaluate(number)) for number, setting in enumerate(settings)]
     number = trials.index(best(trials))
-    return number, _record(trials, number, logits(number), folds, norm)
+    return number, _record(trials, number, found[0], folds, norm)
 
 
 def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:

@@ -8,7 +8,7 @@ choose among all combinations. Where too few classes have enough examples to lea
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -121,7 +121,7 @@ def ladder_of(counts: Int[np.ndarray, " C"], options: BankOptions) -> tuple[int,
 def move_rows(
     moves: Sequence[Move],
     regressor: Regressor,
-    trained: Sequence[tuple[Hyper, Variables]],
+    trained: Mapping[Hyper, Variables],
     theta: Float[np.ndarray, "C p"],
     counts: Int[np.ndarray, " C"],
     context: Context,
@@ -132,16 +132,15 @@ def move_rows(
     Args:
       moves: the settings.
       regressor: what the variables belong to.
-      trained: hyperparameters and the variables that were trained under them.
+      trained: the variables by the hyperparameters that they were trained under.
       theta: the rows.
       counts: training examples of each class.
       context: what the regressor may use beside the rows.
       keep_from: number of examples from which a class keeps its row under a Move with `frequent_keep`.
     """
     moved = {
-        (hyper, keep): transfer_rows(regressor, variables, theta, counts, context, keep_from if keep else None)
-        for hyper, variables in trained
-        for keep in (True, False)
+        (hyper, keep): transfer_rows(regressor, trained[hyper], theta, counts, context, keep_from if keep else None)
+        for hyper, keep in {(one.hyper, one.frequent_keep) for one in moves}
     }
     return np.stack([theta + one.strength * (moved[one.hyper, one.frequent_keep] - theta) for one in moves]).astype(np.float32)
 
@@ -167,7 +166,7 @@ def _fit(banks_by: BankOptions, regressor_by: RegressorOptions, task: Task, sett
     fit = partial(fit_metamodelnet, task.root, banks, *train, regressor, move.hyper, context=lambda _: known, memory=regressor_by.memory)
     name = ("regressor", banks_by, regressor_by, move.hyper)
     variables, _ = task.once(name, lambda: fit(schedule=regressor_by.schedule, held_out=regressor_by.held_out))
-    rows = move_rows([move], regressor, [(move.hyper, variables)], head.theta, task.counts, known, 2 * banks[-1].shots)
+    rows = move_rows([move], regressor, {move.hyper: variables}, head.theta, task.counts, known, 2 * banks[-1].shots)
     return linear(rows[0], head)
 
 

@@ -193,7 +193,7 @@ def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fo
         if trained is None:
             return {"theta": np.stack([theta] * len(options.moves)), "plain": theta}, {"gradient_norm": norm, "movement": []}
         movement = [_movement(options, ladder, variables, theta, counts) for variables in trained.variables]
-        by_hyper = list(zip(trained.hypers, trained.variables, strict=True))
+        by_hyper = dict(zip(trained.hypers, trained.variables, strict=True))
         moved = move_rows(options.moves, trained.regressor, by_hyper, theta, counts, trained.context, 2 * ladder[-1])
         return {"theta": moved, "plain": theta}, {"gradient_norm": norm, "movement": movement}
 

@@ -15,7 +15,7 @@ def warn(line: str) -> None:
 
 
 class Terminal(NamedTuple):
-    """Where a run reports to.
+    """The functions that a run reports by.
 
     say: prints a line. track(iterable, name): shows a progress bar while it iterates. log: records metrics (`metrics_log`).
     """
