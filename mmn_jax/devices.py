@@ -1,6 +1,8 @@
-"""The mesh of all devices of all processes, over which the heads of a bank and the training of the chain are sharded."""
+"""The mesh of all devices of all processes, over which the heads of a bank and the training of the chain are sharded, and the options
+that programs are compiled with for them."""
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -16,6 +18,11 @@ CACHED = 24 << 20  # bytes that fit into the caches of a CPU core
 BATCH_SHARE = 0.25  # of a device's memory: the estimate for a batch counts its arrays, without XLA's copies of them
 EACH = PartitionSpec(AXIS)  # the first axis is sharded
 SAME = PartitionSpec()  # replicated on every device
+
+# `compiler_options` of every jitted function with matrix products. On an NVIDIA GPU, XLA of JAX 0.11 fails to compile some float32 products
+# by Triton, and takes three to five times as long to compile the others as by cuBLAS, for the same speed. Other compilers may not know the
+# option, and asking JAX for its platform here would start it: so it depends on JAX's plugin for such a GPU.
+COMPILER_OPTIONS = {"xla_gpu_enable_triton_gemm": False} if any(find_spec(f"jax_cuda{cuda}_plugin") for cuda in (12, 13)) else None
 
 
 _STARTED: list[int] = []  # the id of the process that had initialised JAX when it forked

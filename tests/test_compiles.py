@@ -1,14 +1,17 @@
 """What is compiled once stays compiled: over chunks, keys, seeds of nearly the same size, ridges, scalings and candidates."""
 
 import itertools
+import subprocess
+import sys
 from functools import partial
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from conftest import blobs
 
-from mmn_jax.devices import all_devices
+from mmn_jax.devices import COMPILER_OPTIONS, all_devices
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage
 from mmn_jax.linear.solve import fit_one
@@ -71,3 +74,21 @@ def test_a_level_is_one_program_for_all_candidates():
             key = jax.random.key(int(10 * weight))
             train_level(programs, variables, hyper, key, context, data, Schedule(4, 2, 3, 8))
     assert programs.step._cache_size() == 1 and programs.losses._cache_size() == 1
+
+
+def test_compiler_options_for_gpus_are_known_and_change_nothing_elsewhere():
+    code = """
+import importlib.machinery, sys
+class Plugin:  # what JAX for an NVIDIA GPU installs
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, None) if name == "jax_cuda13_plugin" else None
+sys.meta_path.append(Plugin())
+from mmn_jax import devices
+assert devices.COMPILER_OPTIONS == {"xla_gpu_enable_triton_gemm": False}
+import jax, numpy as np
+x = np.random.default_rng(0).standard_normal((9, 4), np.float32)
+def product(x): return x @ x.T
+assert (jax.jit(product, compiler_options=devices.COMPILER_OPTIONS)(x) == jax.jit(product)(x)).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert COMPILER_OPTIONS is None or find_spec("jax_cuda12_plugin") or find_spec("jax_cuda13_plugin")

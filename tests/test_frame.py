@@ -8,6 +8,7 @@ from conftest import blobs
 from jax.scipy.linalg import block_diag
 
 from mmn_jax.linear import bfgs, newton
+from mmn_jax.linear.algebra import with_column
 from mmn_jax.linear.frame import eigenframe, into_frame, out_of_frame, spanframe
 from mmn_jax.linear.line_search import line_search, point_at
 from mmn_jax.linear.problem import HeadProblem
@@ -53,6 +54,13 @@ def test_logits_in_a_frame_are_those_of_the_rows(make, dim):
     differ = frame.z @ v.T - (problem.x @ theta[:, :-1].T + theta[:, -1])
     np.testing.assert_allclose(differ - differ.mean(), 0, atol=2e-4)  # biases are centred, which no softmax sees
     np.testing.assert_allclose(theta[:, -1].mean(), 0, atol=1e-5)
+
+
+def test_a_column_is_appended():
+    rng = np.random.default_rng(0)
+    matrix, column = rng.standard_normal((3, 5, 4), np.float32), rng.standard_normal((3, 5), np.float32)
+    np.testing.assert_array_equal(with_column(matrix, column), np.concatenate([matrix, column[..., None]], -1))
+    np.testing.assert_array_equal(with_column(matrix[0], 1.0), np.pad(matrix[0], ((0, 0), (0, 1)), constant_values=1))
 
 
 @pytest.mark.parametrize("make", [eigenframe, spanframe])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmn_jax.errors import BadInput
+from mmn_jax.linear.algebra import with_column
 from mmn_jax.linear.class_model import bayesian_rows
 from mmn_jax.metamodelnet.regressor import Context, Regressor, entry_level
 
@@ -51,7 +52,7 @@ def diagonal() -> Regressor:
     def move(params, theta, level, shots, context):
         weights = theta[:, :-1] @ context.model.inverse.T
         moved = (weights * (1.0 + params["factor"][level])) @ context.model.basis.T
-        return jnp.concatenate([moved, (theta[:, -1] + params["bias"][level])[:, None]], 1)
+        return with_column(moved, theta[:, -1] + params["bias"][level])
 
     return _from_zeros(lambda dim: {"factor": (len(LEVELS), dim - 1), "bias": (len(LEVELS),)}, move)
 

@@ -19,8 +19,7 @@ IntLike = int | np.integer | Int[AnyArray, ""]
 def mm(a: Float[AnyArray, "n k"], b: Float[AnyArray, "k m"]) -> Float[Array, "n m"]:
     """Returns a @ b at full float32 precision on every device.
 
-    It is for matrices only. A product with a vector is written as a sum: in JAX 0.11, XLA fails to compile some of those for a GPU once
-    it has fused them with their neighbours.
+    It is for matrices only. A product with a vector is written as a sum, which XLA fuses with its neighbours.
     """
     return jnp.matmul(a, b, precision=HIGHEST)
 
@@ -32,6 +31,16 @@ def row_products(a: Float[Array, "n C"], b: Float[Array, "n C"]) -> Float[Array,
         return jnp.einsum("nc,nc->n", a, b, precision=HIGHEST)
 
     return lax.platform_dependent(a, b, cpu=by_einsum, default=lambda a, b: (a * b).sum(1))
+
+
+def with_column(matrix: Float[ArrayT, "*batch n d"], column: Float[AnyArray, "*batch n"] | float) -> Float[ArrayT, "*batch n p"]:
+    """Returns [matrix, column], p = d + 1, as numpy or JAX arrays, whichever `matrix` is.
+
+    In JAX 0.11, XLA fails to compile some fused concatenations with a single column for a GPU.
+    """
+    xp, dim = matrix.__array_namespace__(), matrix.shape[-1]
+    padded = xp.pad(matrix, [(0, 0)] * (matrix.ndim - 1) + [(0, 1)])
+    return xp.where(xp.arange(dim + 1) == dim, xp.asarray(column, dtype=matrix.dtype)[..., None], padded)
 
 
 def solve_by_cholesky(a: Float[AnyArray, "n n"], b: Float[AnyArray, "n m"]) -> Float[Array, "n m"]:

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 
-from mmn_jax.linear.algebra import AnyArray, ArrayT
+from mmn_jax.linear.algebra import AnyArray, ArrayT, with_column
 from mmn_jax.linear.rows import centred, predict_logits
 from mmn_jax.machine import one_thread
 from mmn_jax.types import Normalised
@@ -147,7 +147,7 @@ def bayesian_rows(model: ClassModel, means: Float[ArrayT, "C d"], counts: Int[An
     noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
     shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
     w = shrunk @ model.basis.T
-    return means.__array_namespace__().concat([w, (-0.5 * (shrunk**2).sum(1) - w @ model.centre)[:, None]], axis=1)
+    return with_column(w, -0.5 * (shrunk**2).sum(1) - w @ model.centre)
 
 
 def added_row(statistics: ClassStatistics, theta: Float[np.ndarray, "C p"], x: Float[np.ndarray, "k d"]) -> Float[np.ndarray, " p"]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmn_jax.linear.algebra import AnyArray, mm, solve_by_cholesky
+from mmn_jax.linear.algebra import AnyArray, mm, solve_by_cholesky, with_column
 from mmn_jax.linear.problem import HeadProblem
 
 
@@ -61,11 +61,11 @@ def _frame(problem: HeadProblem, find_basis: Callable[..., Array | None]) -> Fra
     """Returns the Frame whose basis is find_basis(centred features [n, d], weights [n])."""
     weight = problem.weight / problem.weight.sum()
     mean = (weight[:, None] * problem.x).sum(0)
-    centred = problem.x - mean
+    centred = jnp.asarray(problem.x) - mean
     basis = find_basis(centred, weight)
     z = centred if basis is None else mm(centred, basis)
     ridge = jnp.full(z.shape[1] + 1, problem.l2, centred.dtype).at[-1].set(0.0)
-    return Frame(jnp.concatenate([z, jnp.ones((len(z), 1), z.dtype)], 1), mean, basis, weight, ridge)
+    return Frame(with_column(z, 1.0), mean, basis, weight, ridge)
 
 
 def eigenframe(problem: HeadProblem) -> Frame:
@@ -88,12 +88,12 @@ def spanframe(problem: HeadProblem, variance: Float[AnyArray, " d"] | None = Non
 
 def into_frame(theta: Float[AnyArray, "C p"], frame: Frame) -> Float[Array, "C q"]:
     """Returns the coefficients of rows in a Frame."""
-    w, bias = theta[:, :-1], theta[:, -1] + (theta[:, :-1] * frame.mean).sum(1)
-    return jnp.concatenate([w if frame.basis is None else mm(w, frame.basis), bias[:, None]], 1)
+    w, bias = jnp.asarray(theta[:, :-1]), theta[:, -1] + (theta[:, :-1] * frame.mean).sum(1)
+    return with_column(w if frame.basis is None else mm(w, frame.basis), bias)
 
 
 def out_of_frame(v: Float[AnyArray, "C q"], frame: Frame) -> Float[Array, "C p"]:
     """Returns the rows of coefficients in a Frame, with biases centred over classes."""
-    w = v[:, :-1] if frame.basis is None else mm(v[:, :-1], frame.basis.T)
+    w = jnp.asarray(v[:, :-1]) if frame.basis is None else mm(v[:, :-1], frame.basis.T)
     bias = v[:, -1] - (w * frame.mean).sum(1)
-    return jnp.concatenate([w, (bias - bias.mean())[:, None]], 1)
+    return with_column(w, bias - bias.mean())

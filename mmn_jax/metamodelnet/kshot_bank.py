@@ -20,9 +20,10 @@ from jaxtyping import Array, Float, Int, Key
 from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.data.normalisation import warn_unless_normalised
-from mmn_jax.devices import EACH, SAME, all_devices, batch_memory, gathered, replicated
+from mmn_jax.devices import COMPILER_OPTIONS, EACH, SAME, all_devices, batch_memory, gathered, replicated
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.algebra import HIGHEST, AnyArray, FloatLike
+from mmn_jax.linear.algebra import HIGHEST, AnyArray, FloatLike, with_column
+from mmn_jax.linear.coordinates import Coordinates, coordinates
 from mmn_jax.linear.frame import spanframe
 from mmn_jax.linear.problem import HeadProblem, padded
 from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one, warn_unless_converged
@@ -128,14 +129,6 @@ def _principal(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "d d"], F
     return basis.astype(np.float32), np.maximum(values, 0).astype(np.float32)
 
 
-def _turned(theta: Float[AnyArray, "*batch C p"], basis: Float[AnyArray, "d d"] | None) -> Float[AnyArray, "*batch C p"]:
-    """Returns rows with weights W basisᵀ, unchanged if there is no basis."""
-    if basis is None:
-        return theta
-    w = jnp.matmul(theta[..., :-1], basis.T, precision=HIGHEST)
-    return jnp.concatenate([w, theta[..., -1:]], -1)
-
-
 def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int:
     """Returns how many heads are solved at once on all devices, within the plan's memory, drawn from a Pool of this shape."""
     examples, dim, classes = shape
@@ -151,7 +144,7 @@ def fit_chunk(
     return _fit_chunk(key, subsets, *pool[:-1], ridge, np.float32(plan.tol), plan.shots, mesh)
 
 
-@partial(jax.jit, static_argnames=("shots", "mesh"))
+@partial(jax.jit, static_argnames=("shots", "mesh"), compiler_options=COMPILER_OPTIONS)
 def _fit_chunk(
     key: Key[Array, ""],
     subsets: Int[AnyArray, " s"],
@@ -171,7 +164,9 @@ def _fit_chunk(
         problems = HeadProblem(x[index], labels, jnp.ones(len(labels)), jnp.zeros(len(begin)), l2)
         zeros, frame = jnp.zeros((len(begin), x.shape[1] + 1)), partial(spanframe, variance=variance)
         theta, info = fit_batch(problems, zeros, tol, shared=("y", "weight", "offset", "l2"), frame=frame)
-        return _turned(theta, basis), info
+        if basis is None:
+            return theta, info
+        return with_column(jnp.matmul(theta[..., :-1], basis.T, precision=HIGHEST), theta[..., -1]), info
 
     # each device goes on until its own heads are done: nothing is exchanged, and `any_in_batch` checks those alone
     shared = jax.shard_map(heads, mesh=mesh, in_specs=(EACH, *[SAME] * 8), out_specs=EACH, check_vma=False)
@@ -183,11 +178,12 @@ def fit_target(pool: Pool, plan: BankPlan, start: Float[np.ndarray, "H p"] | Non
     x, y, begin, basis = jax.device_get((pool.x, pool.y, pool.begin, pool.basis))
     real = (y < len(begin)).astype(np.float32)
     labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
-    theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else _turned(start, None if basis is None else basis.T)
+    place = coordinates(np.ones(x.shape[1], np.float32)) if basis is None else Coordinates(basis, basis.T)
+    theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else place.into(start)
     for times in EASING if start is None else (1,):
         problem = HeadProblem(x, labels, real, no_offset, np.float32(times * plan.ridge / real.sum()))
-        theta, info = fit_one(problem, theta, plan.target_tol)
-    return jax.device_get((_turned(theta, basis), info))
+        theta, info = jax.device_get(fit_one(problem, theta, plan.target_tol))
+    return place.out(theta), info
 
 
 def fit_heads(key: Key[Array, ""], first: int, pool: Pool, plan: BankPlan, mesh: Mesh) -> tuple[Float[np.ndarray, "s H p"], HeadInfo]:

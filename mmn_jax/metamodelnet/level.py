@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from mmn_jax import defaults
+from mmn_jax.devices import COMPILER_OPTIONS
 from mmn_jax.errors import BadInput
 from mmn_jax.metamodelnet.regressor import Context, Variables
 
@@ -156,7 +157,8 @@ def programs(objective: Callable, losses: Callable, place: Callable) -> Programs
       place: as in `Programs`.
     """
     step = _exact(partial(train_step, objective))
-    return Programs(jax.jit(lambda *args: place(step(*args)), donate_argnums=0), jax.jit(_exact(losses)), place)
+    compiled = jax.jit(lambda *args: place(step(*args)), donate_argnums=0, compiler_options=COMPILER_OPTIONS)
+    return Programs(compiled, jax.jit(_exact(losses), compiler_options=COMPILER_OPTIONS), place)
 
 
 _copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own: a step donates its argument's

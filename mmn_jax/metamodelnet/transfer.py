@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from mmn_jax.devices import COMPILER_OPTIONS
 from mmn_jax.linear.algebra import AnyArray
 from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables, split_unit
 
@@ -37,6 +38,7 @@ def transfer_rows(
     """
     inner, unit = split_unit(variables)
     with jax.default_matmul_precision("highest"):
-        moved, _ = jax.jit(regressor.apply, static_argnums=4)(inner, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
+        apply = jax.jit(regressor.apply, static_argnums=4, compiler_options=COMPILER_OPTIONS)
+        moved, _ = apply(inner, jnp.asarray(theta) / unit, jnp.asarray(counts), context, False)
     kept = np.zeros(len(counts), bool) if keep_from is None else counts >= keep_from
     return np.where(kept[:, None], theta, np.asarray(moved) * unit)

@@ -11,6 +11,7 @@ numbers (stacked generalisation, Wolpert 1992), from any classes that have held-
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.optimize import minimize
 
+from mmn_jax.devices import COMPILER_OPTIONS
 from mmn_jax.linear.problem import padded
 
 LEFT = 1e-6  # nats left to gain at which the problem counts as solved; float32 resolves little more
@@ -66,7 +68,7 @@ def mix(mixture: Mixture, theta: Float[np.ndarray, "H C p"], traits: Float[np.nd
     return rows.astype(np.float32)
 
 
-@jax.jit
+@partial(jax.jit, compiler_options=COMPILER_OPTIONS)
 def _derivatives(
     numbers: Float[Array, "G K"],
     logits: Float[Array, "C n G"],
