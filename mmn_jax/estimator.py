@@ -71,10 +71,10 @@ def _with_label(classes, label):
     return np.append(classes, label)
 
 
-def _warn_unless_converged(norm):
-    """Warns by scikit-learn's `ConvergenceWarning` if the final head didn't reach its gradient norm (0 for a closed form)."""
-    if not norm <= defaults.FINAL_TOL:
-        reached = f"the final head stopped at a gradient norm of {norm:.1e}, above {defaults.FINAL_TOL:.0e}"
+def _warn_unless_converged(record):
+    """Warns by scikit-learn's `ConvergenceWarning` if the final head didn't reach the gradient norm that it was to be solved to."""
+    if not record.converged:
+        reached = f"the final head stopped at a gradient norm of {record.gradient_norm:.1e}, before it converged"
         warnings.warn(f"l2: {reached}; leave out the smallest ridges, or check X for extreme values", ConvergenceWarning, stacklevel=3)
 
 
@@ -167,7 +167,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
         with renamed(ARRAYS):
             tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget)
-        _warn_unless_converged(tuned.record.gradient_norm)
+        _warn_unless_converged(tuned.record)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
         return self

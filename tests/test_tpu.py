@@ -136,7 +136,7 @@ def chain_stage(regressor, mesh):
     one = BankData(
         ints(CLASSES), floats(6, seen, width), floats(CLASSES, width), ints(), floats(8, CLASSES, width), floats(64, DIM), ints(64)
     )
-    data = TrainingData(floats(), floats(512, DIM), ints(512), (one,) * len(LADDER))
+    data = TrainingData(ints(), floats(), floats(512, DIM), ints(512), (one,) * len(LADDER))
     return training.compile_programs(regressor, 24, mesh), regressor, Context(None, ints(CLASSES)), data
 
 

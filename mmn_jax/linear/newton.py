@@ -17,8 +17,7 @@ NEWTON_STEPS = 100  # default limit
 LINE_LIMIT = 30  # evaluations of the slope along one step
 BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it only their diagonals are used
 BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block in full; the others add to its diagonal only
-STALE = 20  # Hessian products in one Newton step after which blocks are computed anew
-PATIENCE = 3 * STALE  # limit of products in one Newton step as long as the preconditioner is diagonal
+PATIENCE = 20  # limit of products in one Newton step, or the price of the blocks if that is more, as long as the preconditioner is diagonal
 MAX_PRODUCTS = 500  # limit in one Newton step
 
 
@@ -68,10 +67,22 @@ def _by_block(frame, probs):
     return _Preconditioner(1.0 / (diagonal + floor), factors, jnp.array(True))
 
 
-def _renewed(frame: Frame, probs: Float[Array, "n C"], old: _Preconditioner, products: Int[Array, ""]) -> _Preconditioner:
-    """Returns the preconditioner for the next Newton step, given the number of products of the last one."""
+def _price(frame: Frame) -> int:
+    """Returns what computing the blocks costs, in Hessian products; the numbers were measured on a CPU.
+
+    They are computed anew as soon as so many products have been taken with the old ones. Whenever the best moment would have been, this
+    takes at most twice as long.
+    """
+    n, q = frame.z.shape
+    return round(2.5 + 0.8 * q * (min(BLOCK_EXAMPLES, n) + 2 / 3 * q) / n)
+
+
+def _renewed(
+    frame: Frame, probs: Float[Array, "n C"], old: _Preconditioner, spent: Int[Array, ""]
+) -> tuple[_Preconditioner, Int[Array, ""]]:
+    """Returns the preconditioner for the next Newton step and the number of products taken with it, given both of the last step."""
     fresh = partial(_by_diagonal, frame, probs) if old.factors.ndim == 1 else partial(_by_block, frame, probs)
-    return lax.cond(products > STALE, fresh, lambda: old)
+    return lax.cond(spent > _price(frame), lambda: (fresh(), jnp.zeros_like(spent)), lambda: (old, spent))
 
 
 def _precondition(preconditioner: _Preconditioner, r: Float[Array, "C q"]) -> Float[Array, "C q"]:
@@ -136,13 +147,14 @@ def newton(
         return (jnp.linalg.norm(point.gradient) > tol) & (steps < max_steps)
 
     def step(state):
-        point, preconditioner, steps, products, last = state
-        preconditioner = _renewed(frame, point.probs, preconditioner, last)
+        point, preconditioner, steps, products, spent = state
+        preconditioner, spent = _renewed(frame, point.probs, preconditioner, spent)
         norm = jnp.linalg.norm(point.gradient)
         tolerance = jnp.maximum(jnp.minimum(0.25, jnp.sqrt(norm / cold_norm)) * norm, 0.5 * tol)
-        limit = MAX_PRODUCTS if preconditioner.factors.ndim == 1 else jnp.where(preconditioner.whole, MAX_PRODUCTS, PATIENCE)
+        patience = max(PATIENCE, _price(frame))
+        limit = MAX_PRODUCTS if preconditioner.factors.ndim == 1 else jnp.where(preconditioner.whole, MAX_PRODUCTS, patience)
         s, k = _newton_direction(frame, point, preconditioner, tolerance, limit)
-        return line_search(problem, frame, point, s, LINE_LIMIT), preconditioner, steps + 1, products + k, k
+        return line_search(problem, frame, point, s, LINE_LIMIT), preconditioner, steps + 1, products + k, spent + k
 
     none = jnp.zeros((), jnp.int32)
     start = (point, _by_diagonal(frame, point.probs), none, none, none)

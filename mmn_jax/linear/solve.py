@@ -15,14 +15,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from mmn_jax.devices import COMPILER_OPTIONS
 from mmn_jax.linear.algebra import AnyArray, FloatLike, IntLike, mm
 from mmn_jax.linear.bfgs import BFGS_STEPS, bfgs
 from mmn_jax.linear.frame import Frame, eigenframe, into_frame, out_of_frame, spanframe
-from mmn_jax.linear.line_search import Point, point_at
-from mmn_jax.linear.newton import BLOCK_EXAMPLES, BLOCK_LIMIT, NEWTON_STEPS, newton
+from mmn_jax.linear.line_search import Point, line_search, point_at
+from mmn_jax.linear.newton import BLOCK_EXAMPLES, BLOCK_LIMIT, LINE_LIMIT, NEWTON_STEPS, newton
 from mmn_jax.linear.problem import HeadProblem
 
 
@@ -62,6 +63,7 @@ def fit_head(
     *,
     solver: Solver = NEWTON,
     max_steps: IntLike | None = None,
+    ahead: Float[AnyArray, "C p"] | None = None,
 ) -> tuple[Float[Array, "C p"], HeadInfo]:
     """Fits one head, starting from theta.
 
@@ -71,6 +73,8 @@ def fit_head(
       tol: the gradient norm to stop at, over W and b and for the mean loss.
       solver: NEWTON suits a large problem, BFGS a small one.
       max_steps: the number of steps to stop after in any case; by default the solver's own.
+      ahead: a step from theta that is tried first, unless theta will do: on a path of ridges, the change between the last two solutions
+        halves the number of Hessian products.
 
     Returns:
       Rows with biases centred over classes, and a `HeadInfo`, whose `converged` says whether tol was reached (`warn_unless_converged`
@@ -79,7 +83,11 @@ def fit_head(
     frame = solver.frame(problem)
     v = into_frame(theta, frame)
     limit = solver.max_steps if max_steps is None else max_steps
-    point, steps, products = solver.descend(problem, frame, point_at(problem, frame, v, mm(frame.z, v.T)), tol, limit)
+    point = point_at(problem, frame, v, mm(frame.z, v.T))
+    if ahead is not None:
+        wanted = (jnp.linalg.norm(point.gradient) > tol) & (ahead != 0).any()
+        point = lax.cond(wanted, lambda: line_search(problem, frame, point, into_frame(ahead, frame), LINE_LIMIT), lambda: point)
+    point, steps, products = solver.descend(problem, frame, point, tol, limit)
     norm = jnp.linalg.norm(point.gradient)
     return out_of_frame(point.v, frame), HeadInfo(norm, steps, products, norm <= tol)
 

@@ -81,6 +81,14 @@ class Block(nn.Module):
         return out(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
 
 
+def _residual(train: bool, block: Block, rows: Array, level: Array, active: Array) -> Array:
+    return block(rows, level, active, train)
+
+
+def _nothing(train: bool, block: Block, rows: Array, level: Array, active: Array) -> Array:
+    return jnp.zeros_like(rows)
+
+
 class Chain(nn.Module):
     """Blocks `first` to N; a row passes the blocks from its own entry level on."""
 
@@ -94,8 +102,12 @@ class Chain(nn.Module):
         """Moves rows of classes with these numbers of examples."""
         level = entry_level(shots, self.ladder)
         for i in range(self.first, len(self.ladder)):
-            active = level <= i
-            residual = Block(self.width, len(self.ladder), self.dtype, name=f"block_{i}")(theta, level, active, train)
+            active = (level <= i) & (shots > 0)
+            block = Block(self.width, len(self.ladder), self.dtype, name=f"block_{i}")
+            if self.is_initializing():
+                residual = block(theta, level, active, train)
+            else:  # at a late level, no row passes the first blocks
+                residual = nn.cond(active.any(), partial(_residual, train), partial(_nothing, train), block, theta, level, active)
             ratio = jnp.linalg.norm(residual, axis=1) / jnp.linalg.norm(theta, axis=1)
             self.sow("intermediates", f"movement_{i}", jnp.where(active, ratio, 0.0).sum() / active.sum().astype(ratio.dtype))
             theta = theta + jnp.where(active[:, None], residual, 0.0)

@@ -180,9 +180,12 @@ def fit_target(pool: Pool, plan: BankPlan, start: Float[np.ndarray, "H p"] | Non
     labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
     place = coordinates(np.ones(x.shape[1], np.float32)) if basis is None else Coordinates(basis, basis.T)
     theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else place.into(start)
+    ahead = np.zeros_like(theta)
     for times in EASING if start is None else (1,):
         problem = HeadProblem(x, labels, real, no_offset, np.float32(times * plan.ridge / real.sum()))
-        theta, info = jax.device_get(fit_one(problem, theta, plan.target_tol))
+        tol = plan.target_tol if times == 1 else max(plan.tol, plan.target_tol)
+        before, (theta, info) = theta, jax.device_get(fit_one(problem, theta, tol, ahead=ahead))
+        ahead = theta - before if before.any() else ahead
     return place.out(theta), info
 
 

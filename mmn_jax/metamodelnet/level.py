@@ -125,6 +125,13 @@ def begin_level(fresh: Variables, trained: Variables | None) -> Variables:
     return fresh if trained is None else _overlay(fresh, trained)
 
 
+def end_level(variables: Any, trained: Any) -> Any:
+    """Returns those of the variables at the end of a level that the tree `trained` has, too: the others belong to levels before it."""
+    if not isinstance(trained, dict):
+        return variables
+    return {name: end_level(variables[name], part) for name, part in trained.items()}
+
+
 class Programs(NamedTuple):
     """The compiled functions of training, shared by all hyperparameters.
 

@@ -49,8 +49,8 @@ class Regressor(NamedTuple):
     """A pair of pure functions, like an optax transformation.
 
     init(key, spec) returns Flax-style variables: 'params' are trained, every other collection is state. Training goes from the last level
-    of the ladder to the first and calls init at each; leaves that an earlier call made keep their trained values, so a regressor that
-    learns something for each level has to name it by its level.
+    of the ladder to the first; at each, leaves that init also returns for the level after it keep their trained values, so a regressor
+    that learns something for each level has to name it by its level.
 
     apply(variables, theta, shots, context, train) returns the moved rows and the variables, with their state updated if train is true. It
     is traced by jit, grad and, when held-out classes are evaluated, vmap. It has no key: it must be deterministic.
@@ -58,12 +58,13 @@ class Regressor(NamedTuple):
     theta [R, p] are the R rows of one call, of normalised features, in units of the root mean square entry of θ*; shots [R] are the
     training examples behind each row. A head's rows sum to nearly 0 over its classes. One call holds
 
-        in training     a k-shot head of every bank in training (k ≥ 2^i), without the rows of held-out classes
+        in training     a k-shot head of every bank, without the rows of held-out classes
         in evaluation   the same with all classes of each bank
         at transfer     the long-tailed head alone, every row with its own shots
 
-    so R differs from call to call, nothing is padded, and a regressor that compares rows has to keep to those of one head:
-    `context.head[:, None] == context.head`.
+    so R differs from call to call, and a regressor that compares rows has to keep to those of one head:
+    `context.head[:, None] == context.head`. Banks that aren't in training yet (k < 2^i) have rows with 0 shots: what becomes of these is
+    ignored, and they must not count in any statistics.
     """
 
     init: Callable[[Array, RegressorSpec], Variables]

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
 from mmn_jax.devices import EACH, all_devices, replicated
-from mmn_jax.metamodelnet.level import Hyper, LevelReport, Programs, Schedule, begin_level, programs, train_level
+from mmn_jax.metamodelnet.level import Hyper, LevelReport, Programs, Schedule, begin_level, end_level, programs, train_level
 from mmn_jax.metamodelnet.losses import mean_task_loss, relative_row_loss
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables, check, rows_and_model
 from mmn_jax.metamodelnet.training_data import BankData, TrainingData, draw_episode, held_out_classes, row_unit, training_data, window_size
@@ -59,26 +60,40 @@ def _objective(
     """Computes the paper's loss on one episode, and the variables after it; state: all variables but `params`."""
     episode = draw_episode(key, data.banks, batch)
     thetas = [bank.theta[s] for bank, s in zip(data.banks, episode[0], strict=True)]
-    shots = [bank.shots[: len(theta)] for bank, theta in zip(data.banks, thetas, strict=True)]
-    heads, variables = _pack(regressor, {**state, "params": params}, thetas, shots, context, True)
+    heads, variables = _pack(regressor, {**state, "params": params}, thetas, _shots(data, thetas), context, True)
+
+    def loss(bank, moved, index):
+        task = mean_task_loss(data.unit * moved, data.x[index], data.y[index])
+        return relative_row_loss(moved, bank.target[: len(moved)]) + hyper.task_weight * task
+
+    return _mean(data, loss, zip(data.banks, heads, episode[1], strict=True)), variables
+
+
+def _shots(data: TrainingData, thetas: Sequence[Float[Array, "_ p"]]) -> list[Int[Array, " _"]]:
+    """Returns the shots of each bank's rows, 0 where the bank is not in training yet."""
+    return [jnp.where(i < data.first, 0, bank.shots[: len(thetas[i])]) for i, bank in enumerate(data.banks)]
+
+
+def _mean(data: TrainingData, loss: Callable[..., Float[Array, "..."]], banks: Iterable[tuple]) -> Float[Array, "..."]:
+    """Returns the mean of loss(*arguments) over the banks in training, without computing it for the others."""
     total: Any = 0.0
-    for bank, moved, index in zip(data.banks, heads, episode[1], strict=True):
-        total += relative_row_loss(moved, bank.target[: len(moved)])
-        total += hyper.task_weight * mean_task_loss(data.unit * moved, data.x[index], data.y[index])
-    return total / len(data.banks), variables
+    for i, arguments in enumerate(banks):
+        nothing = jax.eval_shape(loss, *arguments)
+        total += lax.cond(i >= data.first, loss, lambda *_, like=nothing: jnp.zeros(like.shape, like.dtype), *arguments)
+    return total / (len(data.banks) - data.first).astype(total.dtype)
 
 
 def held_out_losses(regressor: Regressor, variables: Variables, context: Context, data: TrainingData) -> Float[Array, " 2"]:
     """Computes the mean row loss and task loss of held-out classes: their rows are moved, and those of the other classes are θ*."""
 
     def one(thetas):
-        heads, _ = _pack(regressor, variables, thetas, [bank.shots for bank in data.banks], context, False)
-        return jnp.stack([_held_out_losses(bank, moved, data.unit) for bank, moved in zip(data.banks, heads, strict=True)])
+        heads, _ = _pack(regressor, variables, thetas, _shots(data, thetas), context, False)
+        return _mean(data, partial(_held_out_losses, data.unit), zip(data.banks, heads, strict=True))
 
-    return jax.vmap(one)([bank.held_theta for bank in data.banks]).mean((0, 1))
+    return jax.vmap(one)([bank.held_theta for bank in data.banks]).mean(0)
 
 
-def _held_out_losses(bank: BankData, moved: Float[Array, "C p"], unit: Float[Array, ""]) -> Float[Array, " 2"]:
+def _held_out_losses(unit: Float[Array, ""], bank: BankData, moved: Float[Array, "C p"]) -> Float[Array, " 2"]:
     seen = bank.theta.shape[1]
     mixed = jnp.concatenate([bank.target[:seen], moved[seen:]])
     rows = relative_row_loss(moved[seen:], bank.target[seen:])
@@ -164,7 +179,7 @@ def fit_metamodelnet(
     sets.update(level_sets.items())
     held = held_out_classes(np.bincount(y), held_out)
     contexts = {name: context(own.train)._replace(means=None) for name, own in sets.items()}  # banks keep no means
-    check(regressor, RegressorSpec(dim + 1, len(banks) - 1), np.bincount(y), contexts[None])
+    check(regressor, RegressorSpec(dim + 1, 0), np.bincount(y), contexts[None])
     compiled = compile_programs(regressor, schedule.batch, mesh)
 
     @functools.cache  # shared by the levels without a set of their own; not made if the results of all of them are kept
@@ -175,9 +190,11 @@ def fit_metamodelnet(
     def make(level, trained):
         name, first = (level, 0) if level in level_sets else (None, level)
         data = partial(prepared(name), first)
-        fresh = jax.jit(regressor.init, static_argnums=1)(fold(key, "chain", level), RegressorSpec(dim + 1, level))
+        own = fold(key, "chain", level)
+        fresh = jax.jit(regressor.init, static_argnums=1)(own, RegressorSpec(dim + 1, 0))  # all of one shape: one program for all levels
         start, steps = begin_level(fresh, trained), partial(track, level=level)
-        return train_level(compiled, start, hyper, fold(key, "episodes", level), contexts[name], data, schedule, steps)
+        after, report = train_level(compiled, start, hyper, fold(key, "episodes", level), contexts[name], data, schedule, steps)
+        return end_level(after, jax.eval_shape(lambda key: regressor.init(key, RegressorSpec(dim + 1, level)), own)), report
 
     variables: Variables | None = None
     reports = []

@@ -43,10 +43,11 @@ class BankData(NamedTuple):
 class TrainingData(NamedTuple):
     """The training data of one level.
 
-    unit: rows are divided by it. x, y: examples of the training classes, in the order of decreasing counts, so that those of every bank
-    come first; padding is last. banks: of this level and above.
+    first: the number of banks that are not in training yet. unit: rows are divided by it. x, y: examples of the training classes, in the
+    order of decreasing counts, so that those of every bank come first; padding is last. banks: all of them.
     """
 
+    first: Int[Array, ""]
     unit: Float[Array, ""]
     x: Float[Array, "n d"]
     y: Int[Array, " n"]
@@ -101,8 +102,8 @@ def training_data(
       window: heads of each bank in memory at once; None for all of them.
 
     Returns:
-      data(level, number), which returns the training data of a level in its window `number`. Level i has the banks from i on. All windows
-      of a level have one shape; the last heads of a bank are followed by its first.
+      data(first, number), which returns the training data of a level in its window `number`; the first `first` banks are not in training
+      yet. All of these have the same shapes; the last heads of a bank are followed by its first.
     """
     counts = np.bincount(train.y, minlength=len(held))
     order = np.lexsort((-counts, held))
@@ -113,18 +114,21 @@ def training_data(
         _bank_data(jax.random.fold_in(key, bank.shots), bank, place, train, held, unit) for bank, place in zip(banks, places, strict=True)
     )
     x, y = np.pad(pool.x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare))
-    shared = TrainingData(*replicated(mesh, (unit, x, y, parts)))
+    shared = TrainingData(*replicated(mesh, (np.int32(0), unit, x, y, parts)))
     seen = [place[~held[bank.classes[place]]] for bank, place in zip(banks, places, strict=True)]
 
-    def with_heads(level, number):
-        heads = [_window(bank, number, window)[:, own] / unit for bank, own in zip(banks[level:], seen[level:], strict=True)]
-        filled = zip(shared.banks[level:], replicated(mesh, heads), strict=True)
+    def with_heads(number):
+        heads = [_window(bank, number, window)[:, own] / unit for bank, own in zip(banks, seen, strict=True)]
+        filled = zip(shared.banks, replicated(mesh, heads), strict=True)
         return shared._replace(banks=tuple(part._replace(theta=theta) for part, theta in filled))
 
-    if window is not None:
-        return with_heads
-    every = with_heads(0, 0)
-    return lambda level, number: every._replace(banks=every.banks[level:])
+    every = with_heads(0)
+
+    def data(first, number):
+        there = every if window is None or number == 0 else with_heads(number)
+        return there._replace(first=replicated(mesh, np.int32(first)))
+
+    return data
 
 
 def _window(bank: Bank, number: int, window: int | None) -> Float[np.ndarray, "window C p"]:

@@ -57,7 +57,7 @@ def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, 
     if not folds:
         setting = {axis.name: axis.start for axis in method.axes}
         fitted = method.fit(final, setting)
-        return Tuned(fitted.arrays, Record(setting, float("nan"), 1.0, [], fitted.gradient_norm, []))
+        return Tuned(fitted.arrays, Record(setting, float("nan"), 1.0, [], fitted.gradient_norm, [], fitted.converged))
     rough = [tasks(fold.name)[0] for fold in folds]
 
     def logits(setting):
@@ -68,7 +68,7 @@ def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, 
     setting = best(trials).setting
     fitted = method.fit(final._replace(folds=tuple(rough)), setting)
     record = _record(trials, trials.index(best(trials)), found[0], folds, fitted.gradient_norm)
-    return Tuned(fitted.arrays, record._replace(at_edge=at_edge(setting, method.axes)))
+    return Tuned(fitted.arrays, record._replace(at_edge=at_edge(setting, method.axes), converged=fitted.converged))
 
 
 def choose_among(
@@ -107,7 +107,7 @@ def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, bu
 
     number, record = choose_among(settings, logits, folds, 0.0)
     fitted = method.fit(tasks(whole.name)[1], settings[number])
-    return Tuned(fitted.arrays, record._replace(gradient_norm=fitted.gradient_norm))
+    return Tuned(fitted.arrays, record._replace(gradient_norm=fitted.gradient_norm, converged=fitted.converged))
 
 
 def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int = defaults.BUDGET) -> Tuned:

@@ -19,10 +19,12 @@ Arrays = dict[str, Any]  # by name, of the shapes that a method gives them
 
 
 class Fitted(NamedTuple):
-    """The result of a fit: the arrays that `logits` needs, and the gradient norm of the head they come from (0 for a closed form)."""
+    """The result of a fit: the arrays that `logits` needs, the gradient norm of the head they come from (0 for a closed form), and whether
+    its solver converged."""
 
     arrays: Arrays
     gradient_norm: float = 0.0
+    converged: bool = True
 
 
 def linear(theta: Float[np.ndarray, "C p"], head: Head | Fitted | None = None) -> Fitted:
@@ -30,9 +32,10 @@ def linear(theta: Float[np.ndarray, "C p"], head: Head | Fitted | None = None) -
 
     Args:
       theta: the rows.
-      head: what they were computed from, whose gradient norm is reported; None for a closed form.
+      head: what they were computed from, whose end is reported; None for a closed form.
     """
-    return Fitted({"theta": theta.astype(np.float32)}, 0.0 if head is None else head.gradient_norm)
+    arrays = {"theta": theta.astype(np.float32)}
+    return Fitted(arrays) if head is None else Fitted(arrays, head.gradient_norm, head.converged)
 
 
 def linear_logits(arrays: Arrays, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n C"]:
@@ -45,7 +48,7 @@ class Record(NamedTuple):
 
     setting: the chosen one. val_accuracy: its mean per-class accuracy on validation examples, in percent. temperature: divides its scores
     to calibrate them on these examples. trials: every setting that was tried, with its val_accuracy. gradient_norm: of the final head.
-    at_edge: hyperparameters whose chosen value is the first or last of its grid.
+    at_edge: hyperparameters whose chosen value is the first or last of its grid. converged: whether the final head's solver did.
     """
 
     setting: Setting
@@ -54,6 +57,7 @@ class Record(NamedTuple):
     trials: list[dict[str, Any]]
     gradient_norm: float
     at_edge: list[str]
+    converged: bool = True
 
 
 class Tuned(NamedTuple):

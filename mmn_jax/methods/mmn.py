@@ -69,10 +69,14 @@ def _ridges(grid: tuple[float, ...]) -> list[float]:
     return sorted(grid, reverse=True)[::2]
 
 
-def _rows(task: Task, members: tuple[Member, ...]) -> tuple[Float[np.ndarray, "H C p"], float]:
-    """Returns the members' rows, centred over classes, and their largest gradient norm."""
-    fitted = [fit_member(task, member) for member in members]
-    return centred(np.stack([one.arrays["theta"] for one in fitted])), max(one.gradient_norm for one in fitted)
+def _rows(task: Task, members: tuple[Member, ...]) -> Fitted:
+    """Fits the members: "theta" [H, C, p] are their rows, centred over classes.
+
+    Heads are rough ones where the task has these: the weights of members are learned from subsamples' heads, which are as rough.
+    """
+    fitted = [fit_member(task.rough or task, member) for member in members]
+    rows = centred(np.stack([one.arrays["theta"] for one in fitted]))
+    return Fitted({"theta": rows}, max(one.gradient_norm for one in fitted), all(one.converged for one in fitted))
 
 
 def _traits(counts: Int[np.ndarray, " C"], reference: Int[np.ndarray, " C"]) -> Float[np.ndarray, "1 C"]:
@@ -98,7 +102,7 @@ def _held_out(task: Task, members: tuple[Member, ...], i: int) -> HeldOut:
     """Fits the members to subsample i, and returns their logits for its held-out examples."""
     train, held = make_subsample(jax.random.fold_in(task.key, i), task.train)
     subsample = make_task(train, task.root, SUBSAMPLE_TOL)
-    logits = np.stack([predict_logits(rows, held.x) for rows in _rows(subsample, members)[0]])
+    logits = np.stack([predict_logits(rows, held.x) for rows in _rows(subsample, members).arrays["theta"]])
     return HeldOut(logits, _traits(subsample.counts, task.counts), held.y)
 
 
@@ -139,11 +143,11 @@ def fit(members: tuple[Member, ...], task: Task, setting: Setting) -> Fitted:
     if setting["alone"] is not None:
         return fit_member(task, Member(NO_PRIOR, setting["alone"]))
     learned = [_learn(members, part, setting["kappa"]) for part in task.folds or (task,)]
-    theta, norm = _rows(task, members)
+    fitted = _rows(task, members)
     traits = _traits(task.counts, task.counts)
-    rows = np.mean([mix(mixture, theta * scale, traits) for mixture, scale in learned], axis=0)
+    rows = np.mean([mix(mixture, fitted.arrays["theta"] * scale, traits) for mixture, scale in learned], axis=0)
     weights = np.mean([class_weights(mixture, traits) for mixture, _ in learned], axis=0)
-    return Fitted({"theta": rows, "weights": weights}, norm)
+    return fitted._replace(arrays={"theta": rows, "weights": weights})
 
 
 def method(members: tuple[Member, ...], grid: tuple[float, ...]) -> Method:

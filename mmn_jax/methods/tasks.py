@@ -52,8 +52,25 @@ class RowPrior(NamedTuple):
         return (metric / np.sqrt(square if square > 0 else 1.0)).astype(np.float32)  # 0: a subsample of a tiny set that left one point
 
 
+class Start(NamedTuple):
+    """Rows that a solver starts from, and a step from them that it tries first (`fit_head`); 0 where there is none."""
+
+    theta: Float[np.ndarray, "C p"]
+    ahead: Float[np.ndarray, "C p"]
+
+
+def start_at(theta: Float[np.ndarray, "C p"]) -> Start:
+    """Returns the Start at theta, without a step."""
+    return Start(theta, np.zeros_like(theta))
+
+
 def fit_weighted(
-    train: Normalised, weighting: Weighting, l2: float, theta: Float[np.ndarray, "C p"], tol: float, place: Coordinates
+    train: Normalised,
+    weighting: Weighting,
+    l2: float,
+    start: Start,
+    tol: float,
+    place: Coordinates,
 ) -> tuple[Float[np.ndarray, "C p"], HeadInfo]:
     """Fits one weighted head; examples of weight 0 are left out.
 
@@ -61,7 +78,7 @@ def fit_weighted(
       train: its examples.
       weighting: their weights and logit offsets.
       l2: the ridge, in the metric of `place`.
-      theta: rows to start from.
+      start: where the solver starts.
       tol: the gradient norm to stop at.
       place: the coordinates that it is solved in.
 
@@ -73,11 +90,12 @@ def fit_weighted(
     """
     used = weighting.weight > 0
     x = place.features(train.x[used]) if place.x is None else place.x[used]
-    _check_memory(len(x), x.shape[1], len(theta))
+    _check_memory(len(x), x.shape[1], len(start.theta))
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
     problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
     with one_thread(x.shape[1]):
-        fitted, info = jax.device_get(fit_one(pad_examples(problem), jnp.asarray(place.into(theta)), tol))
+        theta, ahead = (jnp.asarray(place.into(rows)) for rows in start)
+        fitted, info = jax.device_get(fit_one(pad_examples(problem), theta, tol, ahead=ahead))
     return place.out(fitted), info
 
 
@@ -90,10 +108,11 @@ def _check_memory(examples: int, dim: int, classes: int) -> None:
 
 
 class Head(NamedTuple):
-    """The rows of a solved head, and the gradient norm that the solver reached."""
+    """The rows of a solved head, the gradient norm that the solver reached, and whether that is the one it was asked for."""
 
     theta: Float[np.ndarray, "C p"]
     gradient_norm: float
+    converged: bool
 
 
 class Task(NamedTuple):
@@ -102,7 +121,8 @@ class Task(NamedTuple):
     counts: training examples of each class. root: the key of the run. key: draws what rules and subsamples draw. statistics() and
     model(shrinkage) describe the classes. metric(scaling) is the metric of the features. head(rule, l2, scaling) is a weighted head; it is
     looked up by the weights and offsets that its rule draws. once(name, make) keeps the result of make(), which must not depend on the
-    tolerance of heads. folds: per-fold tasks used for tuning; empty outside the final task.
+    tolerance of heads. rough: the task of the same training set with heads of a larger tolerance, from which this one's start; None if
+    there is none. folds: per-fold tasks used for tuning; empty outside the final task.
     """
 
     train: Normalised
@@ -114,6 +134,7 @@ class Task(NamedTuple):
     metric: Callable[[Scaling], Metric]
     head: Callable[[Rule, float, Scaling], Head]
     once: Callable[[Hashable, Callable[[], Any]], Any]
+    rough: "Task | None" = None
     folds: tuple["Task", ...] = ()
 
 
@@ -152,19 +173,23 @@ def _memory(most: float = math.inf) -> Callable[[Hashable, Callable[[], Any]], A
     return once
 
 
-def _cold_start(task: Task, drawn: Weighting, l2: float, scaling: Scaling) -> Float[np.ndarray, "C p"]:
-    """Returns the rows that a head is solved from where there is no rougher one.
+def _cold_start(task: Task, rule: Rule, drawn: Weighting, l2: float, scaling: Scaling) -> Start:
+    """Returns where a head is solved from if there is no rougher one.
 
-    The plain head of unscaled features starts from that of the next stronger ridge, every other head from the plain one at its own ridge,
-    with moved biases; a head with offsets for single examples starts from zeros.
+    A head of unscaled features starts from the one of the next stronger ridge, and extrapolates from the one before that, linearly in
+    log ℓ. Every other head, or one without a stronger ridge, starts from the plain head at its own ridge, with moved biases; that head
+    itself, and heads with offsets for single examples, start from zeros.
     """
-    zeros = np.zeros((len(task.counts), task.train.x.shape[1] + 1), np.float32)
-    if drawn.offset.ndim == 2:
-        return zeros
-    if scaling is unscaled and (drawn.weight == 1).all() and not drawn.offset.any():
-        stronger = _stronger(l2)
-        return zeros if stronger is None else task.head(plain, stronger, unscaled).theta
-    return _moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts)
+    stronger = _stronger(l2)
+    if scaling is unscaled and stronger is not None and drawn.offset.ndim == 1:
+        theta, further = task.head(rule, stronger, unscaled).theta, _stronger(stronger)
+        if further is None:
+            return start_at(theta)
+        return Start(theta, np.float32(math.log10(stronger / l2)) * (theta - task.head(rule, further, unscaled).theta))
+    is_plain = scaling is unscaled and (drawn.weight == 1).all() and not drawn.offset.any()
+    if is_plain or drawn.offset.ndim == 2:
+        return start_at(np.zeros((len(task.counts), task.train.x.shape[1] + 1), np.float32))
+    return start_at(_moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts))
 
 
 def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task | None = None) -> Task:
@@ -189,9 +214,9 @@ def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task |
         drawn = checked(rule(key, train.y, counts), len(train.y), len(counts))
 
         def solve():
-            start = _cold_start(task, drawn, l2, scaling) if rough is None else rough.head(rule, l2, scaling).theta
+            start = _cold_start(task, rule, drawn, l2, scaling) if rough is None else start_at(rough.head(rule, l2, scaling).theta)
             theta, info = fit_weighted(train, drawn, l2, start, tol, once(("place", scaling), lambda: place(scaling)))
-            return Head(theta, float(info.gradient_norm))
+            return Head(theta, float(info.gradient_norm), bool(info.converged))
 
         return solved((_fingerprint(drawn), l2, scaling), solve)
 
@@ -204,5 +229,5 @@ def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task |
     def metric(scaling):
         return once(scaling, lambda: scaling(task))
 
-    task = Task(train, counts, root, key, statistics, model, metric, head, once)
+    task = Task(train, counts, root, key, statistics, model, metric, head, once, rough)
     return task

@@ -189,7 +189,7 @@ def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fo
     trained = train(run, part, made, others, mesh) if ladder else None
 
     def make():
-        theta, norm = task().head(weighting.plain, config.kshot.l2, unscaled)
+        theta, norm, _ = task().head(weighting.plain, config.kshot.l2, unscaled)
         if trained is None:
             return {"theta": np.stack([theta] * len(options.moves)), "plain": theta}, {"gradient_norm": norm, "movement": []}
         movement = [_movement(options, ladder, variables, theta, counts) for variables in trained.variables]

@@ -32,7 +32,7 @@ from mmn_jax.pipeline import sources
 from mmn_jax.pipeline.metamodelnet import Learned, meta
 from mmn_jax.store import artifacts, metrics_log
 from mmn_jax.store.banks import banks
-from mmn_jax.store.run import Data, Model, Run, make_model, warn_unless_solved
+from mmn_jax.store.run import Data, Model, Run, make_model
 from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import LongTail
 from mmn_jax.vision import features, joint
@@ -199,7 +199,8 @@ def tune_methods(run: Run, data: Data, tasks: Tasks, chosen: dict[str, Method]) 
         record = Record(**{field: saved[field] for field in Record._fields})
         models[name] = make_model(method.kind, arrays, method.logits, record, saved["seconds"], at_edge=record.at_edge)
         metrics_log.log_method(run.terminal.log, run.seed, name, models[name].val_accuracy, models[name].seconds)
-        warn_unless_solved(run, name, record.gradient_norm, settings.final_tol, "heads.final_tol")
+        if not record.converged:
+            run.terminal.say(f"  warning: {name} stopped at gradient norm {record.gradient_norm:.1e}, before it converged")
     edges = [f"{name} ({', '.join(model.tuned['at_edge'])})" for name, model in models.items() if model.tuned["at_edge"]]
     if edges:
         run.terminal.say(f"  chosen at the end of their grids, so that a wider grid may do better: {', '.join(edges)}")
