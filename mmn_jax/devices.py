@@ -23,6 +23,10 @@ SAME = PartitionSpec()  # replicated on every device
 # by Triton, and takes three to five times as long to compile the others as by cuBLAS, for the same speed. Other compilers may not know the
 # option, and asking JAX for its platform here would start it: so it depends on JAX's plugin for such a GPU.
 COMPILER_OPTIONS = {"xla_gpu_enable_triton_gemm": False} if any(find_spec(f"jax_cuda{cuda}_plugin") for cuda in (12, 13)) else None
+# Those of the solvers. XLA's former way of compiling for a CPU takes half the time, and its programs are as fast. A later JAX may not know
+# it any more.
+_FORMER = not find_spec("libtpu") and jax.__version_info__ < (0, 13)
+SOLVER_OPTIONS = {**(COMPILER_OPTIONS or {}), "xla_cpu_use_fusion_emitters": False} if _FORMER else COMPILER_OPTIONS
 
 
 _STARTED: list[int] = []  # the id of the process that had initialised JAX when it forked

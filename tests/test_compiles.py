@@ -18,7 +18,7 @@ from mmn_jax.linear.solve import fit_one
 from mmn_jax.metamodelnet import kshot_bank, training
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.level import Hyper, Schedule, train_level
-from mmn_jax.metamodelnet.regressor import Context, RegressorSpec
+from mmn_jax.metamodelnet.regressor import Context, RegressorSpec, rows_alone
 from mmn_jax.metamodelnet.training_data import held_out_classes, training_data
 from mmn_jax.methods.tasks import RowPrior, make_task, standardised, unscaled
 from mmn_jax.types import Normalised
@@ -76,7 +76,19 @@ def test_a_level_is_one_program_for_all_candidates():
     assert programs.step._cache_size() == 1 and programs.losses._cache_size() == 1
 
 
-def test_compiler_options_for_gpus_are_known_and_change_nothing_elsewhere():
+def test_all_levels_are_one_program():
+    counts = np.full(10, 6)
+    train = Normalised(*blobs(0, counts, 3))
+    rows = np.random.default_rng(0).normal(size=(2, 10, 4)).astype(np.float32)
+    banks = [kshot_bank.in_memory(k, np.arange(10 - k), rows[:, : 10 - k], rows[0, : 10 - k]) for k in (1, 2, 4)]
+    chain = residual_chain((1, 2, 4), 4)
+    with jax.numpy_dtype_promotion("standard"):
+        training.fit_metamodelnet(jax.random.key(0), banks, *train, chain, schedule=Schedule(4, 2, 3, 8), context=rows_alone)
+    programs = training.compile_programs(chain, 8, all_devices())
+    assert programs.step._cache_size() == 1 and programs.losses._cache_size() == 1
+
+
+def test_compiler_options_are_known_and_change_nothing_elsewhere():
     code = """
 import importlib.machinery, sys
 class Plugin:  # what JAX for an NVIDIA GPU installs
@@ -84,11 +96,12 @@ class Plugin:  # what JAX for an NVIDIA GPU installs
         return importlib.machinery.ModuleSpec(name, None) if name == "jax_cuda13_plugin" else None
 sys.meta_path.append(Plugin())
 from mmn_jax import devices
+assert devices.COMPILER_OPTIONS.items() <= devices.SOLVER_OPTIONS.items()
 assert devices.COMPILER_OPTIONS == {"xla_gpu_enable_triton_gemm": False}
 import jax, numpy as np
 x = np.random.default_rng(0).standard_normal((9, 4), np.float32)
 def product(x): return x @ x.T
-assert (jax.jit(product, compiler_options=devices.COMPILER_OPTIONS)(x) == jax.jit(product)(x)).all()
+assert (jax.jit(product, compiler_options=devices.SOLVER_OPTIONS)(x) == jax.jit(product)(x)).all()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert COMPILER_OPTIONS is None or find_spec("jax_cuda12_plugin") or find_spec("jax_cuda13_plugin")

@@ -117,6 +117,23 @@ def test_with_fewer_examples_than_dimensions_the_basis_is_orthonormal():
 
 
 @pytest.mark.parametrize("solver", [NEWTON, BFGS])
+def test_a_step_that_is_tried_first_changes_the_way_and_not_the_end(solver):
+    x, y = blobs(2, [50, 20, 10], 8)
+    paths = [fitted(problem(x, y, 3, l2=l2), 3, 1e-6, solver)[0] for l2 in (1e-2, 1e-3, 1e-4)]
+    p = problem(x, y, 3, l2=1e-4)
+    for ahead in (paths[1] - paths[0], -5 * paths[1], np.ones_like(paths[0])):
+        theta, info = fit(p, paths[1], 1e-6, solver=solver, ahead=ahead)
+        assert info.converged
+        np.testing.assert_allclose(theta, paths[2], atol=2e-3)
+    _, before = fit(p, paths[1], 1e-4, solver=solver)
+    extrapolated, after = fit(p, paths[1], 1e-4, solver=solver, ahead=paths[1] - paths[0])
+    assert after.steps + after.products < before.steps + before.products
+    kept, none = fit(p, extrapolated, 1e-3, solver=solver, ahead=np.full_like(paths[0], 1e3))  # not tried where the start will do
+    assert none.steps == 0
+    np.testing.assert_allclose(kept, extrapolated, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", [NEWTON, BFGS])
 def test_a_solve_that_runs_out_of_steps_says_so(solver):
     x, y = blobs(2, [50, 20, 10], 8)
     p, zeros = problem(x, y, 3, l2=1e-6), jnp.zeros((3, 9))

@@ -1,5 +1,7 @@
 """The Regressor contract, held by every implementation, and the chain's own mathematics."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -150,6 +152,25 @@ def test_a_row_passes_the_blocks_from_its_entry_on():
     enters_last = np.asarray(SHOTS) >= 4
     np.testing.assert_allclose(whole[enters_last], last[enters_last], atol=1e-6)
     assert np.abs(np.asarray(whole - last))[~enters_last].max() > 1e-3
+
+
+def test_rows_of_0_shots_change_no_other_head(regressor):
+    theta, variables = rows(), shaken(regressor.init(jax.random.key(0), RegressorSpec(DIM, 0)))
+    there = np.arange(CLASSES) % 3 > 0
+    context = CONTEXT._replace(head=jnp.asarray(there, jnp.int32))
+    alone = CONTEXT._replace(head=context.head[there], means=CONTEXT.means[there])
+    with jax.numpy_dtype_promotion("standard"):
+        moved, state = regressor.apply(variables, theta, jnp.where(there, SHOTS, 0), context, True)
+        without, expected = regressor.apply(variables, theta[there], SHOTS[there], alone, True)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    close(moved[there], without)
+    jax.tree.map(close, state, expected)
+
+
+def test_the_chain_leaves_rows_of_0_shots_where_they_are():
+    chain = residual_chain(LADDER, 5)
+    moved, _ = chain.apply(shaken(chain.init(jax.random.key(0), RegressorSpec(DIM, 0))), rows(), SHOTS.at[::3].set(0), CONTEXT, False)
+    np.testing.assert_array_equal(moved[::3], rows()[::3])
 
 
 def test_entry_blocks_are_those_of_the_paper():

@@ -99,6 +99,28 @@ def test_where_nothing_helps_the_level_ends_early_and_keeps_its_start(data):
     jax.tree.map(np.testing.assert_array_equal, variables["params"], start["params"])
 
 
+def test_a_bank_that_is_not_in_training_yet_is_as_if_it_were_not_there(data):
+    """All levels share programs whose shapes are those of level 0: the data of the last level alone give the same losses and gradient."""
+    variables, hyper = begin(0), Hyper(0.5, 1e-3, 1e-4)
+    variables = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), variables)
+    masked, alone = data._replace(first=jnp.int32(1)), late(data)
+    for one in (masked, alone):
+        assert len(training._shots(one, [bank.theta[0] for bank in one.banks])) == len(one.banks)
+    np.testing.assert_allclose(*(training.held_out_losses(CHAIN, variables, CONTEXT, one) for one in (masked, alone)), rtol=1e-6)
+    thetas = [bank.theta[0] for bank in data.banks]
+    state = training._pack(CHAIN, variables, thetas, training._shots(masked, thetas), CONTEXT, True)[1]["batch_stats"]
+    expected = training._pack(CHAIN, variables, thetas[1:], training._shots(alone, thetas[1:]), CONTEXT, True)[1]["batch_stats"]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state, expected)
+
+    def loss(params):
+        rest = {name: value for name, value in variables.items() if name != "params"}
+        return OBJECTIVE(params, rest, hyper, jax.random.key(0), CONTEXT, masked)[0]
+
+    gradient = jax.grad(loss)(variables["params"])
+    assert all(not leaf.any() for leaf in jax.tree.leaves(gradient["block_0"]))
+    assert any(leaf.any() for leaf in jax.tree.leaves(gradient["block_1"]))
+
+
 def test_an_earlier_level_starts_from_the_trained_later_blocks(data):
     trained, _ = train(begin(1), late(data), ROWS_ONLY)
     start = begin(0, trained)

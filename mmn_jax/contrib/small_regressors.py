@@ -57,9 +57,9 @@ def diagonal() -> Regressor:
     return _from_zeros(lambda dim: {"factor": (len(LEVELS), dim - 1), "bias": (len(LEVELS),)}, move)
 
 
-def _scale(theta: Float[Array, "C p"]) -> Float[Array, ""]:
-    """Returns the root mean square norm of the rows' weights."""
-    return jnp.sqrt((theta[:, :-1] ** 2).sum(1).mean())
+def _scale(theta: Float[Array, "C p"], shots: Int[Array, " C"]) -> Float[Array, ""]:
+    """Returns the root mean square norm of the rows' weights, of those with examples."""
+    return jnp.sqrt((theta[:, :-1] ** 2).sum(1).mean(where=shots > 0))
 
 
 def _rows_of_means(context: Context, shots: Int[Array, " C"]) -> Float[Array, "C p"]:
@@ -78,7 +78,7 @@ def bayesian_mix() -> Regressor:
 
     def move(params, theta, level, shots, context):
         rows = _rows_of_means(context, shots)
-        rows = rows * (_scale(theta) / _scale(rows))
+        rows = rows * (_scale(theta, shots) / _scale(rows, shots))
         share = params["share"][level, None]
         return ((1.0 - share) * theta + share * rows).at[:, -1].add(params["bias"][level])
 
@@ -135,7 +135,7 @@ def equivariant() -> Regressor:
 
     def move(params, theta, level, shots, context):
         same = (context.head[:, None] == context.head).astype(theta.dtype)
-        gram = same * (theta @ theta.T) / (_scale(theta) ** 2 * same.sum(1))
+        gram = same * (theta @ theta.T) / (_scale(theta, shots) ** 2 * same.sum(1))
         once = gram @ theta
         return theta + params["once"][level, None] * once + params["twice"][level, None] * (gram @ once)
 

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from mmn_jax.devices import COMPILER_OPTIONS
+from mmn_jax.devices import SOLVER_OPTIONS
 from mmn_jax.linear.algebra import AnyArray, FloatLike, IntLike, mm
 from mmn_jax.linear.bfgs import BFGS_STEPS, bfgs
 from mmn_jax.linear.frame import Frame, eigenframe, into_frame, out_of_frame, spanframe
@@ -92,7 +92,7 @@ def fit_head(
     return out_of_frame(point.v, frame), HeadInfo(norm, steps, products, norm <= tol)
 
 
-fit_one = jax.jit(fit_head, compiler_options=COMPILER_OPTIONS)  # callers that solve one problem at a time share its compiled programs
+fit_one = jax.jit(fit_head, compiler_options=SOLVER_OPTIONS)  # callers that solve one problem at a time share its compiled programs
 
 
 def fit_batch(

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.data.normalisation import warn_unless_normalised
-from mmn_jax.devices import COMPILER_OPTIONS, EACH, SAME, all_devices, batch_memory, gathered, replicated
+from mmn_jax.devices import EACH, SAME, SOLVER_OPTIONS, all_devices, batch_memory, gathered, replicated
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.algebra import HIGHEST, AnyArray, FloatLike, with_column
 from mmn_jax.linear.coordinates import Coordinates, coordinates
@@ -144,7 +144,7 @@ def fit_chunk(
     return _fit_chunk(key, subsets, *pool[:-1], ridge, np.float32(plan.tol), plan.shots, mesh)
 
 
-@partial(jax.jit, static_argnames=("shots", "mesh"), compiler_options=COMPILER_OPTIONS)
+@partial(jax.jit, static_argnames=("shots", "mesh"), compiler_options=SOLVER_OPTIONS)
 def _fit_chunk(
     key: Key[Array, ""],
     subsets: Int[AnyArray, " s"],
