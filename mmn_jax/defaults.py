@@ -1,7 +1,7 @@
 """The default hyperparameters, which the library and the settings of a run (`config.py`) share."""
 
 RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # candidates for ℓ, for the mean loss
-TOL, FINAL_TOL = 1e-4, 1e-6  # gradient norms of heads: while choosing, and at the end
+TOL, FINAL_TOL = 1e-5, 1e-6  # gradient norms of heads: while choosing, and at the end
 BUDGET, FOLDS = 18, 3  # settings that a method may try; folds that choose where there is no validation set
 
 TOP, MIN_CLASSES = 6, 20  # k runs over 1, 2, .., 2^TOP while so many classes have 2k examples

@@ -122,11 +122,10 @@ def training_data(
         filled = zip(shared.banks, replicated(mesh, heads), strict=True)
         return shared._replace(banks=tuple(part._replace(theta=theta) for part, theta in filled))
 
-    every = with_heads(0)
+    every = with_heads(0) if window is None else None
 
     def data(first, number):
-        there = every if window is None or number == 0 else with_heads(number)
-        return there._replace(first=replicated(mesh, np.int32(first)))
+        return (every or with_heads(number))._replace(first=replicated(mesh, np.int32(first)))
 
     return data
 
