@@ -163,7 +163,7 @@ def test_the_classifier_of_the_estimator_is_that_of_a_run_of_its_seed(tmp_path):
     run = Run(config, 5, tmp_path, features, "x", Terminal(lambda line: None, lambda items, name: items))
     data = stages.split(run)
     tasks = stages.tasks_of(run, data)
-    plain = stages.tune_methods(run, data, tasks, stages.baselines.methods(config.heads.l2))["plain"]
+    plain = stages.tune_methods(run, data, tasks, {"plain": stages.baselines.methods(config.heads.l2)["plain"]})["plain"]
     theirs, _ = stages.meta(run, data, tasks, plain)
     banks = metamodelnet.BankOptions(top=0, subsets=(4,), l2=1e-4)
     method = metamodelnet.method((1e-2,), banks, metamodelnet.RegressorOptions(width=4, task_weights=(0.1,), schedule=Schedule(steps=20)))
