@@ -20,8 +20,8 @@ EACH = PartitionSpec(AXIS)  # the first axis is sharded
 SAME = PartitionSpec()  # replicated on every device
 
 # `compiler_options` of every jitted function with matrix products. For an NVIDIA GPU, XLA takes up to fifteen times as long to compile a
-# program with products by Triton as with cuBLAS, for the same speed (docs/speed.md). Other compilers may not know the option, and asking JAX
-# for its platform here would start it: so it depends on JAX's plugin for such a GPU.
+# program with products by Triton as with cuBLAS, for the same speed (docs/speed.md). Other compilers may not know the option, and
+# asking JAX for its platform here would start it: so it depends on JAX's plugin for such a GPU.
 COMPILER_OPTIONS = {"xla_gpu_enable_triton_gemm": False} if any(find_spec(f"jax_cuda{cuda}_plugin") for cuda in (12, 13)) else None
 # Those of the solvers. XLA's former way of compiling for a CPU takes half the time, and its programs are as fast. A later JAX may not know
 # it any more.
