@@ -42,7 +42,7 @@ from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.methods import mmn
 from mmn_jax.methods.stacking import HeldOut, fit_mixture, mix
 from mmn_jax.methods.subsampling import make_subsample
-from mmn_jax.methods.tasks import RowPrior, fit_weighted, make_task, start_at, unscaled
+from mmn_jax.methods.tasks import RowPrior, Start, fit_weighted, make_task, unscaled
 from mmn_jax.pipeline import metamodelnet, sources, stages
 from mmn_jax.store.banks import banks
 from mmn_jax.store.classifier import Classifier
@@ -326,7 +326,7 @@ def _one_head(what: str, train: Normalised, counts: np.ndarray) -> None:
     zeros, place = np.zeros((len(counts), train.x.shape[1] + 1), np.float32), coordinates(np.ones(train.x.shape[1], np.float32))
     began = time.perf_counter()
     try:
-        _, info = fit_weighted(train, drawn, 1e-4, start_at(zeros), 1e-4, place)
+        _, info = fit_weighted(train, drawn, 1e-4, Start(zeros), 1e-4, place)
     except BadInput as error:
         emit(run=what, stage="logit-adjusted head", refused=str(error))
         return

@@ -22,11 +22,11 @@ SAME = PartitionSpec()  # replicated on every device
 # `compiler_options` of every jitted function with matrix products. For an NVIDIA GPU, XLA takes up to fifteen times as long to compile a
 # program with products by Triton as with cuBLAS, for the same speed (docs/speed.md). Other compilers may not know the option, and
 # asking JAX for its platform here would start it: so it depends on JAX's plugin for such a GPU.
-COMPILER_OPTIONS = {"xla_gpu_enable_triton_gemm": False} if any(find_spec(f"jax_cuda{cuda}_plugin") for cuda in (12, 13)) else None
+COMPILER_OPTIONS = {"xla_gpu_enable_triton_gemm": False} if any(find_spec(f"jax_cuda{cuda}_plugin") for cuda in (12, 13)) else {}
 # Those of the solvers. XLA's former way of compiling for a CPU takes half the time, and its programs are as fast. A later JAX may not know
 # it any more.
 _FORMER = not find_spec("libtpu") and jax.__version_info__ < (0, 13)
-SOLVER_OPTIONS = {**(COMPILER_OPTIONS or {}), "xla_cpu_use_fusion_emitters": False} if _FORMER else COMPILER_OPTIONS
+SOLVER_OPTIONS = COMPILER_OPTIONS | ({"xla_cpu_use_fusion_emitters": False} if _FORMER else {})
 
 
 _STARTED: list[int] = []  # the id of the process that had initialised JAX when it forked

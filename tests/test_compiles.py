@@ -104,4 +104,4 @@ def product(x): return x @ x.T
 assert (jax.jit(product, compiler_options=devices.SOLVER_OPTIONS)(x) == jax.jit(product)(x)).all()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert COMPILER_OPTIONS is None or find_spec("jax_cuda12_plugin") or find_spec("jax_cuda13_plugin")
+    assert COMPILER_OPTIONS == {} or find_spec("jax_cuda12_plugin") or find_spec("jax_cuda13_plugin")

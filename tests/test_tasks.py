@@ -9,7 +9,7 @@ from mmn_jax.linear.coordinates import coordinates
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.methods import tasks
-from mmn_jax.methods.tasks import fit_weighted, make_task, standardised, start_at, unscaled
+from mmn_jax.methods.tasks import Start, fit_weighted, make_task, standardised, unscaled
 from mmn_jax.types import Normalised
 
 X, Y = blobs(0, [20, 10, 6], 5)
@@ -23,17 +23,17 @@ def test_standardising_is_folded_back_into_the_rows():
     stretched = X * np.array([1, 10, 0.1, 1, 0], np.float32)
     metric = standardised(make_task(Normalised(stretched, Y), jax.random.key(0), 1e-3))
     assert np.isfinite(metric).all()
-    folded, _ = fit_weighted(Normalised(stretched, Y), UNIFORM, 1e-3, start_at(ZEROS), 1e-6, coordinates(metric))
-    direct, _ = fit_weighted(Normalised(stretched * metric, Y), UNIFORM, 1e-3, start_at(ZEROS), 1e-6, coordinates(ONES))
+    folded, _ = fit_weighted(Normalised(stretched, Y), UNIFORM, 1e-3, Start(ZEROS), 1e-6, coordinates(metric))
+    direct, _ = fit_weighted(Normalised(stretched * metric, Y), UNIFORM, 1e-3, Start(ZEROS), 1e-6, coordinates(ONES))
     np.testing.assert_allclose(predict_logits(folded, stretched), predict_logits(direct, stretched * metric), atol=1e-3)
 
 
 def test_examples_of_weight_zero_are_left_out():
     weight = (np.arange(len(Y)) % 2 == 0).astype(np.float32)
-    masked, _ = fit_weighted(TRAIN, Weighting(weight, UNIFORM.offset), 1e-2, start_at(ZEROS), 1e-6, coordinates(ONES))
+    masked, _ = fit_weighted(TRAIN, Weighting(weight, UNIFORM.offset), 1e-2, Start(ZEROS), 1e-6, coordinates(ONES))
     kept = weight > 0
     part, _ = fit_weighted(
-        Normalised(X[kept], Y[kept]), Weighting(weight[kept], UNIFORM.offset), 1e-2, start_at(ZEROS), 1e-6, coordinates(ONES)
+        Normalised(X[kept], Y[kept]), Weighting(weight[kept], UNIFORM.offset), 1e-2, Start(ZEROS), 1e-6, coordinates(ONES)
     )
     np.testing.assert_allclose(masked, part, atol=1e-4)
 
@@ -52,7 +52,7 @@ def test_a_head_started_elsewhere_is_the_same_optimum():
     fine = make_task(TRAIN, jax.random.key(0), 1e-6, task)
     for rule in (weighting.plain, weighting.cost_sensitive):
         head = fine.head(rule, 1e-3, unscaled)
-        direct, _ = fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, start_at(ZEROS), 1e-6, coordinates(ONES))
+        direct, _ = fit_weighted(TRAIN, rule(task.key, Y, task.counts), 1e-3, Start(ZEROS), 1e-6, coordinates(ONES))
         assert head.gradient_norm <= 1e-6
         np.testing.assert_allclose(head.theta, direct, atol=2e-3)
 

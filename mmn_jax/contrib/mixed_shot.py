@@ -29,7 +29,7 @@ from mmn_jax.metamodelnet.losses import mean_task_loss, relative_row_loss
 from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables
 from mmn_jax.metamodelnet.training_data import EVALUATED_EXAMPLES, EVALUATED_HEADS, row_unit
 from mmn_jax.methods.subsampling import LEAST, draw_shots
-from mmn_jax.methods.tasks import Metric, fit_weighted, start_at
+from mmn_jax.methods.tasks import Metric, Start, fit_weighted
 from mmn_jax.rng import generator
 from mmn_jax.types import MixedBank, Normalised
 
@@ -68,7 +68,7 @@ def fit_mixed_bank(key: Key[Array, ""], train: Normalised, plan: MixedPlan, metr
     no_offset = np.zeros(len(own), np.float32)
 
     def fit(used, theta):
-        return fit_weighted(pool, Weighting(used.astype(np.float32), no_offset), plan.l2, start_at(theta), plan.tol, place)[0]
+        return fit_weighted(pool, Weighting(used.astype(np.float32), no_offset), plan.l2, Start(theta), plan.tol, place)[0]
 
     def rows(theta, shots):
         theta = subtract_log_prior(theta, float(plan.adjusted), shots)

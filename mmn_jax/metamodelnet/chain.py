@@ -81,14 +81,6 @@ class Block(nn.Module):
         return out(nn.leaky_relu(hidden, 0.01)).astype(rows.dtype)
 
 
-def _residual(train: bool, block: Block, rows: Array, level: Array, active: Array) -> Array:
-    return block(rows, level, active, train)
-
-
-def _nothing(train: bool, block: Block, rows: Array, level: Array, active: Array) -> Array:
-    return jnp.zeros_like(rows)
-
-
 class Chain(nn.Module):
     """Blocks `first` to N; a row passes the blocks from its own entry level on."""
 
@@ -107,7 +99,8 @@ class Chain(nn.Module):
             if self.is_initializing():
                 residual = block(theta, level, active, train)
             else:  # at a late level, no row passes the first blocks
-                residual = nn.cond(active.any(), partial(_residual, train), partial(_nothing, train), block, theta, level, active)
+                passed, skipped = (lambda block, *given: block(*given, train)), (lambda block, rows, *_: jnp.zeros_like(rows))
+                residual = nn.cond(active.any(), passed, skipped, block, theta, level, active)
             ratio = jnp.linalg.norm(residual, axis=1) / jnp.linalg.norm(theta, axis=1)
             self.sow("intermediates", f"movement_{i}", jnp.where(active, ratio, 0.0).sum() / active.sum().astype(ratio.dtype))
             theta = theta + jnp.where(active[:, None], residual, 0.0)

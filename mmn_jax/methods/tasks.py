@@ -53,15 +53,10 @@ class RowPrior(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Rows that a solver starts from, and a step from them that it tries first (`fit_head`); 0 where there is none."""
+    """Rows that a solver starts from, and the step from them that it tries first (`fit_head`), if there is one."""
 
     theta: Float[np.ndarray, "C p"]
-    ahead: Float[np.ndarray, "C p"]
-
-
-def start_at(theta: Float[np.ndarray, "C p"]) -> Start:
-    """Returns the Start at theta, without a step."""
-    return Start(theta, np.zeros_like(theta))
+    ahead: Float[np.ndarray, "C p"] | None = None
 
 
 def fit_weighted(
@@ -94,8 +89,9 @@ def fit_weighted(
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
     problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
     with one_thread(x.shape[1]):
-        theta, ahead = (jnp.asarray(place.into(rows)) for rows in start)
-        fitted, info = jax.device_get(fit_one(pad_examples(problem), theta, tol, ahead=ahead))
+        theta = place.into(start.theta)
+        ahead = np.zeros_like(theta) if start.ahead is None else place.into(start.ahead)  # never None: both share a program
+        fitted, info = jax.device_get(fit_one(pad_examples(problem), jnp.asarray(theta), tol, ahead=jnp.asarray(ahead)))
     return place.out(fitted), info
 
 
@@ -184,12 +180,12 @@ def _cold_start(task: Task, rule: Rule, drawn: Weighting, l2: float, scaling: Sc
     if scaling is unscaled and stronger is not None and drawn.offset.ndim == 1:
         theta, further = task.head(rule, stronger, unscaled).theta, _stronger(stronger)
         if further is None:
-            return start_at(theta)
+            return Start(theta)
         return Start(theta, np.float32(math.log10(stronger / l2)) * (theta - task.head(rule, further, unscaled).theta))
     is_plain = scaling is unscaled and (drawn.weight == 1).all() and not drawn.offset.any()
     if is_plain or drawn.offset.ndim == 2:
-        return start_at(np.zeros((len(task.counts), task.train.x.shape[1] + 1), np.float32))
-    return start_at(_moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts))
+        return Start(np.zeros((len(task.counts), task.train.x.shape[1] + 1), np.float32))
+    return Start(_moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts))
 
 
 def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task | None = None) -> Task:
@@ -214,7 +210,7 @@ def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task |
         drawn = checked(rule(key, train.y, counts), len(train.y), len(counts))
 
         def solve():
-            start = _cold_start(task, rule, drawn, l2, scaling) if rough is None else start_at(rough.head(rule, l2, scaling).theta)
+            start = _cold_start(task, rule, drawn, l2, scaling) if rough is None else Start(rough.head(rule, l2, scaling).theta)
             theta, info = fit_weighted(train, drawn, l2, start, tol, once(("place", scaling), lambda: place(scaling)))
             return Head(theta, float(info.gradient_norm), bool(info.converged))
 
