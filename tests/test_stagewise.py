@@ -1,6 +1,6 @@
 """Back-to-front training: what it learns, what it leaves alone, and when it stops."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ COUNTS = np.full(CLASSES, 10)
 CONTEXT = Context(None, jnp.zeros(CLASSES, jnp.int32))
 CHAIN = residual_chain(LADDER, 16)
 OBJECTIVE = partial(training._objective, CHAIN, 16)
+LOSSES = jax.jit(partial(training.held_out_losses, CHAIN))
 
 
 def shifted_bank(shots, seed=0, subsets=6):
@@ -63,10 +64,14 @@ def late(data):
     return data._replace(banks=data.banks[1:])
 
 
+@cache
+def programs():
+    return training.compile_programs(CHAIN, 16, all_devices())
+
+
 def train(variables, data, hyper, key=0, **settings):
-    programs = training.compile_programs(CHAIN, 16, all_devices())
     schedule = Schedule(**{"steps": 60, "every": 10, "patience": 3, "batch": 16} | settings)
-    return train_level(programs, variables, hyper, jax.random.key(key), CONTEXT, lambda _: data, schedule)
+    return train_level(programs(), variables, hyper, jax.random.key(key), CONTEXT, lambda _: data, schedule)
 
 
 def begin(first, trained=None):
@@ -87,7 +92,7 @@ def test_a_movement_shared_by_all_classes_is_learned_for_those_held_out(data):
 
 def test_kept_variables_are_those_of_the_best_evaluation(data):
     variables, report = train(begin(1), late(data), ROWS_ONLY)
-    losses = training.held_out_losses(CHAIN, variables, CONTEXT, late(data))
+    losses = LOSSES(variables, CONTEXT, late(data))
     np.testing.assert_allclose(losses[0], curve(report).min(), rtol=1e-5)
     assert report.best_step == 10 * curve(report).argmin()
 
@@ -106,17 +111,21 @@ def test_a_bank_that_is_not_in_training_yet_is_as_if_it_were_not_there(data):
     masked, alone = data._replace(first=jnp.int32(1)), late(data)
     for one in (masked, alone):
         assert len(training._shots(one, [bank.theta[0] for bank in one.banks])) == len(one.banks)
-    np.testing.assert_allclose(*(training.held_out_losses(CHAIN, variables, CONTEXT, one) for one in (masked, alone)), rtol=1e-6)
+    np.testing.assert_allclose(*(LOSSES(variables, CONTEXT, one) for one in (masked, alone)), rtol=1e-6)
     thetas = [bank.theta[0] for bank in data.banks]
-    state = training._pack(CHAIN, variables, thetas, training._shots(masked, thetas), CONTEXT, True)[1]["batch_stats"]
-    expected = training._pack(CHAIN, variables, thetas[1:], training._shots(alone, thetas[1:]), CONTEXT, True)[1]["batch_stats"]
+
+    @jax.jit
+    def state_after(variables, thetas, data):
+        return training._pack(CHAIN, variables, thetas, training._shots(data, thetas), CONTEXT, True)[1]["batch_stats"]
+
+    state, expected = state_after(variables, thetas, masked), state_after(variables, thetas[1:], alone)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state, expected)
 
     def loss(params):
         rest = {name: value for name, value in variables.items() if name != "params"}
         return OBJECTIVE(params, rest, hyper, jax.random.key(0), CONTEXT, masked)[0]
 
-    gradient = jax.grad(loss)(variables["params"])
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradient["block_0"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(gradient["block_1"]))
 
@@ -151,12 +160,11 @@ def test_the_unit_of_the_rows_changes_no_row_loss_and_leaves_the_task_loss_that_
     variables, scaled = begin(0), shared_data(scale=7.0)(0, 0)
     np.testing.assert_allclose(scaled.unit, 7 * data.unit, rtol=1e-6)
     np.testing.assert_allclose(scaled.banks[0].theta, data.banks[0].theta, rtol=1e-5)
-    losses = jax.jit(partial(training.held_out_losses, CHAIN))
-    found = losses(variables, CONTEXT, data)
-    np.testing.assert_allclose(losses(variables, CONTEXT, scaled)[0], found[0], rtol=1e-4)
+    found = LOSSES(variables, CONTEXT, data)
+    np.testing.assert_allclose(LOSSES(variables, CONTEXT, scaled)[0], found[0], rtol=1e-4)
     tempered = data._replace(unit=scaled.unit)  # rows seven times as large
-    np.testing.assert_allclose(losses(variables, CONTEXT, scaled)[1], losses(variables, CONTEXT, tempered)[1], rtol=1e-4)
-    assert float(found[1]) != pytest.approx(float(losses(variables, CONTEXT, scaled)[1]), rel=0.1)
+    np.testing.assert_allclose(LOSSES(variables, CONTEXT, scaled)[1], LOSSES(variables, CONTEXT, tempered)[1], rtol=1e-4)
+    assert float(found[1]) != pytest.approx(float(LOSSES(variables, CONTEXT, scaled)[1]), rel=0.1)
 
 
 def test_the_last_step_is_evaluated_too(data):
