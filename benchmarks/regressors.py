@@ -107,11 +107,15 @@ def regressors() -> dict[str, Regressor]:
 
 
 def ablations(grid: tuple[float, ...]) -> dict[str, Method]:
-    """Returns mmn of plain heads alone, at every ridge; without Bayesian rows; and of plain heads and Bayesian rows without a row prior."""
+    """Returns mmn of plain heads alone, at every ridge; without Bayesian rows; of plain heads and Bayesian rows without a row prior; and of
+    the eighteen members that it once had: heads at three shrinkages, Bayesian rows at six."""
     plain = tuple(mmn.Member(mmn.NO_PRIOR, l2) for l2 in grid)
     members = mmn.default_members(grid)
     heads, bayesian = (tuple(member for member in members if (member.l2 is not None) is solved) for solved in (True, False))
+    more_heads = [mmn.Member(Shrinkage(s, s), one.l2) for s in (1.0, 0.6, 0.3) for one in heads]
+    more_rows = [mmn.Member(Shrinkage(within, between)) for within in (0.1, 0.3, 0.9) for between in (0.03, 0.5)]
     kinds = {"mmn_of_plain_heads": plain, "mmn_of_heads": heads, "mmn_of_plain_and_bayesian": plain + bayesian}
+    kinds["mmn_of_eighteen"] = (*more_heads, *more_rows)
     return {name: mmn.method(members, grid) for name, members in kinds.items()}
 
 

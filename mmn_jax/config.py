@@ -125,6 +125,8 @@ SETTINGS = (
     Entry("data.synthetic.dim", 2048, _at_least(1), "dimensions of synthetic features"),
     Entry("data.synthetic.largest", 1132, _at_least(1), "examples of the largest synthetic class"),
     Entry("data.synthetic.median", 47, _at_least(1), "examples of the median synthetic class"),
+    Entry("data.synthetic.least", 1, _at_least(1), "examples of the smallest synthetic class"),
+    Entry("data.synthetic.scatter", 2.0, _POSITIVE, "variance within synthetic classes, in units of that of their means"),
     Entry("data.synthetic.test_per_class", 40, _at_least(1), "test examples of each synthetic class"),
     #
     Entry("characters.points", "21-24F 370-52F 1E00-1EFF 2190-22FF", _ANY, "ranges of code points that source=fonts renders"),

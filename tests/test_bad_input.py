@@ -164,7 +164,7 @@ COMMAND = {
     "thresholds": (settings("eval.few=9", "eval.many=8"), "--config.eval.few: must not be above eval.many (8), it is 9", nothing),
     "synthetic counts that rise": (
         settings("data.source=synthetic", "data.synthetic.median=2000"),
-        "--config.data.synthetic: needs classes from 2, dim and test_per_class from 1, and largest >= median >= 1",
+        "--config.data.synthetic: needs classes from 2, dim and test_per_class from 1, largest >= median >= least >= 1, scatter above 0",
         nothing,
     ),
     "a Parquet column of no file": (

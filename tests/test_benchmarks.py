@@ -44,6 +44,14 @@ def test_banks_and_chains_are_timed_against_the_peak():
     assert row.startswith("| 8 | 10 | float32 | ")
 
 
+@pytest.mark.slow
+def test_a_large_problem_is_timed_against_one_head_of_scikit_learn():
+    text = run("large.py", "--classes=12", "--dim=8", "--largest=60", "--median=10", "--scatter=2")
+    ours, theirs = (line.strip("| ").split(" | ") for line in text.splitlines()[-2:])
+    assert ours[0] == 'TailClassifier("mmn")' and float(ours[3]) > 100 / 12
+    assert "scikit-learn" in theirs[0] and float(theirs[3]) > 100 / 12
+
+
 def test_an_accelerator_is_measured_part_by_part_and_what_is_done_stays(tmp_path):
     text = run("accelerator.py", f"--out={tmp_path}", "--parts=machine,predictions")
     record = json.loads((tmp_path / "accelerator.json").read_text())

@@ -57,4 +57,4 @@ def test_a_method_scores_new_examples_the_same_whether_it_works_in_the_span_or_n
             with jax.numpy_dtype_promotion("standard"):
                 found = method.logits(method.fit(task, setting).arrays, REST)
             scores.append(found - found.mean(1, keepdims=True))
-        np.testing.assert_allclose(*scores, atol=2e-3 * np.abs(scores[1]).max())
+        np.testing.assert_allclose(*scores, atol=4e-3 * np.abs(scores[1]).max())

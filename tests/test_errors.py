@@ -50,8 +50,8 @@ CASES = {
     "val_per_class: must be at least 1 where there is no val_x, it is 0": lambda path: longtail.long_tail_split(made(), 0, val_per_class=0),
     "PATH: cannot be read as text": lambda path: longtail.read_indices(path, made()),
     "PATH: cannot be read (No such file or directory)": lambda path: manifest.read(path, made()),
-    "name: needs classes from 2, dim and test_per_class from 1, and largest >= median >= 1": lambda path: synthetic.make(
-        "name", 2, 1, 1, 2, 1
+    "name: needs classes from 2, dim and test_per_class from 1, largest >= median >= least >= 1, scatter above 0": lambda path: (
+        synthetic.make("name", 2, 1, 1, 2, 1)
     ),
 }
 

@@ -10,7 +10,8 @@ from jax.scipy.linalg import block_diag
 from mmn_jax.linear import bfgs, newton
 from mmn_jax.linear.algebra import with_column
 from mmn_jax.linear.frame import eigenframe, into_frame, out_of_frame, spanframe
-from mmn_jax.linear.line_search import line_search, point_at
+from mmn_jax.linear.line_search import line_search
+from mmn_jax.linear.passes import point_at
 from mmn_jax.linear.problem import HeadProblem
 
 CLASSES = 4
@@ -84,7 +85,7 @@ def test_the_hessian_product_is_the_derivative_of_the_gradient():
     frame = eigenframe(problem)
     v, along = random_rows(4, 7), random_rows(5, 7)
     _, expected = jax.jvp(lambda v: at(problem, frame, v).gradient, (v,), (along,))
-    np.testing.assert_allclose(newton._hessian_product(frame, at(problem, frame, v).probs, along), expected, atol=1e-5)
+    np.testing.assert_allclose(newton._hessian_product(problem, frame, at(problem, frame, v), along), expected, atol=1e-5)
 
 
 def test_blocks_precondition_by_the_inverse_of_the_hessian_of_each_class():
@@ -92,11 +93,40 @@ def test_blocks_precondition_by_the_inverse_of_the_hessian_of_each_class():
     frame, v, r = eigenframe(problem), random_rows(6, 7), random_rows(7, 7)
     hessian = jax.jacobian(lambda flat: at(problem, frame, flat.reshape(v.shape)).gradient.ravel())(v.ravel())
     blocks = hessian.reshape(CLASSES, 7, CLASSES, 7)[np.arange(CLASSES), :, np.arange(CLASSES)]
-    probs = at(problem, frame, v).probs
-    by_block = newton._precondition(newton._by_block(frame, probs), r)
+    point = at(problem, frame, v)
+    by_block = newton._precondition(newton._by_block(problem, frame, point), r)
     np.testing.assert_allclose(by_block.ravel(), jnp.linalg.solve(block_diag(*blocks), r.ravel()), rtol=1e-2, atol=1e-3)
     diagonals = jnp.diagonal(blocks, axis1=1, axis2=2)
-    np.testing.assert_allclose(newton._precondition(newton._by_diagonal(frame, probs), r), r / diagonals, rtol=1e-3)
+    np.testing.assert_allclose(newton._precondition(newton._by_diagonal(problem, frame, point), r), r / diagonals, rtol=1e-3)
+
+
+@pytest.mark.parametrize("heavy", [3, 7, 12])
+def test_blocks_of_some_examples_are_those_of_the_dense_formula(heavy, monkeypatch):
+    monkeypatch.setattr(newton, "BLOCK_EXAMPLES", heavy)
+    problem = weighted_problem()
+    frame, r = eigenframe(problem), random_rows(7, 7)
+    point = at(problem, frame, random_rows(6, 7))
+    z, weight, ridge = (np.asarray(each, float) for each in (frame.z, frame.weight, frame.ridge))
+    expected = []
+    for c, p in enumerate(np.asarray(point.probs, float).T):
+        curvature = p * (1 - p) * weight
+        most = np.argsort(-curvature)[:heavy]
+        block = (z[most].T * curvature[most]) @ z[most] + np.diag(curvature @ z**2 - curvature[most] @ z[most] ** 2 + ridge)
+        expected.append(np.linalg.solve(block, np.asarray(r[c], float)))
+    preconditioner = newton._by_block(problem, frame, point)
+    assert preconditioner.factors.shape == (CLASSES, min(heavy, 7), 7)
+    np.testing.assert_allclose(newton._precondition(preconditioner, r), expected, rtol=1e-2, atol=1e-3)
+
+
+def test_blocks_of_few_examples_stay_positive_where_the_ridge_is_next_to_nothing(monkeypatch):
+    monkeypatch.setattr(newton, "BLOCK_EXAMPLES", 4)
+    problem = weighted_problem()
+    problem = problem._replace(x=problem.x * np.float32(100), l2=jnp.float32(1e-9))
+    frame = spanframe(problem)
+    preconditioner = newton._by_block(problem, frame, at(problem, frame, jnp.zeros((CLASSES, 7))))
+    for seed in range(20):
+        for r in (random_rows(seed, 7), jnp.tile(frame.z[seed % 4], (CLASSES, 1))):
+            assert (r * newton._precondition(preconditioner, r)).sum() > 0
 
 
 def test_the_direction_is_that_of_the_dense_update():

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from mmn_jax.linear import frame, solve
 from mmn_jax.linear.problem import HeadProblem, pad_examples, padded
 from mmn_jax.linear.rows import centred
-from mmn_jax.linear.solve import BFGS, NEWTON, fit_batch, fit_head, warn_unless_converged
+from mmn_jax.linear.solve import BFGS, NEWTON, fit_batch, fit_head, newton_in_blocks, warn_unless_converged
 
 fit = jax.jit(fit_head, static_argnames="solver")
 
@@ -132,6 +132,22 @@ def test_a_step_that_is_tried_first_changes_the_way_and_not_the_end(solver):
     kept, none = fit(p, extrapolated, 1e-3, solver=solver, ahead=np.full_like(paths[0], 1e3))  # not tried where the start will do
     assert none.steps == 0
     np.testing.assert_allclose(kept, extrapolated, atol=1e-5)
+
+
+@pytest.mark.parametrize(("counts", "dim"), [([50, 20, 10], 8), ([12, 7, 5], 40)])
+@pytest.mark.parametrize("by_example", [False, True])
+def test_logits_block_by_block_give_the_same_head(counts, dim, by_example):
+    x, y = blobs(2, counts, dim)
+    offset = np.random.default_rng(0).normal(size=(len(y), 3)) if by_example else np.log(counts)
+    given_ = problem(x, y, 3, weight=1 / np.asarray(counts)[y], offset=offset, l2=1e-5)
+    theta, info = fitted(given_, 3, 1e-5)
+    for start, ahead in ((jnp.zeros_like(theta), None), (0.5 * theta, 0.4 * theta)):
+        found, its = fit(pad_examples(given_, 7), start, 1e-5, solver=newton_in_blocks(NEWTON, 7), ahead=ahead)
+        assert its.converged and its.products <= info.products + 10
+        np.testing.assert_allclose(found, theta, atol=2e-2 * np.abs(theta).max())
+        assert abs(objective(np.asarray(found, float), given_) - objective(theta.astype(float), given_)) < 1e-6
+    with pytest.raises(ValueError, match=rf"has {len(y)} examples, which is no multiple of the solver's 7 "):
+        fit(given_, theta, solver=newton_in_blocks(NEWTON, 7))
 
 
 @pytest.mark.parametrize("solver", [NEWTON, BFGS])

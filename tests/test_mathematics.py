@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows, class_model, class_statistics
 from mmn_jax.linear.frame import into_frame, out_of_frame, spanframe
-from mmn_jax.linear.line_search import point_at
+from mmn_jax.linear.passes import point_at
 from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.solve import fit_one

@@ -38,6 +38,23 @@ def test_examples_of_weight_zero_are_left_out():
     np.testing.assert_allclose(masked, part, atol=1e-4)
 
 
+def test_a_head_whose_logits_are_too_many_is_solved_block_by_block(monkeypatch):
+    x, y = blobs(1, [900, 300, 100], 5)
+    arguments = (Normalised(x, y), weighting.plain(jax.random.key(0), y, np.bincount(y)), 1e-4, Start(ZEROS), 1e-6, coordinates(ONES))
+    at_once, _ = fit_weighted(*arguments)
+    monkeypatch.setattr(tasks, "LOGITS", 1000 * 3)
+    solved_at, solve = [], tasks.fit_one
+
+    def noting(*arguments, solver, **more):
+        solved_at.append(solver.size)
+        return solve(*arguments, solver=solver, **more)
+
+    monkeypatch.setattr(tasks, "fit_one", noting)
+    block_by_block, info = fit_weighted(*arguments)
+    assert solved_at == [1024] and info.converged
+    np.testing.assert_allclose(block_by_block, at_once, atol=1e-3 * np.abs(at_once).max())
+
+
 def test_a_head_is_the_same_bits_whatever_was_solved_before():
     wanted = (weighting.cost_sensitive, 1e-5, unscaled)
     first = make_task(TRAIN, jax.random.key(0), 1e-4).head(*wanted)

@@ -65,6 +65,14 @@ def test_grids_are_refined_to_half_decades_and_then_done():
     assert tuning.best(tried).setting["l2"] == 3.16e-4 and len(tried) < 15
 
 
+def test_values_are_left_out_once_accuracy_has_fallen_twice_in_a_row():
+    accuracies = {1.0: 3.0, 2.0: 5.0, 3.0: 4.0, 4.0: 6.0, 5.0: 6.0, 6.0: 5.0, 7.0: 5.9, 8.0: 9.0}  # one dip and a tie don't end it
+    axis = Axis("a", tuple(accuracies), 1.0)
+    for patience, last in ((2, 7.0), (None, 8.0)):
+        trials = tuning.search(lambda setting: accuracies[setting["a"]], (axis._replace(patience=patience),), 100)
+        assert [trial.setting["a"] for trial in trials] == [value for value in accuracies if value <= last]
+
+
 def test_held_out_predictions_are_evaluated_together():
     folds = [Fold("a", TRAIN, Normalised(X[:2], np.array([0, 1]))), Fold("b", TRAIN, Normalised(X[:2], np.array([0, 0])))]
     logits = [np.eye(3)[[0, 0]], np.eye(3)[[0, 1]]]  # class 0: two of three right; class 1: none of one
@@ -76,3 +84,11 @@ def test_a_fold_that_would_learn_from_one_point_is_dropped():
     (fold,) = training_folds("x", train, jax.random.key(0), 3)
     assert fold.val.x.tolist() == [[0.0]] and sorted(fold.train.x.ravel()) == [0.0, 1.0]
     assert training_folds("x", Normalised(train.x[1:], train.y[1:]), jax.random.key(0), 3) == ()
+
+
+def test_folds_beyond_those_that_hold_enough_examples_are_left_out():
+    for per_class, expected in ((2500, 3), (4600, 2), (9100, 1)):
+        y = np.repeat(np.arange(10), per_class)
+        folds = training_folds("x", Normalised(np.arange(len(y), dtype=np.float32)[:, None], y), jax.random.key(0), 3)
+        assert [fold.name for fold in folds] == [f"x-fold{i}of3" for i in range(expected)]
+        assert all(len(fold.val.y) * 3 == pytest.approx(len(y), rel=0.01) for fold in folds)

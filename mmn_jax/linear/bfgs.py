@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from mmn_jax.linear.algebra import FloatLike, IntLike, mm
 from mmn_jax.linear.frame import Frame
-from mmn_jax.linear.line_search import Point, any_in_batch, line_search
+from mmn_jax.linear.line_search import any_in_batch, line_search
+from mmn_jax.linear.passes import Point
 from mmn_jax.linear.problem import HeadProblem
 
 DAMPING = 10.0  # times the mean eigenvalue, added to all: a subset's covariance differs from that of the set it is drawn from

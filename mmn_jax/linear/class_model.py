@@ -107,33 +107,52 @@ def _within(train: Normalised, means: Float[np.ndarray, "C r"]) -> Float[np.ndar
     return scatter / spare
 
 
-def class_model(train: Normalised, shrinkage: Shrinkage) -> ClassModel:
-    """Fits the model to normalised examples; every class needs one. `model_of` says how."""
-    return model_of(class_statistics(train), shrinkage)
+class Covariances(NamedTuple):
+    """A and B before they are shrunk, in the coordinates of the span where there is one.
+
+    within: A. between: B. centre: μ. span: as in ClassStatistics.
+    """
+
+    within: Float[np.ndarray, "r r"]
+    between: Float[np.ndarray, "r r"]
+    centre: Float[np.ndarray, " r"]
+    span: Float[np.ndarray, "d r"] | None
 
 
-def model_of(statistics: ClassStatistics, shrinkage: Shrinkage) -> ClassModel:
-    """Fits the model to the statistics of its classes.
+def covariances(statistics: ClassStatistics) -> Covariances:
+    """Estimates A and B from the statistics of normalised examples.
 
     A is the pooled within-class covariance. B is the scatter of class means less the A/n_c that is explained by their being means of n_c
     examples. Class c has weight n_c / (n_c + 5) in μ and B, so that the classes with many examples decide.
-
-    Args:
-      statistics: of normalised examples.
-      shrinkage: of A and B. `within` must be above 0 where d > n − C, and `between` where d > C.
     """
     counts, means, within, span = statistics
-    dim = means.shape[1]
     means = means if span is None else means @ span
     weight = counts / (counts + TRUST)
     centre = weight @ means / weight.sum()
     scatter = ((means - centre).T * weight) @ (means - centre) / weight.sum()
     if not np.trace(within) > 1e-6 * np.trace(scatter):  # the examples of each class coincide
-        within = np.eye(len(within)) * (1e-3 * np.trace(scatter) / dim or 1.0)
-    within = _shrunk(within, shrinkage.within, dim)
+        within = np.eye(len(within)) * (1e-3 * np.trace(scatter) / statistics.means.shape[1] or 1.0)
     between = _positive(scatter - within * (weight / counts).sum() / weight.sum())
     if not np.trace(between) > 1e-6 * np.trace(scatter):  # noise explains all of it: keep the scatter's scale
         between = scatter if scatter.any() else within
+    return Covariances(within, between, centre, span)
+
+
+def class_model(train: Normalised, shrinkage: Shrinkage) -> ClassModel:
+    """Fits the model to normalised examples; every class needs one. `covariances` and `shrunk_model` say how."""
+    return shrunk_model(covariances(class_statistics(train)), shrinkage)
+
+
+def shrunk_model(estimated: Covariances, shrinkage: Shrinkage) -> ClassModel:
+    """Returns the model of shrunk covariances.
+
+    Args:
+      estimated: A and B.
+      shrinkage: of A and B. `within` must be above 0 where d > n − C, and `between` where d > C.
+    """
+    within, between, centre, span = estimated
+    dim = len(within) if span is None else len(span)
+    within = _shrunk(within, shrinkage.within, dim)
     with one_thread(len(within)):
         spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between, dim), within)
     basis, spread = basis[:, ::-1], np.maximum(spread[::-1], 0.0)
@@ -161,7 +180,7 @@ def added_row(statistics: ClassStatistics, theta: Float[np.ndarray, "C p"], x: F
       theta: the rows of the head.
       x: normalised features of the new class's examples.
     """
-    model = model_of(statistics, ADDED)
+    model = shrunk_model(covariances(statistics), ADDED)
     known = bayesian_rows(model, statistics.means, statistics.counts)
     new = bayesian_rows(model, x.mean(0, keepdims=True, dtype=float), np.array([len(x)]))[0]
     ours, theirs = (np.diag(predict_logits(centred(rows), statistics.means)).mean() for rows in (theta, known))

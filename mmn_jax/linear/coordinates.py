@@ -2,8 +2,9 @@
 
     minimise  loss(W x) + (ℓ/2) ‖V‖²  over  W = V Mᵀ:    V = fit_head(x M)
 
-With fewer examples than dimensions, the features x M of a training set lie in an n-dimensional subspace: with an orthonormal basis Q of
-it, fit_head(x M Q) gives the same head, W = V (M Q)ᵀ, at the cost of only n dimensions.
+With an orthonormal basis Q, fit_head(x M Q) gives the same head, W = V (M Q)ᵀ. Eigenvectors of the covariance of x M make Newton's
+diagonal preconditioner a good one. With fewer examples than dimensions, x M lies in an n-dimensional subspace: with a basis of it, the
+head costs only n dimensions.
 """
 
 from typing import NamedTuple
@@ -59,6 +60,21 @@ def span_basis(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d n"]:
 def coordinates(metric: Float[np.ndarray, " d"] | Float[np.ndarray, "d d"]) -> Coordinates:
     """Returns the Coordinates of an invertible metric M."""
     return Coordinates(metric, 1 / metric if metric.ndim == 1 else np.linalg.inv(metric.astype(float)).astype(np.float32))
+
+
+def principal_axes(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, " d"]]:
+    """Returns the eigenvectors, as columns, and the eigenvalues of the covariance of features."""
+    centred = x - x.mean(0)
+    with one_thread(x.shape[1]):
+        values, basis = np.linalg.eigh(centred.T @ centred / len(x))
+    return basis.astype(np.float32), np.maximum(values, 0).astype(np.float32)
+
+
+def eigen_coordinates(metric: Float[np.ndarray, " d"] | Float[np.ndarray, "d d"], x: Float[np.ndarray, "n d"]) -> Coordinates:
+    """Returns the Coordinates of an invertible metric M, rotated into the eigenbasis of the covariance of features x M."""
+    given = coordinates(metric)
+    basis, _ = principal_axes(given.features(x))
+    return Coordinates(_times(basis.T, given.metric.T).T, _times(basis.T, given.inverse))
 
 
 def span_coordinates(

@@ -1,6 +1,6 @@
-"""Iterates of a solver, and the line search that takes it from one to the next.
+"""The line search that takes a solver from one iterate to the next.
 
-The search approximates the t at which the derivative of the objective along the step s vanishes,
+It approximates the t at which the derivative of the objective along the step s vanishes,
 
     φ'(t) = Σ_j ω_j (p_j(t) − e_{y_j})ᵀ u_j + sᵀ Λ (v + t s) = 0,    u = z sᵀ,  p(t) = softmax(logits + t u + a),
 
@@ -8,27 +8,17 @@ where Λ is the ridge of each coordinate and weights ω sum to 1: by secants unt
 the two points around 0.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from mmn_jax.linear.algebra import AnyArray, mm, row_products
+from mmn_jax.linear.algebra import mm, row_products
 from mmn_jax.linear.frame import Frame
+from mmn_jax.linear.passes import Point, total, whole, with_gradient
 from mmn_jax.linear.problem import HeadProblem
 
 SETTLED = 0.3  # a step's length is accepted where the slope along it is down to this share of its initial value
-
-
-class Point(NamedTuple):
-    """An iterate: coefficients v in a Frame, logits before the offset is added, probabilities after it, and the gradient."""
-
-    v: Float[Array, "C q"]
-    logits: Float[Array, "n C"]
-    probs: Float[Array, "n C"]
-    gradient: Float[Array, "C q"]
 
 
 def any_in_batch(flag: Bool[Array, ""], axis: str | None) -> Bool[Array, ""]:
@@ -40,27 +30,19 @@ def any_in_batch(flag: Bool[Array, ""], axis: str | None) -> Bool[Array, ""]:
     return flag if axis is None else lax.pmax(flag.astype(jnp.int32), axis) > 0
 
 
-def point_at(problem: HeadProblem, frame: Frame, v: Float[AnyArray, "C q"], logits: Float[AnyArray, "n C"]) -> Point:
-    """Returns the Point at coefficients v, whose logits are given."""
-    return _with_gradient(problem, frame, v, logits, jax.nn.softmax(logits + problem.offset, axis=1))
-
-
-def _own(problem, classes):
-    """Returns [n, C] whether each class is the example's own. XLA fuses a comparison with what uses it, unlike an index."""
-    return problem.y[:, None] == jnp.arange(classes, dtype=problem.y.dtype)
-
-
-def _with_gradient(problem, frame, v, logits, probs):
-    residual = jnp.where(_own(problem, probs.shape[1]), probs - 1.0, probs)
-    gradient = mm((residual * frame.weight[:, None]).T, frame.z) + v * frame.ridge
-    return Point(v, logits, probs, gradient)
-
-
-def line_search(problem: HeadProblem, frame: Frame, point: Point, s: Float[Array, "C q"], limit: int, axis: str | None = None) -> Point:
+def line_search(
+    problem: HeadProblem,
+    frame: Frame,
+    point: Point,
+    s: Float[Array, "C q"],
+    limit: int,
+    axis: str | None = None,
+    size: int | None = None,
+) -> Point:
     """Returns a Point near the minimum along s, where the slope is down to SETTLED times its initial value.
 
     It needs only the slope along s, which float32 still resolves where the objective has become flat, and only logits: no products of the
-    size of the data but the one with s and the one for the new gradient.
+    size of the data but the one with s and the one for the new gradient. Where logits aren't kept, every evaluation takes two.
 
     Args:
       problem: the problem.
@@ -69,14 +51,32 @@ def line_search(problem: HeadProblem, frame: Frame, point: Point, s: Float[Array
       s: the step, a direction of descent.
       limit: the number of evaluations of the slope to stop after in any case.
       axis: the name of the vmapped axis, where there is one.
+      size: of a block, where logits aren't kept (`passes.py`).
     """
-    u = mm(frame.z, s.T)
     linear, quadratic = (s * frame.ridge * point.v).sum(), (s * frame.ridge * s).sum()
-    own = (jnp.where(_own(problem, u.shape[1]), u, 0.0).sum(1) * frame.weight).sum()
 
-    def slope(t):
-        probs = jax.nn.softmax(point.logits + t * u + problem.offset, axis=1)
-        return (row_products(probs, u) * frame.weight).sum() - own + linear + t * quadratic, probs
+    def own_slope(block, u):
+        return (jnp.where(block.own(), u, 0.0).sum(1) * block.weight).sum()
+
+    def expected_slope(block, u, t):
+        probs = jax.nn.softmax(block.logits + t * u + block.offset, axis=1)
+        return (row_products(probs, u) * block.weight).sum(), probs
+
+    if size is None:
+        every, along = whole(problem, frame, point), mm(frame.z, s.T)
+        own = own_slope(every, along)
+
+        def slope(t):
+            expected, probs = expected_slope(every, along, t)
+            return expected - own + linear + t * quadratic, probs
+    else:
+
+        def slope(t):
+            def term(block):
+                u = mm(block.z, s.T)
+                return expected_slope(block, u, t)[0] - own_slope(block, u)
+
+            return total(term, problem, frame, point, size) + linear + t * quadratic, point.probs
 
     start = (point.gradient * s).sum()
     zero, one = jnp.zeros_like(start), jnp.ones_like(start)
@@ -100,4 +100,5 @@ def line_search(problem: HeadProblem, frame: Frame, point: Point, s: Float[Array
 
     state = (zero, start), (jnp.inf * one, one), one, *slope(one), 1
     _, _, t, _, probs, _ = lax.while_loop(go_on, evaluate, state)
-    return _with_gradient(problem, frame, point.v + t * s, point.logits + t * u, probs)
+    logits = point.logits if size else point.logits + t * along
+    return with_gradient(problem, frame, Point(point.v + t * s, logits, probs, s), size)

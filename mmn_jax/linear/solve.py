@@ -9,7 +9,7 @@ BFGS (`bfgs.py`).
 
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -19,11 +19,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from mmn_jax.devices import SOLVER_OPTIONS
-from mmn_jax.linear.algebra import AnyArray, FloatLike, IntLike, mm
+from mmn_jax.linear.algebra import AnyArray, FloatLike, IntLike
 from mmn_jax.linear.bfgs import BFGS_STEPS, bfgs
 from mmn_jax.linear.frame import Frame, eigenframe, into_frame, out_of_frame, spanframe
-from mmn_jax.linear.line_search import Point, line_search, point_at
-from mmn_jax.linear.newton import BLOCK_EXAMPLES, BLOCK_LIMIT, LINE_LIMIT, NEWTON_STEPS, newton
+from mmn_jax.linear.line_search import line_search
+from mmn_jax.linear.newton import LINE_LIMIT, NEWTON_STEPS, heavy_examples, newton
+from mmn_jax.linear.passes import Point, point_at
 from mmn_jax.linear.problem import HeadProblem
 
 
@@ -31,16 +32,28 @@ class Solver(NamedTuple):
     """A way to solve a `HeadProblem`.
 
     frame: problem → its Frame. descend: (problem, frame, point, tol, max_steps) → the Point where the gradient norm is down to tol, or
-    where max_steps are used up, the number of steps, and that of Hessian products. max_steps: the limit where a caller gives none.
+    where max_steps are used up, the number of steps, and that of Hessian products. max_steps: the limit where a caller gives none. size:
+    of the blocks of examples whose logits are in memory at a time, None for all at once.
     """
 
     frame: Callable[[HeadProblem], Frame]
     descend: Callable[[HeadProblem, Frame, Point, FloatLike, IntLike], tuple[Point, Int[Array, ""], Int[Array, ""]]]
     max_steps: int
+    size: int | None = None
 
 
 NEWTON = Solver(eigenframe, newton, NEWTON_STEPS)
+ALIGNED_NEWTON = Solver(spanframe, newton, NEWTON_STEPS)  # for features in the eigenbasis of their covariance (`eigen_coordinates`)
 BFGS = Solver(spanframe, bfgs, BFGS_STEPS)
+
+
+@cache  # a solver is a static argument: the same one has to come back, or else programs would be compiled again
+def newton_in_blocks(solver: Solver, size: int) -> Solver:
+    """Returns NEWTON or ALIGNED_NEWTON with logits of only `size` examples at a time in memory, for half as many products a second.
+
+    The number of examples has to be a multiple of it (`pad_examples`).
+    """
+    return solver._replace(descend=partial(newton, size=size), size=size)
 
 
 class HeadInfo(NamedTuple):
@@ -80,19 +93,23 @@ def fit_head(
       Rows with biases centred over classes, and a `HeadInfo`, whose `converged` says whether tol was reached (`warn_unless_converged`
       reports it). The mean of W over classes may be as large as tol / ℓ where that of theta was not 0: only the ridge depends on it.
     """
+    if solver.size and len(problem.x) % solver.size:
+        raise ValueError(f"problem: has {len(problem.x)} examples, which is no multiple of the solver's {solver.size} (see pad_examples)")
     frame = solver.frame(problem)
     v = into_frame(theta, frame)
     limit = solver.max_steps if max_steps is None else max_steps
-    point = point_at(problem, frame, v, mm(frame.z, v.T))
+    point = point_at(problem, frame, v, size=solver.size)
     if ahead is not None:
         wanted = (jnp.linalg.norm(point.gradient) > tol) & (ahead != 0).any()
-        point = lax.cond(wanted, lambda: line_search(problem, frame, point, into_frame(ahead, frame), LINE_LIMIT), lambda: point)
+        tried = partial(line_search, problem, frame, point, into_frame(ahead, frame), LINE_LIMIT, size=solver.size)
+        point = lax.cond(wanted, tried, lambda: point)
     point, steps, products = solver.descend(problem, frame, point, tol, limit)
     norm = jnp.linalg.norm(point.gradient)
     return out_of_frame(point.v, frame), HeadInfo(norm, steps, products, norm <= tol)
 
 
-fit_one = jax.jit(fit_head, compiler_options=SOLVER_OPTIONS)  # callers that solve one problem at a time share its compiled programs
+# callers that solve one problem at a time share its compiled programs
+fit_one = jax.jit(fit_head, static_argnames="solver", compiler_options=SOLVER_OPTIONS)
 
 
 def fit_batch(
@@ -150,12 +167,14 @@ def warn_unless_converged(info: HeadInfo, what: str) -> None:
     warnings.warn(f"{which}{ended}, {advice}", ConvergenceWarning, stacklevel=2)
 
 
-def solve_bytes(examples: int, dim: int, classes: int) -> int:
-    """Estimates the bytes of working memory of one large solve: its frame, arrays of the size of the logits, and per-class blocks."""
+def solve_bytes(examples: int, dim: int, classes: int, size: int | None = None) -> int:
+    """Estimates the bytes of working memory of one large solve: its frame, arrays of the size of the logits, and per-class blocks; size:
+    as in Solver."""
     side = min(examples, dim)
     width, frame = side + 1, examples * side + 3 * side * side
-    blocks = classes * width * (3 * width + min(examples, BLOCK_EXAMPLES)) if classes * width * width <= BLOCK_LIMIT else 0
-    return 4 * (4 * examples * classes + blocks + frame)
+    heavy = heavy_examples(examples, width, classes)
+    blocks = classes * width * (3 * heavy if heavy < width else 3 * width + heavy)
+    return 4 * (4 * (size or examples) * classes + blocks + frame)
 
 
 def head_flops(

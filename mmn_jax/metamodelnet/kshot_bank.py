@@ -23,10 +23,10 @@ from mmn_jax.data.normalisation import warn_unless_normalised
 from mmn_jax.devices import EACH, SAME, SOLVER_OPTIONS, all_devices, batch_memory, gathered, replicated
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.algebra import HIGHEST, AnyArray, FloatLike, with_column
-from mmn_jax.linear.coordinates import Coordinates, coordinates
+from mmn_jax.linear.coordinates import Coordinates, coordinates, principal_axes
 from mmn_jax.linear.frame import spanframe
 from mmn_jax.linear.problem import HeadProblem, padded
-from mmn_jax.linear.solve import HeadInfo, fit_batch, fit_one, warn_unless_converged
+from mmn_jax.linear.solve import ALIGNED_NEWTON, NEWTON, HeadInfo, fit_batch, fit_one, warn_unless_converged
 from mmn_jax.machine import one_thread
 from mmn_jax.rng import fold
 from mmn_jax.types import Bank, Normalised
@@ -114,19 +114,12 @@ def bank_pool(train: Normalised, counts: Int[np.ndarray, " C"], shots: int, mesh
     classes = shot_classes(counts, shots)
     pool = class_pool(train, classes)
     spare = padded(len(pool.y)) - len(pool.y)
-    basis, variance = _principal(pool.x) if shots * len(classes) >= pool.x.shape[1] else (None, None)
+    basis, variance = principal_axes(pool.x) if shots * len(classes) >= pool.x.shape[1] else (None, None)
     x = pool.x if basis is None else pool.x @ basis
     padded_x, padded_y = np.pad(x, ((0, spare), (0, 0))), np.pad(pool.y, (0, spare), constant_values=len(classes))
     begin = (np.cumsum(counts[classes]) - counts[classes]).astype(np.int32)
     x, y, begin, basis, variance = replicated(mesh, (padded_x, padded_y, begin, basis, variance))
     return Pool(x, y, begin, basis, variance, classes)
-
-
-def _principal(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, " d"]]:
-    """Returns the eigenbasis and the eigenvalues of the covariance of features."""
-    centred = x - x.mean(0)
-    values, basis = np.linalg.eigh(centred.T @ centred / len(x))
-    return basis.astype(np.float32), np.maximum(values, 0).astype(np.float32)
 
 
 def chunk_size(shape: tuple[int, int, int], plan: BankPlan, devices: int) -> int:
@@ -178,13 +171,15 @@ def fit_target(pool: Pool, plan: BankPlan, start: Float[np.ndarray, "H p"] | Non
     x, y, begin, basis = jax.device_get((pool.x, pool.y, pool.begin, pool.basis))
     real = (y < len(begin)).astype(np.float32)
     labels, no_offset = np.minimum(y, len(begin) - 1), np.zeros(len(begin), np.float32)
-    place = coordinates(np.ones(x.shape[1], np.float32)) if basis is None else Coordinates(basis, basis.T)
+    place, solver = coordinates(np.ones(x.shape[1], np.float32)), NEWTON
+    if basis is not None:
+        place, solver = Coordinates(basis, basis.T), ALIGNED_NEWTON
     theta = np.zeros((len(begin), x.shape[1] + 1), np.float32) if start is None else place.into(start)
     ahead = np.zeros_like(theta)
     for times in EASING if start is None else (1,):
         problem = HeadProblem(x, labels, real, no_offset, np.float32(times * plan.ridge / real.sum()))
         tol = plan.target_tol if times == 1 else max(plan.tol, plan.target_tol)
-        before, (theta, info) = theta, jax.device_get(fit_one(problem, theta, tol, ahead=ahead))
+        before, (theta, info) = theta, jax.device_get(fit_one(problem, theta, tol, solver=solver, ahead=ahead))
         ahead = theta - before if before.any() else ahead
     return place.out(theta), info
 

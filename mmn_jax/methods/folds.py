@@ -13,6 +13,8 @@ from mmn_jax.methods.tasks import Task, make_task
 from mmn_jax.rng import fold
 from mmn_jax.types import Normalised
 
+ENOUGH = 30_000  # held-out examples; folds beyond them are left out
+
 Tasks = Callable[[str], tuple[Task, Task]]  # name of a training set → its Task at the tolerance of choosing, and at the final one
 
 
@@ -30,8 +32,8 @@ class Fold(NamedTuple):
 def training_folds(name: str, train: Normalised, key: Key[Array, ""], number: int) -> tuple[Fold, ...]:
     """Splits a training set into at most `number` folds, each holding out a share of every class with two examples or more.
 
-    Together they hold out every such example, except that a fold which would leave a single point to train on is dropped. There are no
-    folds where no class has two examples.
+    Together they hold out every such example, except that a fold which would leave a single point to train on is dropped, and that there
+    are no more folds than it takes to hold out ENOUGH examples. There are none where no class has two examples.
 
     Args:
       name: of the training set; the folds' names begin with it.
@@ -41,6 +43,7 @@ def training_folds(name: str, train: Normalised, key: Key[Array, ""], number: in
     """
     held = stratified_folds(fold(key, "folds"), train.y, number)
     used = [i for i in range(number) if (held == i).any() and np.ptp(train.x[held != i], axis=0).any()]
+    used = used[: 1 + np.searchsorted(np.cumsum([(held == i).sum() for i in used]), ENOUGH)]
     return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i)) for i in used)
 
 

@@ -21,9 +21,9 @@ def by_step(a: float, b: float) -> float | None:
 
 
 def l2_axis(grid: tuple[float, ...]) -> Axis:
-    """Returns the axis of the ridge ℓ, which starts at the strongest."""
+    """Returns the axis of the ridge ℓ, which starts at the strongest; heads under the weakest ones take longest to solve."""
     grid = tuple(sorted(grid, reverse=True))
-    return Axis("l2", grid, grid[0], by_factor)
+    return Axis("l2", grid, grid[0], by_factor, patience=2)
 
 
 def tau_axis(*values: float, start: float = 1.0) -> Axis:

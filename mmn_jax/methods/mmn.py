@@ -10,6 +10,7 @@ examples (`methods/stacking.py`).
 """
 
 import itertools
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -32,10 +33,10 @@ from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
 from mmn_jax.types import Normalised
 
-SUBSAMPLES = 3
+SUBSAMPLES = 3  # of up to ENOUGH classes; proportionally fewer of more
 SUBSAMPLE_TOL = 1e-4  # gradient norm of the heads of a subsample
 LEAST_SPREAD = 0.5  # of log counts
-ENOUGH = 250  # classes; fewer determine the weights less well, so the penalty towards equal weights is scaled up in proportion
+ENOUGH = 250  # classes; of fewer, the penalty towards equal weights is scaled up in proportion, as they determine the weights less well
 
 
 class Member(NamedTuple):
@@ -45,6 +46,7 @@ class Member(NamedTuple):
     l2: float | None = None
 
 
+HEAD_SHRINKAGE = Shrinkage(0.6, 0.6)
 NO_PRIOR = Shrinkage(1.0, 1.0)  # with which the row prior is the plain ridge
 
 
@@ -59,9 +61,9 @@ def fit_member(task: Task, member: Member) -> Fitted:
 
 
 def default_members(grid: tuple[float, ...]) -> tuple[Member, ...]:
-    """Returns heads at three shrinkages under every other ridge of `grid`, and Bayesian rows at six."""
-    heads = [Member(Shrinkage(s, s), l2) for s, l2 in itertools.product((1.0, 0.6, 0.3), _ridges(grid))]
-    rows = [Member(Shrinkage(within, between)) for within, between in itertools.product((0.1, 0.3, 0.9), (0.03, 0.5))]
+    """Returns heads under a row prior and every other ridge of `grid`, and Bayesian rows at four shrinkages."""
+    heads = [Member(HEAD_SHRINKAGE, l2) for l2 in _ridges(grid)]
+    rows = [Member(Shrinkage(within, between)) for within, between in itertools.product((0.1, 0.9), (0.03, 0.5))]
     return (*heads, *rows)
 
 
@@ -108,7 +110,8 @@ def _held_out(task: Task, members: tuple[Member, ...], i: int) -> HeldOut:
 
 def _calibrated(task: Task, members: tuple[Member, ...]) -> Calibrated:
     """Fits the members to every subsample of a task, and calibrates each on all held-out examples."""
-    held = [_held_out(task, members, i) for i in range(SUBSAMPLES)]
+    number = math.ceil(SUBSAMPLES * min(1.0, ENOUGH / len(task.counts)))
+    held = [_held_out(task, members, i) for i in range(number)]
     y = np.concatenate([each.y for each in held])
     if len(y) == 0:  # every class has a single example: nothing can be held out
         return Calibrated(held, np.ones((len(members), 1, 1)))

@@ -13,16 +13,17 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax.devices import device_memory
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.class_model import ClassModel, ClassStatistics, Shrinkage, class_statistics, model_of, row_prior_metric
-from mmn_jax.linear.coordinates import Coordinates, coordinates, is_wide, span_basis, span_coordinates
-from mmn_jax.linear.problem import HeadProblem, pad_examples
-from mmn_jax.linear.solve import HeadInfo, fit_one, solve_bytes
+from mmn_jax.linear.class_model import ClassModel, ClassStatistics, Shrinkage, class_statistics, covariances, row_prior_metric, shrunk_model
+from mmn_jax.linear.coordinates import Coordinates, eigen_coordinates, is_wide, span_basis, span_coordinates
+from mmn_jax.linear.problem import HeadProblem, pad_examples, padded
+from mmn_jax.linear.solve import ALIGNED_NEWTON, NEWTON, HeadInfo, fit_one, newton_in_blocks, solve_bytes
 from mmn_jax.linear.weighting import Rule, Weighting, checked, plain
 from mmn_jax.machine import one_thread
 from mmn_jax.rng import fold
 from mmn_jax.types import Normalised
 
 HEADS_BYTES = 2**31  # of the heads that a task keeps
+LOGITS = 2**28  # of all examples of a head, at most; where there are more, they are computed block by block, which takes less memory
 
 Metric = Float[np.ndarray, " d"] | Float[np.ndarray, "d r"]  # what features are multiplied by under the ridge (`linear/coordinates.py`)
 Scaling = Callable[["Task"], Metric]  # computes the metric of a task's features
@@ -85,19 +86,28 @@ def fit_weighted(
     """
     used = weighting.weight > 0
     x = place.features(train.x[used]) if place.x is None else place.x[used]
-    _check_memory(len(x), x.shape[1], len(start.theta))
+    size = _block_size(len(x), len(start.theta))
+    _check_memory(len(x), x.shape[1], len(start.theta), size)
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
-    problem = HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2))
+    problem = pad_examples(HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2)), size)
+    solver = ALIGNED_NEWTON if len(problem.x) >= x.shape[1] else NEWTON  # the few that a rule weights span their own coordinates
+    solver = newton_in_blocks(solver, size) if size else solver
     with one_thread(x.shape[1]):
         theta = place.into(start.theta)
         ahead = np.zeros_like(theta) if start.ahead is None else place.into(start.ahead)  # never None: both share a program
-        fitted, info = jax.device_get(fit_one(pad_examples(problem), jnp.asarray(theta), tol, ahead=jnp.asarray(ahead)))
+        fitted, info = jax.device_get(fit_one(problem, jnp.asarray(theta), tol, solver=solver, ahead=jnp.asarray(ahead)))
     return place.out(fitted), info
 
 
-def _check_memory(examples: int, dim: int, classes: int) -> None:
+def _block_size(examples: int, classes: int) -> int | None:
+    """Returns the number of examples whose logits are in memory at a time; None where all of them are few enough."""
+    blocks = math.ceil(examples * classes / LOGITS)
+    return None if blocks == 1 else padded(math.ceil(examples / blocks))
+
+
+def _check_memory(examples: int, dim: int, classes: int, size: int | None) -> None:
     """Raises BadInput if a head of this size takes more memory than the device has."""
-    needed = solve_bytes(examples, dim, classes)
+    needed = solve_bytes(examples, dim, classes, size)
     if needed > device_memory():
         takes = f"a head of {examples} examples and {classes} classes takes {needed / 1e9:.1f} GB of memory"
         raise BadInput(f"train_x: {takes}, there are {device_memory() / 1e9:.1f}; leave some examples of every class out")
@@ -204,7 +214,9 @@ def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task |
     solved = _memory(max(16, HEADS_BYTES // (4 * len(counts) * (train.x.shape[1] + 1))))
 
     def place(scaling):
-        return span_coordinates(metric(scaling), train.x, statistics().span) if is_wide(train.x) else coordinates(metric(scaling))
+        if is_wide(train.x):
+            return span_coordinates(metric(scaling), train.x, statistics().span)
+        return eigen_coordinates(metric(scaling), train.x)
 
     def head(rule, l2, scaling):
         drawn = checked(rule(key, train.y, counts), len(train.y), len(counts))
@@ -220,7 +232,7 @@ def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task |
         return once("statistics", lambda: class_statistics(train, span_basis(train.x) if is_wide(train.x) else None))
 
     def model(shrinkage):
-        return once(shrinkage, lambda: model_of(statistics(), shrinkage))
+        return once(shrinkage, lambda: shrunk_model(once("covariances", lambda: covariances(statistics())), shrinkage))
 
     def metric(scaling):
         return once(scaling, lambda: scaling(task))

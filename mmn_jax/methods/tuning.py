@@ -1,11 +1,12 @@
 """Searches a method's hyperparameters within a budget of settings that is the same for every method.
 
-`search` goes along one hyperparameter after the other: first over all its values, then to the neighbours of the best one, then to values
+`search` goes along one hyperparameter after the other: first over its values, then to the neighbours of the best one, then to values
 halfway between these; it stops after `budget` settings. A setting is evaluated by the mean per-class accuracy of its predictions for
 examples that it was not fitted to: the validation set, or every training example by the fold that holds it out.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class Axis(NamedTuple):
     start: Any
     between: Callable[[Any, Any], Any] = lambda a, b: None
     matters: Callable[[Setting], bool] = lambda setting: True
+    patience: int | None = None
 
 
 class Trial(NamedTuple):
@@ -77,11 +79,19 @@ def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: i
         key = tuple(setting.values())
         if key not in trials and len(trials) < budget:
             trials[key] = Trial(setting, evaluate(setting))
+        return ranking(trials[key].accuracy) if key in trials else -math.inf
+
+    def along(axis, setting, values):
+        most, worse = -math.inf, 0
+        for value in values:
+            reached = attempt(setting | {axis.name: value})
+            most, worse = max(most, reached), worse + 1 if reached < most else 0
+            if worse == axis.patience:
+                break
 
     def sweep(setting, values):
         for axis in axes:
-            for value in values(axis, setting[axis.name]):
-                attempt(setting | {axis.name: value})
+            along(axis, setting, values(axis, setting[axis.name]))
             setting = best(trials.values()).setting
         return setting
 

@@ -165,7 +165,7 @@ def describe_choice(data: Data) -> str:
     """Returns one line that says which examples choose the hyperparameters of this run."""
     chosen = np.bincount(held_labels(data.folds), minlength=len(data.tail.counts))
     held = chosen[chosen > 0]
-    source = f"{len(data.folds)} folds of the training set" if data.whole.val is None else "the validation set"
+    source = f"{len(data.folds)} fold{'s' * (len(data.folds) > 1)} of the training set" if data.whole.val is None else "the validation set"
     line = f"hyperparameters are chosen on {source}: {chosen.sum()} examples, {held.min()} to {held.max()} of each class"
     if len(held) < len(chosen):
         line += f"; {len(chosen) - len(held)} classes have none and don't count in the mean"

@@ -1,0 +1,87 @@
+"""Times `TailClassifier` at the shape of ImageNet-LT (116,828 × 768, 1,000 classes), and what one would run otherwise.
+
+python benchmarks/large.py [--method=mmn] [--classes=1000 --dim=768 --largest=640 --median=40 --least=5 --scatter=10] [--ridge=1e-6]
+
+Features are synthetic (`configs/imagenet_lt_shape.py`), so that accuracies show only that all learn the same. The rival is scikit-learn's
+LogisticRegression at one ridge, to a gradient as small as our heads' (--rival=none leaves it out). Each runs in a process of its own, whose
+peak resident set is its memory.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from mmn_jax.data import synthetic
+from mmn_jax.evaluation.metrics import mean_class_accuracy
+from mmn_jax.linear.rows import subtract_log_prior
+from mmn_jax.pipeline.table_formats import markdown
+
+TOL = 1e-5  # of a gradient's largest entry, for the mean loss
+
+
+class Measured(NamedTuple):
+    """Seconds of a fit, bytes of the peak resident set, and the mean per-class accuracy on test examples in percent."""
+
+    seconds: float
+    memory: int
+    accuracy: float
+
+
+def fit_ours(shape: dict, method: str) -> Measured:
+    """Fits a TailClassifier, all of its hyperparameters chosen on folds."""
+    from mmn_jax import TailClassifier
+
+    full = synthetic.make("large", **shape)
+    begun = time.perf_counter()
+    model = TailClassifier(method, random_state=0).fit(*full.train)
+    return _measured(begun, model.predict_proba(full.test.x), full.test.y)
+
+
+def fit_sklearn(shape: dict, ridge: float) -> Measured:
+    """Fits a plain head under one ridge, and adjusts its logits."""
+    from sklearn.linear_model import LogisticRegression
+
+    full = synthetic.make("large", **shape)
+    x, y = full.train
+    centre, scale = x.mean(0), 1 / np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())
+    begun = time.perf_counter()
+    model = LogisticRegression(C=1 / (ridge * len(y)), tol=TOL, max_iter=1000).fit((x - centre) * scale, y)
+    theta = subtract_log_prior(np.column_stack([model.coef_, model.intercept_]), 1.0, np.bincount(y))
+    return _measured(begun, (full.test.x - centre) * scale @ theta[:, :-1].T + theta[:, -1], full.test.y)
+
+
+def _measured(begun, scores, y):
+    seconds = time.perf_counter() - begun
+    return Measured(seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, mean_class_accuracy(scores, y))
+
+
+def alone(function, *arguments) -> Measured:
+    """Returns what the function returns in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("classes", 1000), ("dim", 768), ("largest", 640), ("median", 40), ("least", 5), ("test_per_class", 20)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--scatter", type=float, default=10.0)
+    parser.add_argument("--method", default="mmn")
+    parser.add_argument("--ridge", type=float, default=1e-6)
+    parser.add_argument("--rival", choices=("sklearn", "none"), default="sklearn")
+    shape = vars(parser.parse_args())
+    method, ridge, rival = (shape.pop(name) for name in ("method", "ridge", "rival"))
+    rows = {f'TailClassifier("{method}")': alone(fit_ours, shape, method)}
+    if rival == "sklearn":
+        rows[f"scikit-learn, one ridge ({ridge:g}), logit-adjusted"] = alone(fit_sklearn, shape, ridge)
+    shown = [[name, f"{one.seconds:.0f}", f"{one.memory / 1e9:.1f}", f"{one.accuracy:.1f}"] for name, one in rows.items()]
+    print(markdown([["", "seconds", "GB", "accuracy"], *shown]))
+
+
+if __name__ == "__main__":
+    main()
