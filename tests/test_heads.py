@@ -15,6 +15,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from mmn_jax.data import synthetic
 from mmn_jax.linear import frame, solve
 from mmn_jax.linear.problem import HeadProblem, pad_examples, padded
 from mmn_jax.linear.rows import centred
@@ -148,6 +149,15 @@ def test_logits_block_by_block_give_the_same_head(counts, dim, by_example):
         assert abs(objective(np.asarray(found, float), given_) - objective(theta.astype(float), given_)) < 1e-6
     with pytest.raises(ValueError, match=rf"has {len(y)} examples, which is no multiple of the solver's 7 "):
         fit(given_, theta, solver=newton_in_blocks(NEWTON, 7))
+
+
+def test_logits_of_hundreds_of_classes_block_by_block_give_the_same_head():
+    x, y = synthetic.make("large", 500, 256, 30, 5, 1, scatter=10.0).train
+    given_ = pad_examples(problem(x / np.sqrt((x**2).sum(1).mean()), y, 500, l2=1e-3), 1024)
+    zeros = jnp.zeros((500, 257))
+    (theta, _), (found, info) = (fit(given_, zeros, 1e-4, solver=solver) for solver in (NEWTON, newton_in_blocks(NEWTON, 1024)))
+    assert info.converged and info.products > 0
+    np.testing.assert_allclose(found, theta, atol=1e-3 * np.abs(theta).max())
 
 
 @pytest.mark.parametrize("solver", [NEWTON, BFGS])
