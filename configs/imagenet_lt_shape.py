@@ -1,5 +1,5 @@
-"""Synthetic features with the shape of ImageNet-LT (116,000 × 768, 1,000 classes of 640 to 5 examples, median 40), about as hard as real
-ones, to measure time and memory. The accuracies mean nothing.
+"""Synthetic features with the shape of ImageNet-LT (116,828 × 768, 1,000 classes of 640 to 5 examples, median 40), to measure time and
+memory. The accuracies mean nothing: a logit-adjusted head reaches 80% on folds, where real features of this shape give 40 to 60.
 
 python bin/run.py --stage=meta --config=configs/imagenet_lt_shape.py
 """
