@@ -58,9 +58,9 @@ floats, ints, images = partial(shaped, jnp.float32), partial(shaped, jnp.int32),
 KEY = jax.eval_shape(jax.random.key, 0)
 
 
-def lowered(function, *args):
+def lowered(function, *args, **more):
     """The StableHLO of a jitted function for TPU."""
-    return jax.export.export(function, platforms=["tpu"])(*args).mlir_module()
+    return jax.export.export(function, platforms=["tpu"])(*args, **more).mlir_module()
 
 
 class Reached(Exception):
@@ -83,10 +83,10 @@ def reached(work, *args, **more):
     return error.value.args[0]
 
 
-def head(examples, dim, classes, *offset):
-    """One large solve; it takes other paths with fewer examples than dimensions, and above `newton.BLOCK_LIMIT`."""
+def head(examples, dim, classes, *offset, solver=solve.NEWTON):
+    """One large solve; it takes other paths with fewer examples than dimensions, and with logits in blocks."""
     problem = HeadProblem(floats(examples, dim), ints(examples), floats(examples), floats(*offset, classes), floats())
-    return lowered(solve.fit_one, problem, floats(classes, dim + 1), 1e-6)
+    return lowered(solve.fit_one, problem, floats(classes, dim + 1), 1e-6, solver=solver)
 
 
 def bank(mesh, shots, basis):
@@ -231,6 +231,7 @@ CASES = {
         "few examples": partial(head, 64, 512, CLASSES),
         "an offset for every example": partial(head, 512, DIM, CLASSES, 512),
         "ImageNet-LT": partial(head, 115846, 2048, 1000),
+        "iNaturalist": partial(head, 14 * 31744, 768, 8142, solver=solve.newton_in_blocks(solve.ALIGNED_NEWTON, 31744)),
     },
     "metamodelnet.kshot_bank._fit_chunk": {
         "one device": partial(bank, ONE, 1, False),

@@ -15,11 +15,11 @@ from mmn_jax.linear.problem import HeadProblem
 
 NEWTON_STEPS = 100  # default limit
 LINE_LIMIT = 30  # evaluations of the slope along one step
-BLOCK_LIMIT = 2**27  # floats in all per-class blocks of a problem; beyond it only their diagonals are used
+BLOCK_LIMIT = 2**27  # floats in the examples of all per-class blocks; where there would be more, blocks have fewer examples
 BLOCK_EXAMPLES = 256  # examples of largest curvature that enter a block in full; the others add to its diagonal only
 PATIENCE = 20  # limit of products in one Newton step, or the price of the blocks if that is more, as long as the preconditioner is diagonal
 MAX_PRODUCTS = 500  # limit in one Newton step
-ROUNDING = 1e-5  # keeps the difference of nearly equal terms positive
+ROUNDING = 1e-5  # share of FᵀF that is left out, so that diag(scale) − FᵀF stays positive
 
 
 def _hessian_product(
@@ -35,9 +35,10 @@ def _hessian_product(
 
 
 class _Preconditioner(NamedTuple):
-    """Inverses of the Hessian's per-class blocks: diag(scale) r + sign · factorsᵀ factors r.
+    """Inverses of the Hessian's per-class blocks.
 
-    scale: inverse diagonals. factors: empty where blocks are too large; used once `whole` is set.
+    They are diag(scale), the inverse diagonals, until `whole` is set; from then on FᵀF of the factors F, or diag(scale) − FᵀF where F has
+    fewer rows than columns. factors: empty where not even one row fits.
     """
 
     scale: Float[Array, "C q"]
@@ -135,12 +136,12 @@ def _precondition(preconditioner: _Preconditioner, r: Float[Array, "C q"]) -> Fl
     if preconditioner.factors.ndim == 1:
         return preconditioner.scale * r
 
-    def whole():
+    def by_factors():
         half = jnp.einsum("cij,cj->ci", preconditioner.factors, r, precision=HIGHEST)
         full = jnp.einsum("cji,cj->ci", preconditioner.factors, half, precision=HIGHEST)
         return preconditioner.scale * r - (1.0 - ROUNDING) * full if _is_low_rank(preconditioner.factors) else full
 
-    return lax.cond(preconditioner.whole, whole, lambda: preconditioner.scale * r)
+    return lax.cond(preconditioner.whole, by_factors, lambda: preconditioner.scale * r)
 
 
 # lineax.CG (0.1.1) wouldn't serve. It counts its steps and takes pytrees, any norm and a traced limit, but it stops only once its last
