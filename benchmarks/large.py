@@ -2,7 +2,8 @@
 
 python benchmarks/large.py [--method=mmn] [--classes=1000 --dim=768 --largest=640 --median=40 --least=5 --scatter=10] [--ridge=1e-6]
 
-Features are synthetic (`configs/imagenet_lt_shape.py`), so that accuracies show only that all learn the same. The rival is scikit-learn's
+Features are synthetic, drawn as those of `configs/imagenet_lt_shape.py` from the model of classes that `mmn` assumes,
+so that its accuracy says little. The rival is scikit-learn's
 LogisticRegression at one ridge, to a gradient as small as our heads' (--rival=none leaves it out). Each runs in a process of its own, whose
 peak resident set is its memory.
 """
