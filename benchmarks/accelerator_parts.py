@@ -36,7 +36,7 @@ from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage
-from mmn_jax.linear.coordinates import coordinates
+from mmn_jax.linear.coordinates import eigen_coordinates
 from mmn_jax.linear.rows import centred, predict_logits
 from mmn_jax.metamodelnet import kshot_bank
 from mmn_jax.methods import mmn
@@ -323,7 +323,8 @@ def large(small: bool) -> None:
 
 def _one_head(what: str, train: Normalised, counts: np.ndarray) -> None:
     drawn = weighting.logit_adjusted(1.0)(jax.random.key(0), train.y, counts)
-    zeros, place = np.zeros((len(counts), train.x.shape[1] + 1), np.float32), coordinates(np.ones(train.x.shape[1], np.float32))
+    zeros = np.zeros((len(counts), train.x.shape[1] + 1), np.float32)
+    place = eigen_coordinates(np.ones(train.x.shape[1], np.float32), train.x)
     began = time.perf_counter()
     try:
         _, info = fit_weighted(train, drawn, 1e-4, Start(zeros), 1e-4, place)

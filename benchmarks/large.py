@@ -1,26 +1,29 @@
 """Times `TailClassifier` at the shape of ImageNet-LT (116,828 × 768, 1,000 classes), and what one would run otherwise.
 
-python benchmarks/large.py [--method=mmn] [--classes=1000 --dim=768 --largest=640 --median=40 --least=5 --scatter=10] [--ridge=1e-6]
+python benchmarks/large.py [--method=mmn] [--rival=sklearn|none] [--ridge=1e-6] [--classes=.. --dim=.. --largest=.. and so on]
 
-Features are synthetic, drawn as those of `configs/imagenet_lt_shape.py` from the model of classes that `mmn` assumes,
-so that its accuracy says little. The rival is scikit-learn's
-LogisticRegression at one ridge, to a gradient as small as our heads' (--rival=none leaves it out). Each runs in a process of its own, whose
-peak resident set is its memory.
+Features are synthetic, by default those of `configs/imagenet_lt_shape.py`. They are drawn from the model of classes that `mmn` assumes, so
+that its accuracy says little. The rival is scikit-learn's LogisticRegression at one ridge, to a gradient as small as our heads'. Each runs
+in a process of its own, whose peak resident set is its memory.
 """
 
 import argparse
 import multiprocessing
 import resource
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from mmn_jax.cli.recipe import load_recipe
 from mmn_jax.data import synthetic
+from mmn_jax.data.normalisation import normalisation
 from mmn_jax.evaluation.metrics import mean_class_accuracy
-from mmn_jax.linear.rows import subtract_log_prior
+from mmn_jax.linear.rows import predict_logits, subtract_log_prior
 from mmn_jax.pipeline.table_formats import markdown
 
+RECIPE = Path(__file__).parents[1] / "configs" / "imagenet_lt_shape.py"
 TOL = 1e-5  # of a gradient's largest entry, for the mean loss
 
 
@@ -47,12 +50,12 @@ def fit_sklearn(shape: dict, ridge: float) -> Measured:
     from sklearn.linear_model import LogisticRegression
 
     full = synthetic.make("large", **shape)
-    x, y = full.train
-    centre, scale = x.mean(0), 1 / np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())
+    normalise = normalisation(full.train)
+    train, test = normalise.of(full.train), normalise.of(full.test)
     begun = time.perf_counter()
-    model = LogisticRegression(C=1 / (ridge * len(y)), tol=TOL, max_iter=1000).fit((x - centre) * scale, y)
-    theta = subtract_log_prior(np.column_stack([model.coef_, model.intercept_]), 1.0, np.bincount(y))
-    return _measured(begun, (full.test.x - centre) * scale @ theta[:, :-1].T + theta[:, -1], full.test.y)
+    model = LogisticRegression(C=1 / (ridge * len(train.y)), tol=TOL, max_iter=1000).fit(*train)
+    theta = subtract_log_prior(np.column_stack([model.coef_, model.intercept_]), 1.0, np.bincount(train.y))
+    return _measured(begun, predict_logits(theta, test.x), test.y)
 
 
 def _measured(begun, scores, y):
@@ -69,9 +72,15 @@ def alone(function, *arguments) -> Measured:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("classes", 1000), ("dim", 768), ("largest", 640), ("median", 40), ("least", 5), ("test_per_class", 20)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--scatter", type=float, default=10.0)
+    recipe = load_recipe(str(RECIPE), None).data.synthetic
+    parser.add_argument("--classes", type=int)
+    parser.add_argument("--dim", type=int)
+    parser.add_argument("--largest", type=int)
+    parser.add_argument("--median", type=int)
+    parser.add_argument("--least", type=int)
+    parser.add_argument("--scatter", type=float)
+    parser.add_argument("--test_per_class", type=int)
+    parser.set_defaults(**recipe)
     parser.add_argument("--method", default="mmn")
     parser.add_argument("--ridge", type=float, default=1e-6)
     parser.add_argument("--rival", choices=("sklearn", "none"), default="sklearn")

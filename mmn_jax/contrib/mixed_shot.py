@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmn_jax.data.longtail import class_pool, random_ranks
 from mmn_jax.linear.class_model import class_means
-from mmn_jax.linear.coordinates import coordinates
+from mmn_jax.linear.coordinates import eigen_coordinates
 from mmn_jax.linear.rows import centred, subtract_log_prior
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.metamodelnet.level import Hyper, LevelReport, Programs, Schedule, programs, train_level
@@ -63,7 +63,7 @@ def fit_mixed_bank(key: Key[Array, ""], train: Normalised, plan: MixedPlan, metr
     counts = np.bincount(train.y)
     classes = np.flatnonzero(counts >= LEAST)
     pool = class_pool(train, classes)
-    place = coordinates(np.ones(pool.x.shape[1], np.float32) if metric is None else metric)
+    place = eigen_coordinates(np.ones(pool.x.shape[1], np.float32) if metric is None else metric, pool.x)
     own = np.bincount(pool.y)
     no_offset = np.zeros(len(own), np.float32)
 

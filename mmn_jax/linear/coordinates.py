@@ -74,7 +74,8 @@ def eigen_coordinates(metric: Float[np.ndarray, " d"] | Float[np.ndarray, "d d"]
     """Returns the Coordinates of an invertible metric M, rotated into the eigenbasis of the covariance of features x M."""
     given = coordinates(metric)
     basis, _ = principal_axes(given.features(x))
-    return Coordinates(_times(basis.T, given.metric.T).T, _times(basis.T, given.inverse))
+    metric_q, inverse = _times(basis.T, given.metric.T).T, _times(basis.T, given.inverse)  # M Q and Qᵀ M⁻¹
+    return Coordinates(metric_q, inverse)
 
 
 def span_coordinates(

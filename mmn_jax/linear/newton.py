@@ -195,7 +195,7 @@ def newton(
       The last Point, the number of Newton steps, and the number of Hessian products.
     """
     # products, as XLA 0.10 for CPUs may compute the softmax of constants when it compiles, slowly and, now and then, to NaN
-    cold = point_at(problem, frame, 0.0 * point.v, None if size else 0.0 * point.logits, size)
+    cold = point_at(problem, frame, 0.0 * point.v, 0.0 * point.logits, size)
     cold_norm = jnp.linalg.norm(cold.gradient)
 
     def unfinished(state):

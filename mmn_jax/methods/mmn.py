@@ -2,11 +2,11 @@
 
     θ̂_c = Σ_h a_h(log n_c) θ_c^h
 
-The members θ^h are logit-adjusted heads under the row prior N(0, A⁻¹BA⁻¹) and Bayesian rows of a model of classes
-(`linear/class_model.py`), which is learned from how the classes with many examples scatter. Each comes at several shrinkages and ridges:
-some rely on a class's own examples, others on the other classes. The weights a_h are learned on subsamples of the training set in which
-classes have fewer examples (`methods/subsampling.py`): they are fitted so that the mixed heads of the subsamples classify the held-out
-examples (`methods/stacking.py`).
+The members θ^h are logit-adjusted heads under the row prior N(0, A⁻¹BA⁻¹), at several ridges, and Bayesian rows, at several shrinkages, of
+a model of classes (`linear/class_model.py`), which is learned from how the classes with many examples scatter: some rely on a class's own
+examples, others on the other classes. The weights a_h are learned on subsamples of the training set in which classes have fewer examples
+(`methods/subsampling.py`): they are fitted so that the mixed heads of the subsamples classify the held-out examples
+(`methods/stacking.py`).
 """
 
 import itertools

@@ -76,7 +76,7 @@ def fit_weighted(
       l2: the ridge, in the metric of `place`.
       start: where the solver starts.
       tol: the gradient norm to stop at.
-      place: the coordinates that it is solved in.
+      place: the coordinates that it is solved in; in those of `eigen_coordinates` it takes fewest products.
 
     Returns:
       Its rows, for the features of `train`, and how the solve ended.
