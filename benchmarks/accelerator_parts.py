@@ -224,7 +224,7 @@ def bank(small: bool) -> None:
         shown = {"heads_per_second": timed.heads_per_second, "peak_share": timed.flops / top, "gradient_norm": timed.gradient_norm}
         emit(**case._asdict(), **shown, all_s=time.perf_counter() - began, **_used_memory())
     for case, timed in found.items():
-        theirs = bank_benchmark.rival(case, *features(case), timed.gradient_norm, "sklearn")
+        theirs = bank_benchmark.rival(case, features(case)[0], timed.gradient_norm, "sklearn")
         emit(**case._asdict(), rival_heads_per_second=theirs, ratio=timed.heads_per_second / theirs)
 
 

@@ -1,11 +1,11 @@
 """Measures heads per second of a bank of k-shot heads, against scikit-learn's LogisticRegression at the same objective and gradient norm.
 
-python benchmarks/bank.py [--quick] [--rivals=sklearn,torch] [--json=FILE]
+python benchmarks/bank.py [--quick] [--rivals=sklearn,torch,optax,optimistix] [--json=FILE]
 
 Features are synthetic: Gaussian classes with a power-law spectrum. The rival is the fastest of scikit-learn's solvers for the case, one
-process per core; its tolerance is lowered until its gradient norm, measured in float64, is no larger than the bank's. torch's L-BFGS runs
-the same way. FLOPs are counted for the matrix products of the solver's steps; the peak is that of a square float32 product, measured in
-the same run. --quick is k = 1, 4, 16 at d = 384 and 100 classes.
+process per core; its tolerance is lowered until its gradient norm, measured in float64, is no larger than the bank's. torch's L-BFGS
+runs the same way; optax's and optimistix's run under vmap (`jax_rivals.py`). FLOPs are counted for the matrix products of the solver's
+steps; the peak is that of a square float32 product, measured in the same run. --quick is k = 1, 4, 16 at d = 384 and 100 classes.
 """
 
 import itertools
@@ -21,7 +21,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from absl import app, flags
-from cases import Case, features
+from cases import Case, features, subset
+from jax_rivals import by_optax, by_optimistix
 from machine import peak
 from scipy.special import softmax
 
@@ -40,7 +41,7 @@ flags.DEFINE_list("dims", ["128", "384", "2048"], "d")
 flags.DEFINE_list("classes", ["100", "397"], "C")
 flags.DEFINE_float("seconds", 10.0, "Minimum time that a bank is measured for.")
 flags.DEFINE_integer("cores", 0, "Cores of the rival; 0: all.")
-flags.DEFINE_list("rivals", ["sklearn"], "What to compare with: sklearn, torch (if it is installed).")
+flags.DEFINE_list("rivals", ["sklearn"], "What to compare with: sklearn, optax; torch, optimistix (if installed).")
 
 RIDGE, TOL = 0.01, 1e-4  # of the summed loss; gradient norm of the mean loss
 
@@ -113,6 +114,7 @@ def _by_torch(x, y, ridge, tol):
 
 
 SOLVERS = {"lbfgs": partial(_by_sklearn, solver="lbfgs"), "newton-cg": partial(_by_sklearn, solver="newton-cg"), "torch": _by_torch}
+JAX_RIVALS = {"optax": by_optax, "optimistix": by_optimistix}
 RIVALS = {"sklearn": ("lbfgs", "newton-cg"), "torch": ("torch",)}
 
 
@@ -140,13 +142,12 @@ def _fit_rival(task):
             tol /= 3
 
 
-def rival(case: Case, train: Normalised, counts: np.ndarray, wanted: float, name: str) -> float:
+def rival(case: Case, train: Normalised, wanted: float, name: str) -> float:
     """Measures heads per second of the rival's fastest solver, one process per core.
 
     Args:
       case: the sizes.
       train: examples to draw subsets from.
-      counts: [C].
       wanted: gradient norm to reach.
       name: of the rival, a key of `RIVALS`.
     """
@@ -154,16 +155,12 @@ def rival(case: Case, train: Normalised, counts: np.ndarray, wanted: float, name
     cores = len(places)
     rng = np.random.default_rng(1)
 
-    def subset():
-        index = np.concatenate([rng.permutation(np.flatnonzero(train.y == c))[: case.k] for c in range(case.classes)])
-        return train.x[index], train.y[index]
-
-    first = subset()
+    first = subset(rng, case, train)
     tried = {solver: _fit_rival((*first, RIDGE, wanted, solver, 1e-3)) for solver in RIVALS[name]}
     solver = min(tried, key=lambda name: tried[name][0])
     each, _, tol = tried[solver]
     many = cores * max(1, int(FLAGS.seconds / each))
-    tasks = [(*subset(), RIDGE, wanted, solver, tol) for _ in range(many)]
+    tasks = [(*subset(rng, case, train), RIDGE, wanted, solver, tol) for _ in range(many)]
     with multiprocessing.get_context("spawn").Pool(cores, os.sched_setaffinity, (0, places)) as pool:
         pool.map(_fit_rival, tasks[:cores], chunksize=1)  # imports
         began = time.perf_counter()
@@ -177,7 +174,13 @@ def measure(case: Case, top: float) -> dict[str, float]:
     """Measures one row of the table; `top` is the peak in FLOP/s."""
     train, counts = features(case)
     timed = ours(case, train, counts)
-    ratios = {name: timed.heads_per_second / rival(case, train, counts, timed.gradient_norm, name) for name in FLAGS.rivals}
+
+    def theirs(name):
+        if name in JAX_RIVALS:
+            return JAX_RIVALS[name](case, train, RIDGE, timed.gradient_norm, FLAGS.seconds)
+        return rival(case, train, timed.gradient_norm, name)
+
+    ratios = {name: timed.heads_per_second / theirs(name) for name in FLAGS.rivals}
     return {
         **case._asdict(),
         "heads_per_second": timed.heads_per_second,

@@ -24,3 +24,9 @@ def features(case: Case) -> tuple[Normalised, np.ndarray]:
     y = np.repeat(np.arange(case.classes, dtype=np.int32), 2 * case.k)
     x = means[y] + 1.5 * rng.normal(size=(len(y), case.d)) * spectrum
     return normalisation(Examples(x, y)).of(Examples(x, y)), np.bincount(y)
+
+
+def subset(rng: np.random.Generator, case: Case, train: Normalised) -> tuple[np.ndarray, np.ndarray]:
+    """Draws k examples of each class, sorted by class; returns features and labels."""
+    index = np.concatenate([rng.permutation(np.flatnonzero(train.y == c))[: case.k] for c in range(case.classes)])
+    return train.x[index], train.y[index]

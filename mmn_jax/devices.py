@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import xla_bridge  # no public function says whether JAX has been initialised
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -61,6 +62,11 @@ def start() -> None:
 def all_devices() -> Mesh:
     """Returns the mesh of all devices of all processes."""
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def own_devices() -> Mesh:
+    """Returns the mesh of the devices of this process."""
+    return Mesh(np.array(jax.local_devices()), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh, tree: Any) -> Any:

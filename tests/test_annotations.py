@@ -17,7 +17,7 @@ from mmn_jax.evaluation.metrics import per_class_accuracy, shot_groups
 from mmn_jax.linear.algebra import row_products
 from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.coordinates import coordinates
-from mmn_jax.linear.frame import spanframe
+from mmn_jax.linear.frame import featureframe
 from mmn_jax.linear.problem import HeadProblem, padded
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.linear.solve import fit_head, fit_one
@@ -43,7 +43,7 @@ WRONG = {
     "in a method": lambda: coordinates(np.ones(4, np.float32)).features(X[0]),
     "under jit": wrong_start,
     "under vmap": lambda: jax.vmap(row_products)(jnp.ones((2, 3, 4)), jnp.ones((2, 3, 5))),
-    "what isn't a named tuple": lambda: spanframe((X, Y)),
+    "what isn't a named tuple": lambda: featureframe((X, Y)),
     "a list for an array": lambda: fit_head(HeadProblem(X, Y, X[:, 0], X[0], 1.0), [0.0]),
 }
 

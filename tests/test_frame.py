@@ -7,9 +7,9 @@ import pytest
 from conftest import blobs
 from jax.scipy.linalg import block_diag
 
-from mmn_jax.linear import bfgs, newton
+from mmn_jax.linear import bfgs, newton, sample_space
 from mmn_jax.linear.algebra import with_column
-from mmn_jax.linear.frame import eigenframe, into_frame, out_of_frame, spanframe
+from mmn_jax.linear.frame import eigenframe, featureframe, into_frame, out_of_frame
 from mmn_jax.linear.line_search import line_search
 from mmn_jax.linear.passes import point_at
 from mmn_jax.linear.problem import HeadProblem
@@ -42,8 +42,8 @@ def at(problem, frame, v):
     return point_at(problem, frame, v, frame.z @ v.T)
 
 
-FRAMES = [pytest.param(eigenframe, 6, id="eigenframe"), pytest.param(spanframe, 6, id="spanframe")]
-FRAMES += [pytest.param(eigenframe, 30, id="eigenframe, n < d"), pytest.param(spanframe, 30, id="spanframe, n < d")]
+FRAMES = [pytest.param(eigenframe, 6, id="eigenframe"), pytest.param(featureframe, 6, id="featureframe")]
+FRAMES += [pytest.param(eigenframe, 30, id="eigenframe, n < d")]
 
 
 @pytest.mark.parametrize(("make", "dim"), FRAMES)
@@ -64,7 +64,7 @@ def test_a_column_is_appended():
     np.testing.assert_array_equal(with_column(matrix[0], 1.0), np.pad(matrix[0], ((0, 0), (0, 1)), constant_values=1))
 
 
-@pytest.mark.parametrize("make", [eigenframe, spanframe])
+@pytest.mark.parametrize("make", [eigenframe, featureframe])
 def test_rows_come_back_from_a_frame_with_centred_biases(make):
     problem = weighted_problem()
     theta = random_rows(2, 7)
@@ -74,7 +74,7 @@ def test_rows_come_back_from_a_frame_with_centred_biases(make):
 
 def test_a_point_has_the_gradient_of_the_objective():
     problem = weighted_problem()
-    frame = spanframe(problem)
+    frame = featureframe(problem)
     v = random_rows(3, 7)
     expected = jax.grad(lambda v: objective(out_of_frame(v, frame), problem))(v)
     np.testing.assert_allclose(at(problem, frame, v).gradient, expected, atol=1e-5)
@@ -122,11 +122,15 @@ def test_blocks_of_few_examples_stay_positive_where_the_ridge_is_next_to_nothing
     monkeypatch.setattr(newton, "BLOCK_EXAMPLES", 4)
     problem = weighted_problem()
     problem = problem._replace(x=problem.x * np.float32(100), l2=jnp.float32(1e-9))
-    frame = spanframe(problem)
+    frame = featureframe(problem)
     preconditioner = newton._by_block(problem, frame, at(problem, frame, jnp.zeros((CLASSES, 7))))
     for seed in range(20):
         for r in (random_rows(seed, 7), jnp.tile(frame.z[seed % 4], (CLASSES, 1))):
             assert (r * newton._precondition(preconditioner, r)).sum() > 0
+
+
+def inner(a, b):
+    return (a * b).sum()
 
 
 def test_the_direction_is_that_of_the_dense_update():
@@ -137,12 +141,12 @@ def test_the_direction_is_that_of_the_dense_update():
     rho, identity = 1 / (s @ y), np.eye(len(s))
     update = identity - rho * np.outer(s, y)
     inverse = s @ y / (y @ y) * update @ update.T + rho * np.outer(s, s)
-    np.testing.assert_allclose(bfgs._direction(*rows).ravel(), -inverse @ gradient, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(bfgs._direction(*rows, inner).ravel(), -inverse @ gradient, rtol=1e-4, atol=1e-4)
 
 
 def test_without_curvature_the_direction_is_the_gradient():
     gradient, s = random_rows(8, 7), random_rows(9, 7)
-    np.testing.assert_array_equal(bfgs._direction(gradient, s, -s), -gradient)
+    np.testing.assert_array_equal(bfgs._direction(gradient, s, -s, inner), -gradient)
 
 
 @pytest.mark.parametrize("length", [0.05, 1.0, 30.0])
@@ -160,3 +164,48 @@ def test_a_line_search_ends_near_the_minimum_along_the_step(length):
     again = at(problem, frame, found.v)
     np.testing.assert_allclose(found.gradient, again.gradient, atol=1e-5)
     np.testing.assert_allclose(found.probs, again.probs, atol=1e-5)
+
+
+def sample_point(problem, frame, alpha, bias):
+    v = sample_space.Vector(alpha, bias, frame.kernel @ alpha)
+    probs = jax.nn.softmax(v.logits() + problem.offset, axis=1)
+    return sample_space._with_gradient(problem, frame, sample_space.SamplePoint(v, probs, v))
+
+
+def random_coefficients(problem, seed):
+    return random_rows(seed, len(problem.y)).T, random_rows(seed + 1, 1)[:, 0]
+
+
+def test_in_the_space_of_the_examples_the_gradient_is_that_of_the_rows():
+    problem = weighted_problem(30)
+    frame = sample_space.sample_frame(problem)
+    alpha, bias = random_coefficients(problem, 12)
+    w = alpha.T @ frame.x
+    theta = with_column(w, bias - w @ frame.mean)
+    expected = jax.grad(lambda w: objective(with_column(w, bias - w @ frame.mean), problem))(w)
+    point = sample_point(problem, frame, alpha, bias)
+    differ = point.v.logits() - (problem.x @ theta[:, :-1].T + theta[:, -1])
+    np.testing.assert_allclose(differ, 0, atol=5e-4)
+    np.testing.assert_allclose(point.gradient.alpha.T @ frame.x, expected, atol=1e-4)
+    np.testing.assert_allclose(point.gradient.image, frame.x @ expected.T, atol=2e-3)
+    of_bias = jax.grad(lambda bias: objective(with_column(w, bias - w @ frame.mean), problem))(bias)
+    np.testing.assert_allclose(point.gradient.bias, of_bias, atol=1e-5)
+    norm = sample_space._geometry(problem, frame, point, None).norm(point)
+    np.testing.assert_allclose(norm, jnp.sqrt((expected**2).sum() + (of_bias**2).sum()), rtol=1e-4)
+
+
+def test_a_line_search_in_the_space_of_the_examples_ends_near_the_minimum():
+    problem = weighted_problem(30)._replace(l2=jnp.float32(0.3))
+    frame = sample_space.sample_frame(problem)
+    point = sample_point(problem, frame, *random_coefficients(problem, 14))
+    geometry = sample_space._geometry(problem, frame, point, None)
+    s = jax.tree.map(lambda one: -5 * one, geometry.gradient(point))
+    found = geometry.search(point, s)
+
+    def slope(at):
+        return (s.image * at.gradient.alpha).sum() + (s.bias * at.gradient.bias).sum()
+
+    assert abs(slope(found)) <= 0.3 * abs(slope(point))
+    again = sample_point(problem, frame, found.v.alpha, found.v.bias)
+    np.testing.assert_allclose(found.v.image, again.v.image, atol=1e-4)
+    np.testing.assert_allclose(found.gradient.alpha, again.gradient.alpha, atol=1e-5)

@@ -205,6 +205,22 @@ def test_vmapped_problems_are_the_single_ones():
         np.testing.assert_allclose(batch[0][i], single, atol=2e-2 * np.abs(single).max())
 
 
+def test_with_fewer_examples_than_dimensions_bfgs_goes_on_from_rows_that_are_given():
+    x, y = blobs(3, [6, 5, 4], 30)
+    p = problem(x, y, 3, weight=1 / np.asarray([6, 5, 4])[y], offset=[0.5, 0, -1], l2=1e-3)
+    theta, info = fitted(p, 3, 1e-5, BFGS)
+    np.testing.assert_allclose(theta, fitted(p, 3, 1e-6, NEWTON)[0], atol=2e-3 * np.abs(theta).max())
+    again, few = fit(p, theta, 2e-5, solver=BFGS)
+    assert few.steps == 0 < info.steps
+    np.testing.assert_allclose(again, theta, atol=1e-4)
+    outside = np.random.default_rng(0).normal(size=(3, 31)).astype(np.float32)  # of the span of the examples, for the most part
+    elsewhere, its = fit(p, outside, 1e-5, solver=BFGS)
+    assert its.converged
+    np.testing.assert_allclose(elsewhere, theta, atol=2e-3 * np.abs(theta).max())
+    with pytest.raises(ValueError, match=r"^ahead: is not used with fewer examples than dimensions by BFGS; leave it out, or solve by NEW"):
+        fit(p, theta, solver=BFGS, ahead=theta)
+
+
 def test_a_batch_solves_each_problem_as_if_it_were_alone():
     x, y = blobs(3, [6, 5, 4], 30)
     strengths = jnp.array([1e-1, 1e-5, 1e-3])
@@ -306,8 +322,8 @@ def products(jaxpr):
         elif equation.primitive.name == "triangular_solve":
             outside += shapes[0][-1] * np.prod(shapes[1])
         chosen = slice(1) if platforms & {var for var in equation.invars if isinstance(var, Var)} else slice(None)
-        for part in list(jaxprs_in_params(equation.params))[chosen]:
-            counted = products(part)
+        parts = [products(part) for part in list(jaxprs_in_params(equation.params))[chosen]]
+        for counted in [min(parts)] if equation.primitive.name == "cond" else parts:
             outside, inside = outside + counted[0] * (equation.primitive.name != "while"), inside + counted[1]
             inside += counted[0] * (equation.primitive.name == "while")
     return outside, inside

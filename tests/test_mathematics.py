@@ -15,7 +15,7 @@ from jax.test_util import check_grads
 from scipy.special import log_softmax
 
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows, class_model, class_statistics
-from mmn_jax.linear.frame import into_frame, out_of_frame, spanframe
+from mmn_jax.linear.frame import featureframe, into_frame, out_of_frame
 from mmn_jax.linear.passes import point_at
 from mmn_jax.linear.problem import HeadProblem
 from mmn_jax.linear.rows import predict_logits
@@ -92,7 +92,7 @@ def test_the_solver_s_gradient_is_that_of_the_objective():
     with jax.enable_x64(True):
         x, y = blobs(1, COUNTS, 4)
         given_ = problem(x, y)._replace(x=jnp.asarray(x, float), weight=jnp.ones(len(y), float), offset=jnp.zeros(3), l2=jnp.asarray(1e-2))
-        frame, theta = spanframe(given_), np.random.default_rng(0).normal(size=(3, 5))
+        frame, theta = featureframe(given_), np.random.default_rng(0).normal(size=(3, 5))
 
         def at(v):
             return objective(out_of_frame(v, frame), given_)

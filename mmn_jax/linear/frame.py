@@ -1,8 +1,8 @@
 """A head problem in the coordinates that a solver works in.
 
-The bias is not penalised, so features can be centred without changing the problem. With fewer examples than dimensions, they span only
-n dimensions, and all the work is done there. `eigenframe` rotates features into the eigenbasis of their covariance, as a diagonal
-preconditioner requires; `spanframe` changes no more than is necessary. Solvers then go from one `Point` to the next by `line_search`.
+The bias is not penalised, so features can be centred without changing the problem. `eigenframe` rotates them into the eigenbasis of their
+covariance, as a diagonal preconditioner requires; with fewer examples than dimensions, only n dimensions are left there. `featureframe`
+leaves them as they are. Solvers then go from one `Point` to the next by `line_search`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmn_jax.linear.algebra import AnyArray, mm, solve_by_cholesky, with_column
+from mmn_jax.linear.algebra import AnyArray, mm, with_column
 from mmn_jax.linear.problem import HeadProblem
 
 
@@ -45,18 +45,6 @@ def _eigenbasis(x: Float[AnyArray, "n d"], weight: Float[AnyArray, " n"]) -> Flo
     return basis
 
 
-def _spanning_basis(x: Float[AnyArray, "n d"], weight: Float[AnyArray, " n"]) -> Float[Array, "d n"]:
-    """Returns a basis of the span of centred x, n < d, from the Cholesky factor of its Gram matrix.
-
-    Directions in which x has hardly more than 1e-6 of its mean square get columns shorter than 1, which amounts to a stronger ridge
-    where the data say nothing.
-    """
-    gram = mm(x, x.T)
-    level = jnp.trace(gram) / len(x)
-    unseen = weight[:, None] * weight / (weight**2).sum()  # x is centred: xᵀ weight = 0
-    return solve_by_cholesky(gram + level * (unseen + 1e-6 * jnp.eye(len(x), dtype=x.dtype)), x).T
-
-
 def _frame(problem: HeadProblem, find_basis: Callable[..., Array | None]) -> Frame:
     """Returns the Frame whose basis is find_basis(centred features [n, d], weights [n])."""
     weight = problem.weight / problem.weight.sum()
@@ -73,16 +61,8 @@ def eigenframe(problem: HeadProblem) -> Frame:
     return _frame(problem, _eigenbasis)
 
 
-def spanframe(problem: HeadProblem, variance: Float[AnyArray, " d"] | None = None) -> Frame:
-    """Returns the problem with its features as they are, or in a basis of their span with fewer examples than dimensions.
-
-    Args:
-      problem: the problem.
-      variance: of the features along each dimension, where it is known; not used with fewer examples than dimensions.
-    """
-    n, d = problem.x.shape
-    if n < d:
-        return _frame(problem, _spanning_basis)
+def featureframe(problem: HeadProblem, variance: Float[AnyArray, " d"] | None = None) -> Frame:
+    """Returns the problem with its features as they are; variance: of the features along each dimension, where it is known."""
     return _frame(problem, lambda x, weight: None)._replace(variance=variance)
 
 

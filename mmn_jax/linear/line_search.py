@@ -8,6 +8,8 @@ where Λ is the ridge of each coordinate and weights ω sum to 1: by secants unt
 the two points around 0.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -15,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmn_jax.linear.algebra import mm, row_products
 from mmn_jax.linear.frame import Frame
-from mmn_jax.linear.passes import Point, total, whole, with_gradient
+from mmn_jax.linear.passes import Block, Point, total, whole, with_gradient
 from mmn_jax.linear.problem import HeadProblem
 
 SETTLED = 0.3  # a step's length is accepted where the slope along it is down to this share of its initial value
@@ -28,6 +30,55 @@ def any_in_batch(flag: Bool[Array, ""], axis: str | None) -> Bool[Array, ""]:
     leave them unchanged.
     """
     return flag if axis is None else lax.pmax(flag.astype(jnp.int32), axis) > 0
+
+
+def own_slope(block: Block, u: Float[Array, "b C"]) -> Float[Array, ""]:
+    """Returns Σ_j ω_j u_{j, y_j}."""
+    return (jnp.where(block.own(), u, 0.0).sum(1) * block.weight).sum()
+
+
+def expected_slope(block: Block, u: Float[Array, "b C"], t: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, "b C"]]:
+    """Returns Σ_j ω_j p_j(t)ᵀ u_j, and p(t)."""
+    probs = jax.nn.softmax(block.logits + t * u + block.offset, axis=1)
+    return (row_products(probs, u) * block.weight).sum(), probs
+
+
+def settle(
+    slope: Callable[[Float[Array, ""]], tuple[Float[Array, ""], Float[Array, "m C"]]],
+    start: Float[Array, ""],
+    limit: int,
+    axis: str | None = None,
+) -> tuple[Float[Array, ""], Float[Array, "m C"]]:
+    """Returns a t at which the slope is down to SETTLED times its initial value, and the probabilities there.
+
+    Args:
+      slope: t → φ'(t), and the probabilities there.
+      start: φ'(0), below 0.
+      limit: the number of evaluations of the slope to stop after in any case.
+      axis: the name of the vmapped axis, where there is one.
+    """
+    zero, one = jnp.zeros_like(start), jnp.ones_like(start)
+
+    def unsettled(value):
+        return jnp.abs(value) > SETTLED * jnp.abs(start)
+
+    def go_on(state):
+        *_, value, _, k = state
+        return any_in_batch(unsettled(value), axis) & (k < limit)
+
+    def evaluate(state):
+        (low, below), (high, above), t, value, _, k = state
+        ahead = value < 0  # the minimum lies beyond t
+        further = t + (t - low) * jnp.clip(value / (below - value), 0.0, 3.0)
+        low, below = jnp.where(ahead, t, low), jnp.where(ahead, value, below)
+        high, above = jnp.where(ahead, high, t), jnp.where(ahead, above, value)
+        between = low + (high - low) * jnp.clip(below / (below - above), 0.1, 0.9)
+        t = jnp.where(unsettled(value), jnp.where(jnp.isinf(high), further, between), t)
+        return (low, below), (high, above), t, *slope(t), k + 1
+
+    state = (zero, start), (jnp.inf * one, one), one, *slope(one), 1
+    _, _, t, _, probs, _ = lax.while_loop(go_on, evaluate, state)
+    return t, probs
 
 
 def line_search(
@@ -54,14 +105,6 @@ def line_search(
       size: of a block, where logits aren't kept (`passes.py`).
     """
     linear, quadratic = (s * frame.ridge * point.v).sum(), (s * frame.ridge * s).sum()
-
-    def own_slope(block, u):
-        return (jnp.where(block.own(), u, 0.0).sum(1) * block.weight).sum()
-
-    def expected_slope(block, u, t):
-        probs = jax.nn.softmax(block.logits + t * u + block.offset, axis=1)
-        return (row_products(probs, u) * block.weight).sum(), probs
-
     if size is None:
         every, along = whole(problem, frame, point), mm(frame.z, s.T)
         own = own_slope(every, along)
@@ -78,27 +121,6 @@ def line_search(
 
             return total(term, problem, frame, point, size) + linear + t * quadratic, point.probs
 
-    start = (point.gradient * s).sum()
-    zero, one = jnp.zeros_like(start), jnp.ones_like(start)
-
-    def unsettled(value):
-        return jnp.abs(value) > SETTLED * jnp.abs(start)
-
-    def go_on(state):
-        *_, value, _, k = state
-        return any_in_batch(unsettled(value), axis) & (k < limit)
-
-    def evaluate(state):
-        (low, below), (high, above), t, value, _, k = state
-        ahead = value < 0  # the minimum lies beyond t
-        further = t + (t - low) * jnp.clip(value / (below - value), 0.0, 3.0)
-        low, below = jnp.where(ahead, t, low), jnp.where(ahead, value, below)
-        high, above = jnp.where(ahead, high, t), jnp.where(ahead, above, value)
-        between = low + (high - low) * jnp.clip(below / (below - above), 0.1, 0.9)
-        t = jnp.where(unsettled(value), jnp.where(jnp.isinf(high), further, between), t)
-        return (low, below), (high, above), t, *slope(t), k + 1
-
-    state = (zero, start), (jnp.inf * one, one), one, *slope(one), 1
-    _, _, t, _, probs, _ = lax.while_loop(go_on, evaluate, state)
+    t, probs = settle(slope, (point.gradient * s).sum(), limit, axis)
     logits = point.logits if size else point.logits + t * along
     return with_gradient(problem, frame, Point(point.v + t * s, logits, probs, s), size)

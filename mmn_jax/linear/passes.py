@@ -48,6 +48,10 @@ class Block(NamedTuple):
         classes = self.probs.shape[1]
         return self.y[:, None] == jnp.arange(classes, dtype=self.y.dtype)
 
+    def residual(self) -> Float[Array, "b C"]:
+        """Returns ω (p − e_y), the derivative of the mean loss with respect to the logits."""
+        return jnp.where(self.own(), self.probs - 1.0, self.probs) * self.weight[:, None]
+
 
 def whole(problem: HeadProblem, frame: Frame, point: Point) -> Block:
     """Returns all examples of a problem, at a Point that keeps their logits."""
@@ -79,8 +83,7 @@ def total(term: Callable[[Block], SumT], problem: HeadProblem, frame: Frame, poi
 
 
 def _slope(block):
-    residual = jnp.where(block.own(), block.probs - 1.0, block.probs)
-    return mm((residual * block.weight[:, None]).T, block.z)
+    return mm(block.residual().T, block.z)
 
 
 def with_gradient(problem: HeadProblem, frame: Frame, point: Point, size: int | None) -> Point:

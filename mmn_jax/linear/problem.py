@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -34,11 +33,11 @@ def padded(examples: int, multiple: int | None = None) -> int:
 
 
 def pad_examples(problem: HeadProblem, multiple: int | None = None) -> HeadProblem:
-    """Returns the same problem with examples of weight 0 appended, as `padded` counts them. It works on the host, not under jit or vmap."""
+    """Returns the same problem, as numpy arrays, with examples of weight 0 appended, as `padded` counts them."""
     extra = padded(len(problem.y), multiple) - len(problem.y)
 
     def pad(array):
         return np.pad(array, [(0, extra)] + [(0, 0)] * (array.ndim - 1))  # numpy's: JAX would compile one for every shape
 
     offset = pad(problem.offset) if problem.offset.ndim == 2 else problem.offset
-    return HeadProblem(*jax.device_put((pad(problem.x), pad(problem.y), pad(problem.weight), offset, np.float32(problem.l2))))
+    return HeadProblem(pad(problem.x), pad(problem.y), pad(problem.weight), np.asarray(offset), np.float32(problem.l2))

@@ -4,7 +4,7 @@
 
 Every way of training a head in this project is this problem with its own weights ω and offsets a (`weighting.py`). `fit_head` solves one
 problem by truncated Newton (`newton.py`) in the eigenbasis of its features (`frame.py`); `fit_batch` solves many small ones at once by
-BFGS (`bfgs.py`).
+BFGS (`bfgs.py`), in the space of their examples where these are fewer than the dimensions (`sample_space.py`).
 """
 
 import warnings
@@ -21,11 +21,12 @@ from jaxtyping import Array, Bool, Float, Int
 from mmn_jax.devices import SOLVER_OPTIONS
 from mmn_jax.linear.algebra import AnyArray, FloatLike, IntLike
 from mmn_jax.linear.bfgs import BFGS_STEPS, bfgs
-from mmn_jax.linear.frame import Frame, eigenframe, into_frame, out_of_frame, spanframe
+from mmn_jax.linear.frame import Frame, eigenframe, featureframe, into_frame, out_of_frame
 from mmn_jax.linear.line_search import line_search
 from mmn_jax.linear.newton import LINE_LIMIT, NEWTON_STEPS, heavy_examples, newton
 from mmn_jax.linear.passes import Point, point_at
 from mmn_jax.linear.problem import HeadProblem
+from mmn_jax.linear.sample_space import fit_in_samples
 
 
 class Solver(NamedTuple):
@@ -33,18 +34,20 @@ class Solver(NamedTuple):
 
     frame: problem → its Frame. descend: (problem, frame, point, tol, max_steps) → the Point where the gradient norm is down to tol, or
     where max_steps are used up, the number of steps, and that of Hessian products. max_steps: the limit where a caller gives none. size:
-    of the blocks of examples whose logits are in memory at a time, None for all at once.
+    of the blocks of examples whose logits are in memory at a time, None for all at once. few: takes the place of both functions for a
+    problem with fewer examples than dimensions, (problem, theta, tol, max_steps) → rows, gradient norm, number of steps.
     """
 
     frame: Callable[[HeadProblem], Frame]
     descend: Callable[[HeadProblem, Frame, Point, FloatLike, IntLike], tuple[Point, Int[Array, ""], Int[Array, ""]]]
     max_steps: int
     size: int | None = None
+    few: Callable[[HeadProblem, Float[AnyArray, "C p"], FloatLike, IntLike], tuple[Array, Array, Array]] | None = None
 
 
 NEWTON = Solver(eigenframe, newton, NEWTON_STEPS)
-ALIGNED_NEWTON = Solver(spanframe, newton, NEWTON_STEPS)  # for features in the eigenbasis of their covariance (`eigen_coordinates`)
-BFGS = Solver(spanframe, bfgs, BFGS_STEPS)
+ALIGNED_NEWTON = Solver(featureframe, newton, NEWTON_STEPS)  # for features in the eigenbasis of their covariance (`eigen_coordinates`)
+BFGS = Solver(featureframe, bfgs, BFGS_STEPS, few=fit_in_samples)
 
 
 @cache  # a solver is a static argument: the same one has to come back, or else programs would be compiled again
@@ -67,6 +70,11 @@ class HeadInfo(NamedTuple):
     steps: Int[AnyArray, "*batch"]
     products: Int[AnyArray, "*batch"]
     converged: Bool[AnyArray, "*batch"]
+
+
+def _few(examples: int, dim: int) -> bool:
+    """Returns whether a problem has fewer examples than dimensions."""
+    return examples < dim
 
 
 def fit_head(
@@ -95,9 +103,14 @@ def fit_head(
     """
     if solver.size and len(problem.x) % solver.size:
         raise ValueError(f"problem: has {len(problem.x)} examples, which is no multiple of the solver's {solver.size} (see pad_examples)")
+    limit = solver.max_steps if max_steps is None else max_steps
+    if solver.few is not None and _few(*problem.x.shape):
+        if ahead is not None:
+            raise ValueError("ahead: is not used with fewer examples than dimensions by BFGS; leave it out, or solve by NEWTON")
+        theta, norm, steps = solver.few(problem, theta, tol, limit)
+        return theta, HeadInfo(norm, steps, jnp.zeros_like(steps), norm <= tol)
     frame = solver.frame(problem)
     v = into_frame(theta, frame)
-    limit = solver.max_steps if max_steps is None else max_steps
     point = point_at(problem, frame, v, size=solver.size)
     if ahead is not None:
         wanted = (jnp.linalg.norm(point.gradient) > tol) & (ahead != 0).any()
@@ -118,7 +131,7 @@ def fit_batch(
     tol: FloatLike = 1e-6,
     *,
     shared: tuple[str, ...] = (),
-    frame: Callable[[HeadProblem], Frame] = spanframe,
+    frame: Callable[[HeadProblem], Frame] = featureframe,
     max_steps: IntLike | None = None,
 ) -> tuple[Float[Array, "B C p"], HeadInfo]:
     """Fits B small heads at once by BFGS, each as if it were alone.
@@ -135,7 +148,7 @@ def fit_batch(
       Rows of every head, and a `HeadInfo` whose fields have shape [B].
     """
     axes = HeadProblem(*(None if name in shared else 0 for name in HeadProblem._fields))  # type: ignore[arg-type]  # axes, not arrays
-    solver = Solver(frame, partial(bfgs, axis="batch"), BFGS.max_steps)
+    solver = Solver(frame, partial(bfgs, axis="batch"), BFGS.max_steps, few=partial(fit_in_samples, axis="batch"))
 
     def fit(problem):
         return fit_head(problem, theta, tol, solver=solver, max_steps=max_steps)
@@ -188,7 +201,7 @@ def head_flops(
     """Returns the floating-point operations in the matrix products of a solve.
 
     These are the ones into its frame, if that has a basis, and out of it, and a product with z [n, q] and one with its transpose for each
-    step, for its line search and its gradient, and for each Hessian product.
+    step, for its line search and its gradient, and for each Hessian product. In the space of the examples, a step takes one with K [n, n].
 
     Args:
       examples: their number n.
@@ -198,8 +211,10 @@ def head_flops(
       products: Hessian products, as in `HeadInfo`.
       solver: the one that the solve was made by.
     """
-    side = min(examples, dim)
+    side, taken = min(examples, dim), np.asarray(steps) + np.asarray(products) + 1
+    if solver.few is not None and _few(examples, dim):
+        return 2.0 * examples * dim * (examples + classes) + 2.0 * examples * examples * classes * taken
     whole = 4 * examples * dim * dim if solver.frame is eigenframe else 0
     basis = 5 * examples * examples * dim if examples < dim else whole  # Gram matrix, basis, features in it
     moved = 4 * classes * side * dim if basis else 0
-    return basis + moved + 4.0 * examples * (side + 1) * classes * (np.asarray(steps) + np.asarray(products) + 1)
+    return basis + moved + 4.0 * examples * (side + 1) * classes * taken

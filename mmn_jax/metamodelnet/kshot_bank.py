@@ -24,7 +24,7 @@ from mmn_jax.devices import EACH, SAME, SOLVER_OPTIONS, all_devices, batch_memor
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.algebra import HIGHEST, AnyArray, FloatLike, with_column
 from mmn_jax.linear.coordinates import Coordinates, coordinates, principal_axes
-from mmn_jax.linear.frame import spanframe
+from mmn_jax.linear.frame import featureframe
 from mmn_jax.linear.problem import HeadProblem, padded
 from mmn_jax.linear.solve import ALIGNED_NEWTON, NEWTON, HeadInfo, fit_batch, fit_one, warn_unless_converged
 from mmn_jax.machine import one_thread
@@ -66,10 +66,10 @@ def draw_subset(key: Key[Array, ""], y: Int[Array, " n"], begin: Int[Array, " C"
 
 
 def head_bytes(examples: int, dim: int, classes: int, pool: int) -> int:
-    """Estimates the bytes of working memory of one head: its draw from the pool, features in and out of the frame, logits, coefficients."""
-    rank = min(examples, dim) + 1
-    span = 3 * rank * rank if examples < dim else 0
-    return 4 * (6 * pool + 3 * examples * dim + 4 * examples * classes + 4 * classes * rank + classes * dim + span)
+    """Estimates the bytes of working memory of one head: its draw from the pool, features, logits, coefficients."""
+    if examples < dim:
+        return 4 * (6 * pool + 2 * examples * dim + 14 * examples * classes + classes * dim + examples * examples)
+    return 4 * (6 * pool + 3 * examples * dim + 4 * examples * classes + 4 * classes * (dim + 1) + classes * dim)
 
 
 class BankPlan(NamedTuple):
@@ -155,7 +155,7 @@ def _fit_chunk(
         index = jax.vmap(lambda s: draw_subset(jax.random.fold_in(key, s), y, begin, shots).ravel())(subsets)
         labels = jnp.repeat(jnp.arange(len(begin)), shots)
         problems = HeadProblem(x[index], labels, jnp.ones(len(labels)), jnp.zeros(len(begin)), l2)
-        zeros, frame = jnp.zeros((len(begin), x.shape[1] + 1)), partial(spanframe, variance=variance)
+        zeros, frame = jnp.zeros((len(begin), x.shape[1] + 1)), partial(featureframe, variance=variance)
         theta, info = fit_batch(problems, zeros, tol, shared=("y", "weight", "offset", "l2"), frame=frame)
         if basis is None:
             return theta, info

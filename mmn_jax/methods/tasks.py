@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, Key
 
-from mmn_jax.devices import device_memory
+from mmn_jax.devices import EACH, SAME, device_memory, own_devices
 from mmn_jax.errors import BadInput
 from mmn_jax.linear.class_model import ClassModel, ClassStatistics, Shrinkage, class_statistics, covariances, row_prior_metric, shrunk_model
 from mmn_jax.linear.coordinates import Coordinates, eigen_coordinates, is_wide, span_basis, span_coordinates
-from mmn_jax.linear.problem import HeadProblem, pad_examples, padded
+from mmn_jax.linear.problem import PAD, HeadProblem, pad_examples, padded
 from mmn_jax.linear.solve import ALIGNED_NEWTON, NEWTON, HeadInfo, fit_one, newton_in_blocks, solve_bytes
 from mmn_jax.linear.weighting import Rule, Weighting, checked, plain
 from mmn_jax.machine import one_thread
@@ -24,6 +25,10 @@ from mmn_jax.types import Normalised
 
 HEADS_BYTES = 2**31  # of the heads that a task keeps
 LOGITS = 2**28  # of all examples of a head, at most; where there are more, they are computed block by block, which takes less memory
+
+SHARE = (
+    1024  # examples of a head on each device, at least, where they are shared out: with fewer, the exchange takes as long as the products
+)
 
 Metric = Float[np.ndarray, " d"] | Float[np.ndarray, "d r"]  # what features are multiplied by under the ridge (`linear/coordinates.py`)
 Scaling = Callable[["Task"], Metric]  # computes the metric of a task's features
@@ -86,10 +91,8 @@ def fit_weighted(
     """
     used = weighting.weight > 0
     x = place.features(train.x[used]) if place.x is None else place.x[used]
-    size = _block_size(len(x), len(start.theta))
-    _check_memory(len(x), x.shape[1], len(start.theta), size)
     offset = weighting.offset[used] if weighting.offset.ndim == 2 else weighting.offset
-    problem = pad_examples(HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2)), size)
+    problem, size = _on_devices(HeadProblem(x, train.y[used], weighting.weight[used], offset, np.float32(l2)), len(start.theta))
     solver = ALIGNED_NEWTON if len(problem.x) >= x.shape[1] else NEWTON  # the few that a rule weights span their own coordinates
     solver = newton_in_blocks(solver, size) if size else solver
     with one_thread(x.shape[1]):
@@ -103,6 +106,29 @@ def _block_size(examples: int, classes: int) -> int | None:
     """Returns the number of examples whose logits are in memory at a time; None where all of them are few enough."""
     blocks = math.ceil(examples * classes / LOGITS)
     return None if blocks == 1 else padded(math.ceil(examples / blocks))
+
+
+def _on_devices(problem: HeadProblem, classes: int) -> tuple[HeadProblem, int | None]:
+    """Pads a problem, and puts it on a device, or shares its examples out over all of this process.
+
+    Where they are shared out, a sum over examples ends in a sum over devices, of an array of the size of the head, which XLA adds.
+
+    Returns:
+      The problem, and the number of examples whose logits are in memory at a time, as `_block_size` has it.
+
+    Raises:
+      BadInput: the head takes more memory than there is.
+    """
+    mesh, (examples, dim) = own_devices(), problem.x.shape
+    size = _block_size(math.ceil(examples / mesh.size), classes)
+    if mesh.size > 1 and examples >= SHARE * mesh.size and size is None:
+        _check_memory(math.ceil(examples / mesh.size), dim, classes, size)
+        each, same = NamedSharding(mesh, EACH), NamedSharding(mesh, SAME)
+        places = each, each, each, each if problem.offset.ndim == 2 else same, same
+        return HeadProblem(*jax.device_put(tuple(pad_examples(problem, math.lcm(PAD, mesh.size))), places)), None
+    size = _block_size(examples, classes)
+    _check_memory(examples, dim, classes, size)
+    return jax.device_put(pad_examples(problem, size)), size
 
 
 def _check_memory(examples: int, dim: int, classes: int, size: int | None) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 
-from mmn_jax.devices import AXIS, EACH, agreed, first_process, together
+from mmn_jax.devices import EACH, agreed, first_process, own_devices, together
 from mmn_jax.errors import BadInput
 from mmn_jax.store.artifacts import write_bytes
 from mmn_jax.store.files import whole
@@ -89,8 +89,7 @@ def own_rows(first: int, stop: int, batch: int) -> np.ndarray:
 
 def _spread(images):
     """Distributes the batch over the devices of this process."""
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,), axis_types=(AxisType.Auto,))
-    return jax.device_put(images, NamedSharding(mesh, EACH))
+    return jax.device_put(images, NamedSharding(own_devices(), EACH))
 
 
 def _checked(given, n, where):
