@@ -36,6 +36,17 @@ class Normalised(Examples):
 ExamplesT = TypeVar("ExamplesT", bound=Examples)  # raw or normalised, the same throughout a signature
 
 
+class Knowledge(NamedTuple):
+    """What is known of the classes beside their examples; a field is None where nothing is.
+
+    descriptions: of each class in any space: an embedding of its name or of a text, attributes, a taxonomy; all zeros for a class without
+    one. unlabelled: features of examples without labels, normalised where those of the training set are.
+    """
+
+    descriptions: Float[np.ndarray, "C m"] | None = None
+    unlabelled: Float[np.ndarray, "u d"] | None = None
+
+
 class FeatureSet(NamedTuple):
     """A data set as its source provides it; val is None where the source has no validation set."""
 

@@ -164,9 +164,13 @@ def shrunk_model(estimated: Covariances, shrinkage: Shrinkage) -> ClassModel:
 def bayesian_rows(model: ClassModel, means: Float[ArrayT, "C d"], counts: Int[AnyArray, " C"]) -> Float[ArrayT, "C p"]:
     """Returns the Bayesian rows of classes with these means and numbers of examples, as numpy or JAX arrays, whichever `means` is."""
     noise = 1.0 / counts.astype(model.spread.dtype)[:, None]
-    shrunk = (means - model.centre) @ model.basis * (model.spread / (model.spread + noise))
-    w = shrunk @ model.basis.T
-    return with_column(w, -0.5 * (shrunk**2).sum(1) - w @ model.centre)
+    return mean_rows(model, (means - model.centre) @ model.basis * (model.spread / (model.spread + noise)))
+
+
+def mean_rows(model: ClassModel, v: Float[ArrayT, "C r"]) -> Float[ArrayT, "C p"]:
+    """Returns the rows w = A⁻¹ v, b = −½ vᵀA⁻¹v − wᵀμ of classes whose means lie at v in the model's coordinates."""
+    w = v @ model.basis.T
+    return with_column(w, -0.5 * (v**2).sum(1) - w @ model.centre)
 
 
 def added_row(statistics: ClassStatistics, theta: Float[np.ndarray, "C p"], x: Float[np.ndarray, "k d"]) -> Float[np.ndarray, " p"]:

@@ -13,7 +13,7 @@ from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.methods.contract import Method, Record, Tuned
 from mmn_jax.methods.folds import Fold, Tasks, held_accuracy, held_labels, make_tasks, training_folds
 from mmn_jax.methods.tuning import Setting, Trial, at_edge, best, ranking, search
-from mmn_jax.types import Normalised
+from mmn_jax.types import Knowledge, Normalised
 
 
 def _record(trials: Sequence[Trial], number: int, logits: Sequence[Float[np.ndarray, "_ C"]], folds: Sequence[Fold], norm: float) -> Record:
@@ -133,6 +133,7 @@ def fit_method(
     budget: int = defaults.BUDGET,
     tol: float = defaults.TOL,
     final_tol: float = defaults.FINAL_TOL,
+    knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
 ) -> Tuned:
     """Fits a method, its hyperparameters chosen on a validation set or on folds of the training set.
 
@@ -145,10 +146,11 @@ def fit_method(
       budget: the largest number of settings that are tried.
       tol: the gradient norm to which heads are solved while choosing.
       final_tol: that of the final head.
+      knowledge: what is known of the classes beside the examples; its unlabelled features are normalised, too.
 
     Raises:
       BadInput: a head takes more memory than there is.
     """
     whole = Fold("all", train, val)
     parts = training_folds(whole.name, train, key, folds) if val is None else (whole,)
-    return tune(method, make_tasks((whole, *parts), key, tol, final_tol), parts, whole, budget)
+    return tune(method, make_tasks((whole, *parts), key, tol, final_tol, knowledge), parts, whole, budget)

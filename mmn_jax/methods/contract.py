@@ -14,6 +14,7 @@ from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods.folds import Fold, Tasks
 from mmn_jax.methods.tasks import Head, Task
 from mmn_jax.methods.tuning import Axis, Setting
+from mmn_jax.types import Knowledge
 
 Arrays = dict[str, Any]  # by name, of the shapes that a method gives them
 
@@ -70,9 +71,10 @@ class Tuned(NamedTuple):
 class Method(NamedTuple):
     """A method of classification: a pair of pure functions, and how its hyperparameters are chosen.
 
-    kind: "paper" (its baselines and its method), "rival" or "ours". axes: the hyperparameters, in the order in which they are searched.
-    fit(task, setting) learns arrays from a Task. logits(arrays, x) scores normalised features. choose(method, tasks, folds, whole, budget)
-    chooses a setting and fits it; None for `choosing.by_search`.
+    kind: "paper" (its baselines and its method), "rival", "ours", or "rival_informed", a rival that gets what `needs` says. axes: the
+    hyperparameters, in the order in which they are searched. fit(task, setting) learns arrays from a Task. logits(arrays, x) scores
+    normalised features. choose(method, tasks, folds, whole, budget) chooses a setting and fits it; None for `choosing.by_search`. needs:
+    the fields of `Knowledge` without which it can't be fitted.
     """
 
     kind: str
@@ -80,3 +82,8 @@ class Method(NamedTuple):
     fit: Callable[[Task, Setting], Fitted]
     logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
     choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int], Tuned] | None = None
+    needs: frozenset[str] = frozenset()
+
+    def applies(self, knowledge: Knowledge) -> bool:
+        """Returns whether everything that the method needs is known."""
+        return all(getattr(knowledge, name) is not None for name in self.needs)

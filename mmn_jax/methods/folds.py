@@ -11,7 +11,7 @@ from mmn_jax.data.longtail import stratified_folds
 from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.methods.tasks import Task, make_task
 from mmn_jax.rng import fold
-from mmn_jax.types import Normalised
+from mmn_jax.types import Knowledge, Normalised
 
 ENOUGH = 30_000  # held-out examples; folds beyond them are left out
 
@@ -47,7 +47,13 @@ def training_folds(name: str, train: Normalised, key: Key[Array, ""], number: in
     return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i)) for i in used)
 
 
-def make_tasks(parts: Iterable[Fold], key: Key[Array, ""], tol: float, final_tol: float) -> Tasks:
+def make_tasks(
+    parts: Iterable[Fold],
+    key: Key[Array, ""],
+    tol: float,
+    final_tol: float,
+    knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
+) -> Tasks:
     """Makes the tasks of training sets, each on first use; heads that several methods need are solved once.
 
     Args:
@@ -55,13 +61,14 @@ def make_tasks(parts: Iterable[Fold], key: Key[Array, ""], tol: float, final_tol
       key: the root of the streams that are drawn from.
       tol: the gradient norm to which heads are solved while choosing.
       final_tol: that of final heads.
+      knowledge: what is known of the classes beside the training sets.
     """
     train = {part.name: part.train for part in parts}
 
     @functools.cache
     def tasks(name):
-        rough = make_task(train[name], key, tol)
-        return rough, make_task(rough.train, key, final_tol, rough)
+        rough = make_task(train[name], key, tol, knowledge=knowledge)
+        return rough, make_task(rough.train, key, final_tol, rough, knowledge)
 
     return tasks
 

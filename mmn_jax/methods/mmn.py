@@ -23,6 +23,7 @@ from mmn_jax.data.normalisation import warn_unless_normalised
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows
+from mmn_jax.linear.mean_prior import description_kernel, informed_rows
 from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
@@ -46,12 +47,40 @@ class Member(NamedTuple):
     l2: float | None = None
 
 
+INFORMED = {  # methods by what they know of the classes beside labelled examples
+    "mmn_names": frozenset({"descriptions"}),
+    "mmn_unlabelled": frozenset({"unlabelled"}),
+    "mmn_all": frozenset({"descriptions", "unlabelled"}),
+}
 HEAD_SHRINKAGE = Shrinkage(0.6, 0.6)
+INFORMED_SHRINKAGES = (Shrinkage(0.1, 0.5), Shrinkage(0.6, 0.5), Shrinkage(0.9, 0.5), Shrinkage(0.3, 0.03))
 NO_PRIOR = Shrinkage(1.0, 1.0)  # with which the row prior is the plain ridge
 
 
-def fit_member(task: Task, member: Member) -> Fitted:
+class InformedMember(NamedTuple):
+    """The Bayesian rows of a shrinkage, where the class means follow what descriptions and unlabelled examples say (`mean_prior.py`).
+
+    needs: the fields of `Knowledge` that are used.
+    """
+
+    shrinkage: Shrinkage
+    needs: frozenset[str]
+
+
+AnyMember = Member | InformedMember
+
+
+def _informed_rows(task: Task, member: InformedMember) -> Float[np.ndarray, "C p"]:
+    known = {name: getattr(task.knowledge, name) for name in member.needs}
+    descriptions = known.pop("descriptions", None)
+    kernel = None if descriptions is None else task.once("description kernel", lambda: description_kernel(descriptions))
+    return informed_rows(task.model(member.shrinkage), task.statistics(), kernel, **known)
+
+
+def fit_member(task: Task, member: AnyMember) -> Fitted:
     """Fits a member; heads are logit-adjusted afterwards, by subtracting log π from their biases."""
+    if isinstance(member, InformedMember):
+        return linear(task.once(member, lambda: _informed_rows(task, member)))
     shrinkage = member.shrinkage
     if member.l2 is None:
         return linear(task.once(("rows", shrinkage), lambda: bayesian_rows(task.model(shrinkage), task.statistics().means, task.counts)))
@@ -67,11 +96,16 @@ def default_members(grid: tuple[float, ...]) -> tuple[Member, ...]:
     return (*heads, *rows)
 
 
+def informed_members(grid: tuple[float, ...], needs: frozenset[str]) -> tuple[AnyMember, ...]:
+    """Returns the default members, and Bayesian rows at four shrinkages that use these fields of `Knowledge`."""
+    return (*default_members(grid), *(InformedMember(shrinkage, needs) for shrinkage in INFORMED_SHRINKAGES))
+
+
 def _ridges(grid: tuple[float, ...]) -> list[float]:
     return sorted(grid, reverse=True)[::2]
 
 
-def _rows(task: Task, members: tuple[Member, ...]) -> Fitted:
+def _rows(task: Task, members: tuple[AnyMember, ...]) -> Fitted:
     """Fits the members: "theta" [H, C, p] are their rows, centred over classes.
 
     Heads are rough ones where the task has these: the weights of members are learned from subsamples' heads, which are as rough.
@@ -100,15 +134,15 @@ class Calibrated(NamedTuple):
     scale: Float[np.ndarray, "H 1 1"]
 
 
-def _held_out(task: Task, members: tuple[Member, ...], i: int) -> HeldOut:
+def _held_out(task: Task, members: tuple[AnyMember, ...], i: int) -> HeldOut:
     """Fits the members to subsample i, and returns their logits for its held-out examples."""
     train, held = make_subsample(jax.random.fold_in(task.key, i), task.train)
-    subsample = make_task(train, task.root, SUBSAMPLE_TOL)
+    subsample = make_task(train, task.root, SUBSAMPLE_TOL, knowledge=task.knowledge)
     logits = np.stack([predict_logits(rows, held.x) for rows in _rows(subsample, members).arrays["theta"]])
     return HeldOut(logits, _traits(subsample.counts, task.counts), held.y)
 
 
-def _calibrated(task: Task, members: tuple[Member, ...]) -> Calibrated:
+def _calibrated(task: Task, members: tuple[AnyMember, ...]) -> Calibrated:
     """Fits the members to every subsample of a task, and calibrates each on all held-out examples."""
     number = math.ceil(SUBSAMPLES * min(1.0, ENOUGH / len(task.counts)))
     held = [_held_out(task, members, i) for i in range(number)]
@@ -120,7 +154,7 @@ def _calibrated(task: Task, members: tuple[Member, ...]) -> Calibrated:
     return Calibrated([each._replace(logits=each.logits * scale) for each in held], scale)
 
 
-def _learn(members: tuple[Member, ...], task: Task, kappa: float) -> tuple[Mixture, Float[np.ndarray, "H 1 1"]]:
+def _learn(members: tuple[AnyMember, ...], task: Task, kappa: float) -> tuple[Mixture, Float[np.ndarray, "H 1 1"]]:
     """Fits the mixture to the subsamples of a task, and returns it with the scale of its members' rows."""
     held, scale = task.once(("subsamples", members), lambda: _calibrated(task, members))
     kappa *= max(1.0, ENOUGH / len(task.counts))
@@ -128,7 +162,7 @@ def _learn(members: tuple[Member, ...], task: Task, kappa: float) -> tuple[Mixtu
     return mixture, scale
 
 
-def fit(members: tuple[Member, ...], task: Task, setting: Setting) -> Fitted:
+def fit(members: tuple[AnyMember, ...], task: Task, setting: Setting) -> Fitted:
     """Fits the mixture of members, or a single logit-adjusted head.
 
     For a task with folds, the rows and weights are means over the folds' mixtures, each applied to the heads of the task (bagging, Breiman
@@ -153,15 +187,17 @@ def fit(members: tuple[Member, ...], task: Task, setting: Setting) -> Fitted:
     return fitted._replace(arrays={"theta": rows, "weights": weights})
 
 
-def method(members: tuple[Member, ...], grid: tuple[float, ...]) -> Method:
-    """Makes the method that mixes these members; a single head under every other ridge of `grid` is among its candidates."""
+def method(members: tuple[AnyMember, ...], grid: tuple[float, ...], needs: frozenset[str] = frozenset()) -> Method:
+    """Makes the method that mixes these members; a single head under every other ridge of `grid` is among its candidates. needs: the fields
+    of `Knowledge` that members use."""
     kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
-    return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None)), partial(fit, members))
+    return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None)), partial(fit, members), needs=needs)
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
-    """Returns `mmn` by its name, its members and candidates under the ridges of `grid`."""
-    return {"mmn": method(default_members(grid), grid)}
+    """Returns `mmn` by its name, and the methods that know more of the classes, with members and candidates under the ridges of `grid`."""
+    informed = {name: method(informed_members(grid, needs), grid, needs) for name, needs in INFORMED.items()}
+    return {"mmn": method(default_members(grid), grid), **informed}
 
 
 def fit_mmn(

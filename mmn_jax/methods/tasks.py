@@ -21,7 +21,7 @@ from mmn_jax.linear.solve import ALIGNED_NEWTON, NEWTON, HeadInfo, fit_one, newt
 from mmn_jax.linear.weighting import Rule, Weighting, checked, plain
 from mmn_jax.machine import one_thread
 from mmn_jax.rng import fold
-from mmn_jax.types import Normalised
+from mmn_jax.types import Knowledge, Normalised
 
 HEADS_BYTES = 2**31  # of the heads that a task keeps
 LOGITS = 2**28  # of all examples of a head, at most; where there are more, they are computed block by block, which takes less memory
@@ -154,7 +154,8 @@ class Task(NamedTuple):
     model(shrinkage) describe the classes. metric(scaling) is the metric of the features. head(rule, l2, scaling) is a weighted head; it is
     looked up by the weights and offsets that its rule draws. once(name, make) keeps the result of make(), which must not depend on the
     tolerance of heads. rough: the task of the same training set with heads of a larger tolerance, from which this one's start; None if
-    there is none. folds: per-fold tasks used for tuning; empty outside the final task.
+    there is none. folds: per-fold tasks used for tuning; empty outside the final task. knowledge: what is known of the classes beside the
+    training set, the same in all tasks of a run.
     """
 
     train: Normalised
@@ -168,6 +169,7 @@ class Task(NamedTuple):
     once: Callable[[Hashable, Callable[[], Any]], Any]
     rough: "Task | None" = None
     folds: tuple["Task", ...] = ()
+    knowledge: Knowledge = Knowledge()
 
 
 def _stronger(l2: float) -> float | None:
@@ -224,7 +226,7 @@ def _cold_start(task: Task, rule: Rule, drawn: Weighting, l2: float, scaling: Sc
     return Start(_moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts))
 
 
-def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task | None = None) -> Task:
+def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task | None = None, knowledge: Knowledge = Knowledge()) -> Task:  # noqa: B008 - a NamedTuple cannot change
     """Makes a Task, whose heads are each solved once.
 
     The rows that a solve starts from depend on its problem alone, never on what was solved before.
@@ -234,6 +236,7 @@ def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task |
       root: the key of the run.
       tol: the gradient norm to which heads are solved.
       rough: the task of the same training set at a larger tolerance, from whose heads those of this one start.
+      knowledge: what is known of the classes beside the training set.
     """
     counts, key = np.bincount(train.y), fold(root, "weighting")
     once = _memory() if rough is None else rough.once
@@ -263,5 +266,5 @@ def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task |
     def metric(scaling):
         return once(scaling, lambda: scaling(task))
 
-    task = Task(train, counts, root, key, statistics, model, metric, head, once, rough)
+    task = Task(train, counts, root, key, statistics, model, metric, head, once, rough, knowledge=knowledge)
     return task
