@@ -12,11 +12,10 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from mmn_jax.data.array_files import NAMES, canonical, read_npy_folder, read_npz_parts
+from mmn_jax.data.array_files import NAMES, read_npy_folder, read_npz_parts
 from mmn_jax.data.labels import coded, is_text, meet, normal, told_apart
 from mmn_jax.data.parquet import read_parquet
 from mmn_jax.data.parquet_files import Columns, is_parquet
-from mmn_jax.data.parts import visible
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.types import Examples, FeatureSet
@@ -38,11 +37,9 @@ def read_arrays(path: str | Path, columns: Columns = Columns(), say: Say = warn)
       BadInput: the file or folder can't be read; the message begins with its path.
     """
     path = Path(path)
-    if is_parquet(path):
+    if is_parquet(path, NAMES):
         if not path.exists():
             raise BadInput(f"{path}: no such file")
-        if path.is_dir() and any(canonical(each.stem) in NAMES for each in visible(path) if each.suffix == ".npy"):
-            raise BadInput(f"{path}: holds both Parquet and npy files, either of which could be meant; keep one kind")
         return read_parquet(path, columns, say)
     if path.suffix == ".npy":
         raise BadInput(f"{path}: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy")

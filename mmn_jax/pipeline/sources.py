@@ -1,14 +1,13 @@
 """Loads the features that the config names, and returns their licence and the long tail to subsample them to."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mmn_jax.data import feature_files, glyphs, synthetic
-from mmn_jax.data.parquet_files import Columns, MissingColumn
+from mmn_jax.data.parquet_files import Columns
 from mmn_jax.errors import BadInput, Say, renamed
+from mmn_jax.pipeline.column_flags import column_flags
 from mmn_jax.store.terminal import warn
 from mmn_jax.types import FeatureSet
 
@@ -39,15 +38,6 @@ def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
         raise BadInput("--config.data.path: give the file or folder with your features")
     with column_flags():
         return feature_files.load(config.data.path, Columns(**config.data.columns), say)
-
-
-@contextlib.contextmanager
-def column_flags() -> Iterator[None]:
-    """Inside, a message on a missing column of a Parquet file names the flag that says what the column is called."""
-    try:
-        yield
-    except MissingColumn as error:
-        raise BadInput(f"{error.missing}; name it by --config.data.columns.{error.role}, or rename it") from error
 
 
 def licence(config: ConfigDict) -> str:
