@@ -20,7 +20,12 @@ from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.machine import host_memory
 
 
-def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
+def read_parquet(
+    path: str | Path,
+    columns: Columns = Columns(),  # noqa: B008 - a NamedTuple cannot change
+    say: Say = warn,
+    undivided: str | None = None,
+) -> dict[str, np.ndarray]:
     """Reads the arrays of a file, or of the files of a folder, by name.
 
     Labels with names are mapped by name over all parts and files. Classes are in the order of a Hugging Face ClassLabel; labels that are
@@ -30,6 +35,7 @@ def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn
       path: the file or folder.
       columns: names of the columns.
       say: reports files that aren't used.
+      undivided: the part of all rows where neither a column nor a name says parts; None to refuse such files.
 
     Returns:
       train_x [n, d], train_y [n], test_x, .., and class_names [C] if labels have names.
@@ -38,7 +44,7 @@ def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn
       BadInput: a file can't be used; the message names the file and the column, and says why.
     """
     path = Path(path)
-    filled = _read_all(find_shards(path, columns, say), columns, path)
+    filled = _read_all(find_shards(path, columns, say, undivided), columns, path)
     names, labels = meet({part: part_rows.labels for part, part_rows in filled.items()})
     arrays = {f"{part}_x": part_rows.x for part, part_rows in filled.items()} | {f"{part}_y": y for part, y in labels.items()}
     return arrays if names is None else arrays | {"class_names": np.array(names)}

@@ -69,18 +69,29 @@ def is_parquet(path: Path, arrays: tuple[str, ...]) -> bool:
     return found
 
 
-def find_shards(path: Path, columns: Columns, say: Say) -> list[Shard]:
+def find_shards(
+    path: Path, columns: Columns, say: Say, undivided: str | None = None, roles: tuple[str, ...] = ("features", "label")
+) -> list[Shard]:
     """Returns the file, or the files of a folder, with the parts of their rows.
 
     Args:
-      path: a file with a split column, or a folder.
+      path: a file or a folder.
       columns: names of the columns.
       say: reports files that aren't used.
+      undivided: the part of all rows of a file without a split column, or of a folder whose names spell no part; None to refuse them.
+      roles: the fields of `columns` that each file must have, beside the split column.
 
     Raises:
-      BadInput: a file can't be read, its part is unclear, or a shard is missing.
+      BadInput: a file can't be read, lacks a column, its part is unclear, or a shard is missing.
     """
-    return _folder(path, columns, say) if path.is_dir() else [_single(path, columns, Columns._fields)]
+    if not path.is_dir():
+        if undivided and not _is_split(path, columns):
+            return [Shard(path, undivided, _rows(path, columns, roles))]
+        return [_single(path, columns, (*roles, "split"))]
+    if undivided and not _spells_parts(path):
+        _check_complete(_parquet_in(path))
+        return [Shard(file, undivided, _rows(file, columns, roles)) for file in _parquet_in(path)]
+    return [Shard(file, part, _rows(file, columns, roles)) for part, file in _parted(path, say)]
 
 
 def find_rows(path: Path, columns: Columns, id_name: str | None, say: Say) -> list[Shard]:
@@ -97,15 +108,7 @@ def find_rows(path: Path, columns: Columns, id_name: str | None, say: Say) -> li
     Raises:
       BadInput: a file can't be read, lacks a column, or a shard is missing; or there are parts, but no test.
     """
-    if not path.is_dir():
-        shards = [_unlabelled(path, columns)]
-    elif _spells_parts(path):
-        shards = [Shard(file, part, _rows(file, columns, ("features",))) for part, file in _parted(path, say)]
-    else:
-        files = _parquet_in(path)
-        _check_complete(files)
-        shards = [Shard(file, "test", _rows(file, columns, ("features",))) for file in files]
-    shards = [shard for shard in shards if "test" in shard.parts]
+    shards = [shard for shard in find_shards(path, columns, say, "test", ("features",)) if "test" in np.unique(shard.parts)]
     if not shards:
         raise BadInput(f"{path}: has parts, but no test, whose rows are classified; give a file or folder of these rows alone")
     for shard in shards if id_name is not None else []:
@@ -113,13 +116,10 @@ def find_rows(path: Path, columns: Columns, id_name: str | None, say: Say) -> li
     return shards
 
 
-def _unlabelled(path, columns):
-    """Returns a file with the parts that its split column says, or without one, as a whole."""
+def _is_split(path, columns):
+    """Returns whether a file has a split column, or should have one, as the name of that was given."""
     with opened(path) as file:
-        there = file.schema_arrow.names
-    if columns.split in there or columns.split != Columns().split:
-        return _single(path, columns, ("features", "split"))
-    return Shard(path, "test", _rows(path, columns, ("features",)))
+        return columns.split in file.schema_arrow.names or columns.split != Columns().split
 
 
 def _check_id(path, id_name):
@@ -196,11 +196,6 @@ def _spells_parts(path):
         parts_in(each.stem) if _is_parquet_file(each) else each.is_dir() and part_of(each.name) and _parquet_in(each)
         for each in visible(path)
     )
-
-
-def _folder(path, columns, say):
-    """Returns the files of a folder and of its parts' folders, each with its part."""
-    return [Shard(file, part, _rows(file, columns, ("features", "label"))) for part, file in _parted(path, say)]
 
 
 def _parted(path, say):
