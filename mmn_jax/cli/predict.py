@@ -89,7 +89,7 @@ def write_csv(classifier: Classifier, stream: RowStream, layout: Layout, out: IO
     with tqdm(total=stream.rows, unit=" rows", leave=False, disable=None) as progress:  # on stderr, where that is a terminal
         for chunk in stream.chunks(rows):
             found = predict(classifier, chunk.x, layout.top or 2)
-            finite = np.isfinite(found.probabilities[:, 0])  # a score that overflows spoils those of its whole row
+            finite = np.isfinite(found.probability)
             if not finite.all():
                 row = chunk.first + int(finite.argmin())
                 raise BadInput(f"{stream.name}: row {row} is too large, its scores overflow float32; is it damaged?")

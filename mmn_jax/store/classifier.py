@@ -39,6 +39,16 @@ class Prediction(NamedTuple):
     best: np.ndarray
     probabilities: np.ndarray
 
+    @property
+    def label(self) -> np.ndarray:
+        """The class [n] of the highest score."""
+        return self.best[:, 0]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Its probability [n]."""
+        return self.probabilities[np.arange(len(self.best)), self.label]
+
 
 def load_classifier(workdir: str) -> Classifier:
     """Loads the classifier of a run.
