@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,9 @@ import pytest
 from commands import in_process
 
 from mmn_jax.cli import predict
+from mmn_jax.data.feature_files import assemble, fingerprint
+from mmn_jax.methods.folds import in_order, training_folds
+from mmn_jax.types import Normalised
 
 COUNTS = np.array([40, 30, 20, 12, 9, 6, 4, 2, 1, 1])
 NAMES = np.array([f"Größe {c}" for c in range(10)])
@@ -89,11 +93,39 @@ BAD = {
         ["--config.data.test_share=0.2", "--config.data.longtail.indices=rows.txt"],
         "--config.data.test_share: not with data.longtail.indices=rows.txt; give the test examples that belong to this list",
     ),
+    "images": (
+        ["--config.data.test=none", FOLDS, "--config.data.source=images"],
+        "--config.data.test=none: not for images; give test images, or --config.data.test_share with a folder",
+    ),
     "seeds that evaluate other examples": (
         ["--config.data.test=none", FOLDS, "--config.seeds=0,1", "--config.data.longtail.max_per_class=5"],
         "--config.seeds: with data.test=none all seeds must evaluate the same examples, and each draws others; give one seed",
     ),
 }
+
+
+def test_folds_give_their_examples_back_in_the_order_of_the_training_set():
+    train = Normalised(X, Y.astype(np.int32))
+    held = COUNTS[Y] > 1
+    for seed in (0, 1):
+        folds = training_folds("toy", train, jax.random.key(seed), 3)
+        np.testing.assert_array_equal(in_order([fold.val.y for fold in folds], folds), Y[held])
+        np.testing.assert_array_equal(in_order([fold.val.x for fold in folds], folds), X[held])
+
+
+def test_test_examples_that_are_not_used_are_said(tmp_path, capsys):
+    with_test(tmp_path / "x.npz")
+    said, manifest = split(capsys, tmp_path / "x.npz", tmp_path / "run", "--config.data.test=none", FOLDS)
+    assert "the 30 test examples are not used, by --config.data.test=none" in said and len(manifest["train"]) == len(Y)
+
+
+def test_a_validation_set_is_not_taken_for_a_test_set():
+    arrays = {"train_x": X, "train_y": Y}
+    found = [
+        assemble({**arrays, f"{part}_x": X[:9] + 1, f"{part}_y": Y[:9]}, "toy", "toy", needs_test=part == "test")
+        for part in ("val", "test")
+    ]
+    assert found[0].test is None and found[1].val is None and fingerprint(found[0]) != fingerprint(found[1])
 
 
 @pytest.mark.parametrize("case", BAD)

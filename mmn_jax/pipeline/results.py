@@ -39,7 +39,7 @@ class Evaluated(NamedTuple):
 
 EVALUATED = {
     "test": Evaluated("test examples", "test accuracy"),
-    "folds": Evaluated("training examples that folds hold out", "cross-validated accuracy"),
+    "folds": Evaluated("held-out training examples", "cross-validated accuracy"),
 }
 
 

@@ -331,14 +331,14 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
       BadInput: a setting or a file can't be used; this is found before the work that depends on it.
     """
     check(config)
+    if config.data.test == "none" and config.data.source in ("images", "fonts"):
+        raise BadInput("--config.data.test=none: not for images; give test images, or --config.data.test_share with a folder")
     if config.features.finetune != "none":
         studio = joint.open_studio(config, workdir, terminal)
         full, fingerprint = studio.labels, studio.fingerprint
     else:
         studio, made = None, config.data.source in ("images", "fonts")
         full = features.make(config, workdir, terminal) if made else sources.load_features(config, terminal.say)
-        if made and config.data.test == "none":
-            raise BadInput("--config.data.test=none: not for images; give test images, or --config.data.test_share with a folder")
         if last == "features":
             if not made:
                 terminal.say(f"{full.name} has features already; --stage=features is for images")
