@@ -120,11 +120,9 @@ def test_test_examples_that_are_not_used_are_said(tmp_path, capsys):
 
 
 def test_a_validation_set_is_not_taken_for_a_test_set():
-    arrays = {"train_x": X, "train_y": Y}
-    found = [
-        assemble({**arrays, f"{part}_x": X[:9] + 1, f"{part}_y": Y[:9]}, "toy", "toy", needs_test=part == "test")
-        for part in ("val", "test")
-    ]
+    arrays, others = {"train_x": X, "train_y": Y}, (X[:9] + 1, Y[:9])
+    given = [arrays | dict(zip((f"{part}_x", f"{part}_y"), others, strict=True)) for part in ("val", "test")]
+    found = [assemble(each, "toy", "toy", needs_test=False) for each in given]
     assert found[0].test is None and found[1].val is None and fingerprint(found[0]) != fingerprint(found[1])
 
 

@@ -101,7 +101,9 @@ def predict(classifier: Classifier, x: np.ndarray, k: int = 2) -> Prediction:
     """Classifies features x [n, d] and returns the k best classes; the probabilities of a row are NaN if a score overflows float32."""
     with np.errstate(over="ignore", invalid="ignore"):
         scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
-        probabilities = np.exp((scores - scores.max(1, keepdims=True)) / classifier.temperature)
+        probabilities = scores - scores.max(1, keepdims=True)
+        probabilities /= classifier.temperature
+        np.exp(probabilities, out=probabilities)
         probabilities /= probabilities.sum(1, keepdims=True)
     return Prediction(_ranked(scores, k), probabilities)
 
