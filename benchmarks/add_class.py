@@ -67,6 +67,7 @@ def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple
 
 def compare(features: FeatureSet, seed: int, shots: list[int], added: int, method: str) -> Outcome:
     """Fits a classifier without the classes, adds them to it, and fits another to all classes."""
+    assert features.test is not None
     old, few, of_class = draw(features, seed, shots, added)
 
     def fit(train, val):
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--method", default="mmn")
     arguments = parser.parse_args()
     features = first_classes(glyphs.load(), arguments.classes)
+    assert features.test is not None
     outcomes = []
     for seed in arguments.seeds:
         outcomes.append(compare(features, seed, arguments.shots, arguments.added, arguments.method))

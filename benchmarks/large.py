@@ -40,6 +40,7 @@ def fit_ours(shape: dict, method: str) -> Measured:
     from mmn_jax import TailClassifier
 
     full = synthetic.make("large", **shape)
+    assert full.test is not None
     begun = time.perf_counter()
     model = TailClassifier(method, random_state=0).fit(*full.train)
     return _measured(begun, model.predict_proba(full.test.x), full.test.y)
@@ -50,6 +51,7 @@ def fit_sklearn(shape: dict, ridge: float) -> Measured:
     from sklearn.linear_model import LogisticRegression
 
     full = synthetic.make("large", **shape)
+    assert full.test is not None
     normalise = normalisation(full.train)
     train, test = normalise.of(full.train), normalise.of(full.test)
     begun = time.perf_counter()

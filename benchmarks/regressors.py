@@ -232,6 +232,7 @@ def evaluate(name: str, seed: int) -> Outcome:
     if FLAGS.paper:
         models["metamodelnet"], _ = stages.meta(run, data, tasks, models["plain"])
     rows = {method: model.arrays for method, model in models.items()}
+    assert data.tail.test is not None
     logits = {method: model.logits(model.arrays, data.tail.test.x) for method, model in models.items()}
     wanted = regressors()
     if FLAGS.regressors != ["every"]:

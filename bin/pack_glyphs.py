@@ -20,7 +20,7 @@ folder = Path(sys.argv[1])
 made = json.loads((folder / "card.json").read_text())
 features = load(folder)
 into = Path(glyphs.__file__).parent / "glyphs_128.npz"
-assert features.val is not None, f"{folder}: no validation features"
+assert features.val is not None and features.test is not None, f"{folder}: no validation or test features"
 arrays = glyphs.packed(features.train, features.val, features.test, features.class_names)
 np.savez_compressed(into, **arrays)  # type: ignore[arg-type]  # numpy's types allow for a name that is a flag of its own
 card = {

@@ -84,6 +84,7 @@ _DISTORT = Limit(_one(lambda v: 0 <= v <= 3), "must be from 0 to 3")
 _FUNCTION = Limit(lambda v: v is None or callable(v), "must be a function, given in the recipe")
 _SOURCE = _choice("auto", "glyphs", "npz", "synthetic", "images", "fonts")
 _VALIDATION = _choice("set", "train")
+_TEST = _choice("auto", "none")
 _PROFILE = _choice("exp", "pareto", "step")
 _NETWORK = _choice("plain", "residual")
 _AUGMENT = _choice("letters", "photo")
@@ -105,7 +106,9 @@ SETTINGS = (
     Entry("data.lists.train", "", _ANY, "with source=images: file that lists the training images, paths relative to data.path"),
     Entry("data.lists.val", "", _ANY, "list of validation images"),
     Entry("data.lists.test", "", _ANY, "list of test images"),
-    Entry("data.test_share", float, _ANY, "with source=images: share of each class to test on if the folder has no test images"),
+    Entry("data.test", "auto", _TEST, "auto: test examples of the source, or data.test_share; none: train on all, evaluate on folds"),
+    Entry("data.test_share", float, _ANY, "share of each class to test on if the features or the folder of images have no test examples"),
+    Entry("data.test_seed", 0, _SEED, "seed of the test examples of data.test_share, the same for all seeds of a run"),
     Entry("data.fonts", "", _ANY, "with source=fonts: folder of font files; empty: the fonts that matplotlib ships"),
     Entry("data.licence", "", _ANY, "licence of the features, stated in the model card"),
     Entry("data.columns.features", "features", _ANY, "Parquet column of features, lists of numbers of equal length"),
@@ -280,5 +283,7 @@ def check(config: ConfigDict) -> None:
             shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             raise BadInput(f"--config.{setting.key}: {setting.limit.says}, it is {shown or 'empty'}")
     described(config)
+    if config.data.test == "none" and config.data.validation != "train":
+        raise BadInput("--config.data.test=none: trains on all examples and evaluates on folds; add --config.data.validation=train")
     if config.eval.few > config.eval.many:
         raise BadInput(f"--config.eval.few: must not be above eval.many ({config.eval.many}), it is {config.eval.few}")

@@ -48,12 +48,12 @@ class Knowledge(NamedTuple):
 
 
 class FeatureSet(NamedTuple):
-    """A data set as its source provides it; val is None where the source has no validation set."""
+    """A data set as its source provides it; val and test are None where the source has no validation or test set."""
 
     name: str
     train: Examples
     val: Examples | None
-    test: Examples
+    test: Examples | None
     class_names: tuple[str, ...]
 
 
@@ -61,12 +61,13 @@ class LongTail(NamedTuple):
     """A long-tailed training set, with validation and test examples.
 
     train: training examples. val: the examples that hyperparameters are chosen on; None where they are chosen on folds of train. test: the
-    examples that results are reported for. counts: number of training examples of each class.
+    examples that results are reported for; None where they are reported for folds of train. counts: number of training examples of each
+    class.
     """
 
     train: Examples
     val: Examples | None
-    test: Examples
+    test: Examples | None
     counts: Int[np.ndarray, " C"]
 
 

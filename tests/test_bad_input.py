@@ -386,7 +386,7 @@ FILES = {
     "a zip that points outside": ("good.npz", "DIR/good.npz: ../outside is not an array; write the file with numpy.savez", a_zip),
     "a pickle": (
         "good.npz",
-        "DIR/good.npz: array train_x holds Python objects, which are never loaded; save plain numbers or strings",
+        "DIR/good.npz: array train_x holds Python objects, which are never loaded; save plain numbers or strings (text by .astype(str))",
         save("good.npz", train_x=np.array([print] * 18)),
     ),
     "a header that is a program": ("good.npz", "DIR/good.npz: array train_x is damaged", with_header(b"__import__('os').getcwd()\n")),

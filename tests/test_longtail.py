@@ -1,13 +1,15 @@
 """The split: counts by the formula, nothing in two places, the same seed the same split."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmn_jax.data import glyphs
-from mmn_jax.data.longtail import TRAIN, UNUSED, VAL, exponential_counts, long_tail_split, stratified_folds, take
+from mmn_jax.data import glyphs, manifest
+from mmn_jax.data.longtail import TEST, TRAIN, UNUSED, VAL, exponential_counts, hold_out_test, long_tail_split, stratified_folds, take
 from mmn_jax.errors import BadInput
 from mmn_jax.types import Examples, FeatureSet
 
@@ -103,3 +105,44 @@ def test_folds_are_stratified_and_never_leave_out_a_class_s_only_example():
     for c, sizes in ((0, [3, 3, 3]), (1, [2, 1, 1]), (2, [1, 1, 0])):
         np.testing.assert_array_equal(np.bincount(fold[y == c], minlength=3), sizes)
     assert all(len(np.unique(y[fold != i])) == 4 for i in range(3))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=2, max_size=8), st.floats(0.05, 0.95), st.integers(0, 99))
+def test_test_examples_are_a_share_of_every_class_and_leave_each_one_to_train_on(counts, share, seed):
+    features = feature_set(counts)._replace(test=None)
+    if max(counts) < 2:
+        with pytest.raises(BadInput, match="test_share: every class has a single example"):
+            hold_out_test(features.train.y, share, seed)
+        return
+    held = hold_out_test(features.train.y, share, seed)
+    of_class = np.bincount(features.train.y[held], minlength=len(counts))
+    assert all(1 <= taken <= n - 1 if n > 1 else taken == 0 for taken, n in zip(of_class, counts, strict=True))
+    assert all(abs(taken - share * n) < 1 or n * share < 1 or taken == n - 1 for taken, n in zip(of_class, counts, strict=True))
+    np.testing.assert_array_equal(held, hold_out_test(features.train.y, share, seed))
+    tails = [take(features, long_tail_split(features, draw, val_per_class=None, max_per_class=9, test=held)) for draw in (0, 1)]
+    for tail in tails:  # the seed of the tail changes nothing for the test set
+        np.testing.assert_array_equal(tail.test.x, features.train.x[held])
+        assert not set(tail.train.x.ravel()) & set(tail.test.x.ravel())
+        np.testing.assert_array_equal(tail.counts, np.minimum(9, np.array(counts) - of_class))
+
+
+def test_validation_takes_a_third_of_what_the_test_examples_leave():
+    features = feature_set([40, 12])._replace(test=None)
+    held = hold_out_test(features.train.y, 0.25, 0)
+    part = long_tail_split(features, 0, test=held)
+    assert [np.bincount(features.train.y[part == which]).tolist() for which in (TEST, VAL, TRAIN)] == [[10, 3], [10, 3], [20, 6]]
+
+
+def test_a_manifest_keeps_the_test_examples(tmp_path):
+    features = feature_set([40, 12, 1])._replace(test=None)
+    part = long_tail_split(features, 0, test=hold_out_test(features.train.y, 0.25, 0))
+    document = manifest.describe(features, part, 0, {})
+    assert document["test"] == np.flatnonzero(part == TEST).tolist()
+    (tmp_path / "split.json").write_text(json.dumps(document))
+    np.testing.assert_array_equal(manifest.read(tmp_path / "split.json", features), part)
+    with pytest.raises(BadInput, match="it tests on rows of train_x, these have a test set"):
+        manifest.read(tmp_path / "split.json", features._replace(test=features.train))
+    (tmp_path / "split.json").write_text(json.dumps(document | {"test": document["test"][:-1]}))
+    with pytest.raises(BadInput, match="checksum differs"):
+        manifest.read(tmp_path / "split.json", features)

@@ -11,11 +11,10 @@ from tqdm import tqdm
 
 from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
 from mmn_jax.data.feature_files import load_training
-from mmn_jax.data.parquet_files import Columns
 from mmn_jax.devices import start
 from mmn_jax.errors import BadInput
 from mmn_jax.methods.diagnosis import describe, diagnose
-from mmn_jax.pipeline.sources import column_flags
+from mmn_jax.pipeline.column_flags import add_column_flags, column_flags, columns_of
 from mmn_jax.store.terminal import warn
 
 
@@ -25,9 +24,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--features", required=True, help="features with train_x [n, d] and train_y [n], in any form of docs/your_own_features.md"
     )
-    for role, name in Columns._field_defaults.items():  # the flags of a run, which messages on a column name
-        told = f"the column of a Parquet file (default: {name})"
-        parser.add_argument(f"--config.data.columns.{role}", default=name, metavar="NAME", dest=f"{role}_column", help=told)
+    add_column_flags(parser)
     parser.add_argument("--cuts", type=int, default=5, help="long tails to make, at least 2")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
@@ -44,9 +41,8 @@ def main(argv: list[str] | None = None) -> int:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         start()
         track = partial(tqdm, desc="subsamples", leave=False, disable=None)  # on stderr, where that is a terminal
-        columns = Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields))
         with column_flags():
-            train = load_training(arguments.features, columns, warn)
+            train = load_training(arguments.features, columns_of(arguments), warn)
         print(f"{len(train.y)} examples, {arguments.cuts} long-tailed subsamples; mmn and logit adjustment are tuned on each", flush=True)
         try:
             found = diagnose(train, arguments.seed, arguments.cuts, track)

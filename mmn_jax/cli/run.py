@@ -130,7 +130,7 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
         if seeds:
             table = results.collect(seeds, config)
             results.write(workdir, table, seeds)
-            terminal.say(f"\n{table['dataset']}: mean per-class test accuracy in percent, seeds {table['seeds']}")
+            terminal.say(f"\n{table['dataset']}: mean per-class {results.evaluated(table).accuracy} in percent, seeds {table['seeds']}")
             terminal.say(table_formats.as_text(table))
         if seeds:
             programs, seconds = compiling()

@@ -39,7 +39,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 def _reason(error):
     if "pickle" in str(error):
-        return "holds Python objects, which are never loaded; save plain numbers or strings"
+        return "holds Python objects, which are never loaded; save plain numbers or strings (text by .astype(str))"
     return "doesn't fit into memory" if isinstance(error, MemoryError) else "is damaged"
 
 

@@ -12,11 +12,10 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from mmn_jax.data.array_files import NAMES, canonical, read_npy_folder, read_npz_parts
+from mmn_jax.data.array_files import NAMES, read_npy_folder, read_npz_parts
 from mmn_jax.data.labels import coded, is_text, meet, normal, told_apart
 from mmn_jax.data.parquet import read_parquet
 from mmn_jax.data.parquet_files import Columns, is_parquet
-from mmn_jax.data.parts import visible
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.types import Examples, FeatureSet
@@ -26,24 +25,28 @@ CHUNK_FLOATS = 2**22  # checked at once
 FAR_ROWS = 4096  # rows that are used to find columns far from 0
 
 
-def read_arrays(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
+def read_arrays(
+    path: str | Path,
+    columns: Columns = Columns(),  # noqa: B008 - a NamedTuple cannot change
+    say: Say = warn,
+    undivided: str | None = None,
+) -> dict[str, np.ndarray]:
     """Reads all arrays of an npz file, a folder of npy files, a Parquet file or a folder of Parquet files, by name.
 
     Args:
       path: the file or folder.
       columns: names of the columns of Parquet files.
       say: reports what is doubtful or not used.
+      undivided: the part of Parquet rows where neither a column nor a name says parts; None to refuse such files.
 
     Raises:
       BadInput: the file or folder can't be read; the message begins with its path.
     """
     path = Path(path)
-    if is_parquet(path):
+    if is_parquet(path, NAMES):
         if not path.exists():
             raise BadInput(f"{path}: no such file")
-        if path.is_dir() and any(canonical(each.stem) in NAMES for each in visible(path) if each.suffix == ".npy"):
-            raise BadInput(f"{path}: holds both Parquet and npy files, either of which could be meant; keep one kind")
-        return read_parquet(path, columns, say)
+        return read_parquet(path, columns, say, undivided)
     if path.suffix == ".npy":
         raise BadInput(f"{path}: a single npy file; give the folder with train_x.npy, train_y.npy, test_x.npy and test_y.npy")
     return read_npy_folder(path, say) if path.is_dir() else read_npz_parts(path, NAMES, say)
@@ -208,7 +211,7 @@ def check(features: FeatureSet, where: str | Path) -> FeatureSet:
     return features
 
 
-def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say: Say = warn) -> FeatureSet:
+def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say: Say = warn, needs_test: bool = True) -> FeatureSet:
     """Makes a FeatureSet of arrays by name.
 
     Args:
@@ -216,17 +219,19 @@ def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say
       name: the name of the set.
       where: the arrays' file, for messages.
       say: reports what is doubtful.
+      needs_test: whether test examples must be there.
 
     Raises:
       BadInput: an array can't be used; the message says which and why.
     """
     arrays = numbered(arrays, where)
-    train, test = (_examples(arrays, part, where, say) for part in ("train", "test"))
-    has_val = "val_x" in arrays or "val_y" in arrays
-    val = _examples(arrays, "val", where, say) if has_val else None
-    features = check(FeatureSet(name, train, val, test, class_names(arrays, train.y, where, say)), where)
-    others = {"test_x": test} | ({} if val is None else {"val_x": val})
-    tell_repeats(train, others, lambda label: features.class_names[label], lambda line: say(f"{where}: {line}"))
+    train = _examples(arrays, "train", where, say)
+    there = {part: needed or f"{part}_x" in arrays or f"{part}_y" in arrays for part, needed in (("test", needs_test), ("val", False))}
+    others = {part: _examples(arrays, part, where, say) for part, given in there.items() if given}
+    features = FeatureSet(name, train, others.get("val"), others.get("test"), class_names(arrays, train.y, where, say))
+    check(features, where)
+    named = {f"{part}_x": examples for part, examples in others.items()}
+    tell_repeats(train, named, lambda label: features.class_names[label], lambda line: say(f"{where}: {line}"))
     return features
 
 
@@ -261,18 +266,25 @@ def from_arrays(
     return assemble({key: np.asarray(value) for key, value in given if value is not None}, name, name, say)
 
 
-def load(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> FeatureSet:  # noqa: B008 - a NamedTuple cannot change
+def load(
+    path: str | Path,
+    columns: Columns = Columns(),  # noqa: B008 - a NamedTuple cannot change
+    say: Say = warn,
+    needs_test: bool = True,
+) -> FeatureSet:
     """Reads a FeatureSet from a file or folder.
 
     Args:
       path: an npz file, a folder of npy files, a Parquet file or a folder of Parquet files.
       columns: names of the columns of Parquet files.
       say: reports what is doubtful or not used.
+      needs_test: whether test examples must be there; if not, Parquet rows without parts are training examples.
 
     Raises:
       BadInput: the file can't be used; the message names the file and the array or column, and says why.
     """
-    return assemble(read_arrays(path, columns, say), Path(path).absolute().stem, path, say)
+    arrays = read_arrays(path, columns, say, None if needs_test else "train")
+    return assemble(arrays, Path(path).absolute().stem, path, say, needs_test)
 
 
 def load_training(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> Examples:  # noqa: B008 - a NamedTuple cannot change
@@ -294,6 +306,8 @@ def load_training(path: str | Path, columns: Columns = Columns(), say: Say = war
 def fingerprint(features: FeatureSet) -> str:
     """Hashes everything in the set, so that an artefact made from other data is never taken for this set's."""
     digest = hashlib.sha256(repr(features.class_names).encode())
+    if features.test is None:
+        digest.update(b"no test set")
     for part in (features.train, features.val, features.test):
         for array in part or ():
             digest.update(repr((array.shape, array.dtype.str)).encode())

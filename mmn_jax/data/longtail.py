@@ -1,4 +1,4 @@
-"""Makes a LongTail of a FeatureSet: holds validation examples out, then subsamples the rest to a long tail.
+"""Makes a LongTail of a FeatureSet: holds test and validation examples out, then subsamples the rest to a long tail.
 
 Counts of a subsampled tail, for the i-th class of a seeded order, i = 0..C−1, with the largest count M, the imbalance F = n_max / n_min
 and m = M/F; each is at least 1:
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Array, Int, Int8, Key
+from jaxtyping import Array, Bool, Int, Int8, Key
 
 from mmn_jax.errors import BadInput
 from mmn_jax.rng import permutation, stream
@@ -67,21 +67,47 @@ def stratified_folds(key: Key[Array, ""], y: Int[np.ndarray, " n"], folds: int) 
     return np.where(np.bincount(y)[y] > 1, random_ranks(key, y) % folds, -1)
 
 
-UNUSED, TRAIN, VAL = 0, 1, 2  # what a training example of the source becomes
+UNUSED, TRAIN, VAL, TEST = 0, 1, 2, 3  # what a training example of the source becomes
 
 
-def _validation_mask(features, key, per_class, free):
-    """Draws the mask [n] of the validation examples among the rows `free`: `per_class` of each class, and at most a third of it."""
+def hold_out_test(y: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Draws the test examples of a set that has none: a share of each class, rounded down.
+
+    A class with two examples or more has at least one test example and keeps at least one to train on; a single example is trained on.
+
+    Args:
+      y: labels of all examples.
+      share: the share of every class.
+      seed: determines which examples these are.
+
+    Returns:
+      The mask of the test examples.
+
+    Raises:
+      BadInput: the share isn't between 0 and 1, or every class has a single example.
+    """
+    if not 0 < share < 1:
+        raise BadInput(f"test_share: must be above 0 and below 1, it is {share}")
+    counts = np.bincount(y)
+    if counts.max() < 2:
+        raise BadInput("test_share: every class has a single example, none to hold out for testing")
+    return random_ranks(stream(seed, "test share"), y) < np.minimum(_whole(share * counts), counts - 1)[y]
+
+
+def _validation_mask(features, key, per_class, free, test):
+    """Draws the mask [n] of the validation examples among the rows `free`: `per_class` of each class, and at most a third of it; test: the
+    mask [n] of examples that don't count."""
     y = features.train.y
     held = np.zeros(len(y), bool)
     if features.val is not None or per_class is None:
         return held
     if per_class < 1:
         raise BadInput(f"val_per_class: must be at least 1 where there is no val_x, it is {per_class}")
-    quota = np.minimum(per_class, np.bincount(y, minlength=len(features.class_names)) // 3)
+    quota = np.minimum(per_class, np.bincount(y[~test], minlength=len(features.class_names)) // 3)
     held[free] = random_ranks(key, y[free]) < quota[y[free]]
     if not held.any():
-        what = "no class has 3 examples to spare one for validation" if len(free) == len(y) else "the listed rows leave none to validate on"
+        listed = len(free) < np.sum(~test)
+        what = "the listed rows leave none to validate on" if listed else "no class has 3 examples to spare one for validation"
         raise BadInput(f"val_per_class: {what}; give val_x and val_y")
     return held
 
@@ -93,6 +119,7 @@ def long_tail_split(
     max_per_class: int | None = None,
     val_per_class: int | None = 20,
     profile: Profile = exponential_counts,
+    test: Bool[np.ndarray, " n"] | None = None,
 ) -> Int8[np.ndarray, " n"]:
     """Draws a split of the training examples of a set: validation examples and a long tail.
 
@@ -105,9 +132,10 @@ def long_tail_split(
       max_per_class: M, by default the largest class count.
       val_per_class: validation examples of each class, at most a third of it, unless the set has a validation set; None for none.
       profile: returns the counts [C] of C classes in decreasing order, from (C, M, imbalance).
+      test: the examples to test on (`hold_out_test`), which counts are taken without; None for none.
 
     Returns:
-      TRAIN, VAL or UNUSED for each of the n training examples.
+      TRAIN, VAL, TEST or UNUSED for each of the n training examples.
 
     Raises:
       BadInput: an imbalance or count is not positive, or no example is left to validate on.
@@ -116,8 +144,9 @@ def long_tail_split(
         raise BadInput(f"imbalance: must be a positive number, it is {imbalance}")
     if max_per_class is not None and max_per_class < 1:
         raise BadInput(f"max_per_class: must be at least 1, it is {max_per_class}")
-    held = _validation_mask(features, stream(seed, "validation"), val_per_class, np.arange(len(features.train.y)))
-    train = np.flatnonzero(~held)
+    test = np.zeros(len(features.train.y), bool) if test is None else test
+    held = _validation_mask(features, stream(seed, "validation"), val_per_class, np.flatnonzero(~test), test)
+    train = np.flatnonzero(~(held | test))
     if imbalance is not None or max_per_class is not None:
         y, classes = features.train.y[train], len(features.class_names)
         ratio = 1.0 if imbalance is None else max(imbalance, 1 / imbalance)
@@ -125,7 +154,7 @@ def long_tail_split(
         wanted = np.empty(classes, int)
         wanted[order] = profile(classes, max_per_class or int(np.bincount(y).max()), ratio)
         train = train[random_ranks(stream(seed, "tail"), y) < wanted[y]]
-    part = np.where(held, VAL, UNUSED).astype(np.int8)
+    part = np.select([held, test], [VAL, TEST], UNUSED).astype(np.int8)
     part[train] = TRAIN
     return part
 
@@ -179,7 +208,8 @@ def listed_split(features: FeatureSet, seed: int, rows: Int[np.ndarray, " m"], v
     """
     part = np.full(len(features.train.y), UNUSED, np.int8)
     part[rows] = TRAIN
-    part[_validation_mask(features, stream(seed, "validation"), val_per_class, np.flatnonzero(part == UNUSED))] = VAL
+    free, none = np.flatnonzero(part == UNUSED), np.zeros(len(part), bool)
+    part[_validation_mask(features, stream(seed, "validation"), val_per_class, free, none)] = VAL
     return part
 
 
@@ -187,7 +217,8 @@ def take(features: FeatureSet, part: Int8[np.ndarray, " n"]) -> LongTail:
     """Returns the LongTail of a split, which `long_tail_split`, `listed_split` or `manifest.read` made."""
     train = features.train.at(part == TRAIN)
     val = features.train.at(part == VAL) if (part == VAL).any() else features.val
-    return LongTail(train, val, features.test, np.bincount(train.y, minlength=len(features.class_names)))
+    test = features.train.at(part == TEST) if (part == TEST).any() else features.test
+    return LongTail(train, val, test, np.bincount(train.y, minlength=len(features.class_names)))
 
 
 def class_pool(train: ExamplesT, classes: Int[np.ndarray, " H"]) -> ExamplesT:

@@ -6,18 +6,26 @@ memory holds the float32 features and little else.
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Integer
 
 from mmn_jax.data.labels import Coded, meet, normal
-from mmn_jax.data.parquet_files import Columns, batches, find_shards, is_text_type, label_codes, opened, whole
+from mmn_jax.data.parquet_files import Columns, Shard, batches, find_shards, is_text_type, label_codes, opened, whole
 from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.machine import host_memory
 
 
-def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn) -> dict[str, np.ndarray]:  # noqa: B008 - a NamedTuple cannot change
+def read_parquet(
+    path: str | Path,
+    columns: Columns = Columns(),  # noqa: B008 - a NamedTuple cannot change
+    say: Say = warn,
+    undivided: str | None = None,
+) -> dict[str, np.ndarray]:
     """Reads the arrays of a file, or of the files of a folder, by name.
 
     Labels with names are mapped by name over all parts and files. Classes are in the order of a Hugging Face ClassLabel; labels that are
@@ -27,6 +35,7 @@ def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn
       path: the file or folder.
       columns: names of the columns.
       say: reports files that aren't used.
+      undivided: the part of all rows where neither a column nor a name says parts; None to refuse such files.
 
     Returns:
       train_x [n, d], train_y [n], test_x, .., and class_names [C] if labels have names.
@@ -35,10 +44,60 @@ def read_parquet(path: str | Path, columns: Columns = Columns(), say: Say = warn
       BadInput: a file can't be used; the message names the file and the column, and says why.
     """
     path = Path(path)
-    filled = _read_all(find_shards(path, columns, say), columns, path)
+    filled = _read_all(find_shards(path, columns, say, undivided), columns, path)
     names, labels = meet({part: part_rows.labels for part, part_rows in filled.items()})
     arrays = {f"{part}_x": part_rows.x for part, part_rows in filled.items()} | {f"{part}_y": y for part, y in labels.items()}
     return arrays if names is None else arrays | {"class_names": np.array(names)}
+
+
+def stream_rows(
+    shards: Sequence[Shard], columns: Columns, id_name: str | None, dim: int, path: Path, rows: int
+) -> Iterator[tuple[Float[np.ndarray, "n d"] | Integer[np.ndarray, "n d"], list[Any] | None]]:
+    """Reads the rows of test from files, in order.
+
+    Args:
+      shards: the files (`parquet_files.find_rows`).
+      columns: names of the columns.
+      id_name: the column of ids, integers or text; None for none.
+      dim: the d that is needed.
+      path: the file or folder, for messages.
+      rows: at most how many are read at once.
+
+    Yields:
+      Features [n, dim] in the files' own type, and their ids.
+
+    Raises:
+      BadInput: a file can't be read, or a column holds something else.
+    """
+    first, where = 0, f"{path}: column {columns.features}"
+    for shard, batch in _batches_of_test(shards, [columns.features, *([] if id_name is None else [id_name])], rows):
+        ids = None if id_name is None else _ids(batch.column(id_name), f"{path}: column {id_name}", first)
+        x = _matrix(batch.column(columns.features), where, first, dim if first else None)
+        if x.shape[1] != dim:
+            raise BadInput(f"{where} must hold lists of {dim} numbers for this model, it holds lists of {x.shape[1]} ({shard.file.name})")
+        yield x, ids
+        first += len(x)
+
+
+def _batches_of_test(shards, names, rows):
+    """Yields each file and its batches of these columns, without the rows of other parts and without empty batches."""
+    for shard in shards:
+        done = 0
+        with opened(shard.file) as file, np.errstate(over="ignore", invalid="ignore"):
+            for batch in batches(file, *dict.fromkeys(names), rows=rows):
+                if not isinstance(shard.parts, str):
+                    done, batch = done + batch.num_rows, batch.filter(_mask(shard.parts[done : done + batch.num_rows] == "test"))
+                if batch.num_rows:
+                    yield shard, batch
+
+
+def _ids(column, where, first):
+    """Returns the ids in a column; first: the number of its first row."""
+    from pyarrow import types
+
+    if not (is_text_type(column.type) or types.is_integer(column.type)):
+        raise BadInput(f"{where}: ids must be integers or text, they are {column.type}")
+    return whole(column, where, first).to_pylist()
 
 
 class _PartRows:

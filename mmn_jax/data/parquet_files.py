@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from mmn_jax.data.array_files import canonical
 from mmn_jax.data.labels import normal
 from mmn_jax.data.parts import by_part, is_data, part_of, parts_in, unused, visible
 from mmn_jax.errors import BadInput, Say
@@ -49,26 +50,84 @@ class Shard(NamedTuple):
         return int((self.parts == part).sum()) if isinstance(self.parts, np.ndarray) else self.rows * (self.parts == part)
 
 
-def is_parquet(path: Path) -> bool:
-    """Returns whether a file's name ends with .parquet, or a folder holds such files, itself or in folders that are named after parts."""
+def is_parquet(path: Path, arrays: tuple[str, ...]) -> bool:
+    """Returns whether a file's name ends with .parquet, or a folder holds such files, itself or in folders that are named after parts.
+
+    Args:
+      path: the file or folder.
+      arrays: names of arrays, whose npy files a folder of Parquet files must not hold.
+
+    Raises:
+      BadInput: the folder holds both kinds of files.
+    """
     if not path.is_dir():
         return path.suffix.lower() == ".parquet"
-    inside = [file for each in visible(path) for file in (visible(each) if each.is_dir() and part_of(each.name) else [each])]
-    return any(file.suffix.lower() == ".parquet" and file.is_file() for file in inside)
+    there = visible(path)
+    found = any(_parquet_in(each) if each.is_dir() and part_of(each.name) else _is_parquet_file(each) for each in there)
+    if found and any(canonical(each.stem) in arrays for each in there if each.suffix == ".npy"):
+        raise BadInput(f"{path}: holds both Parquet and npy files, either of which could be meant; keep one kind")
+    return found
 
 
-def find_shards(path: Path, columns: Columns, say: Say) -> list[Shard]:
+def find_shards(
+    path: Path, columns: Columns, say: Say, undivided: str | None = None, roles: tuple[str, ...] = ("features", "label")
+) -> list[Shard]:
     """Returns the file, or the files of a folder, with the parts of their rows.
 
     Args:
-      path: a file with a split column, or a folder.
+      path: a file or a folder.
       columns: names of the columns.
+      say: reports files that aren't used.
+      undivided: the part of all rows of a file without a split column, or of a folder whose names spell no part; None to refuse them.
+      roles: the fields of `columns` that each file must have, beside the split column.
+
+    Raises:
+      BadInput: a file can't be read, lacks a column, its part is unclear, or a shard is missing.
+    """
+    if not path.is_dir():
+        if undivided and not _is_split(path, columns):
+            return [Shard(path, undivided, _rows(path, columns, roles))]
+        return [_single(path, columns, (*roles, "split"))]
+    if undivided and not _spells_parts(path):
+        _check_complete(_parquet_in(path))
+        return [Shard(file, undivided, _rows(file, columns, roles)) for file in _parquet_in(path)]
+    return [Shard(file, part, _rows(file, columns, roles)) for part, file in _parted(path, say)]
+
+
+def find_rows(path: Path, columns: Columns, id_name: str | None, say: Say) -> list[Shard]:
+    """Returns the file, or the files of a folder, with the rows to classify as those of test.
+
+    They are all rows of a file without a split column and of a folder whose names spell no part, else those of test. No label is needed.
+
+    Args:
+      path: a file or folder.
+      columns: names of the columns.
+      id_name: the column of ids; None for none.
       say: reports files that aren't used.
 
     Raises:
-      BadInput: a file can't be read, its part is unclear, or a shard is missing.
+      BadInput: a file can't be read, lacks a column, or a shard is missing; or there are parts, but no test.
     """
-    return _folder(path, columns, say) if path.is_dir() else [_single(path, columns)]
+    shards = [shard for shard in find_shards(path, columns, say, "test", ("features",)) if "test" in np.unique(shard.parts)]
+    if not shards:
+        raise BadInput(f"{path}: has parts, but no test, whose rows are classified; give a file or folder of these rows alone")
+    for shard in shards if id_name is not None else []:
+        _check_id(shard.file, id_name)
+    return shards
+
+
+def _is_split(path, columns):
+    """Returns whether a file has a split column, or should have one, as the name of that was given."""
+    with opened(path) as file:
+        return columns.split in file.schema_arrow.names or columns.split != Columns().split
+
+
+def _check_id(path, id_name):
+    """Checks that a file has the column of ids once."""
+    with opened(path) as file:
+        there = file.schema_arrow.names
+    if there.count(id_name) != 1:
+        raise BadInput(f"{path}: has {there.count(id_name) or 'no'} column {id_name} for the ids; its columns are {', '.join(there)}")
 
 
 @contextlib.contextmanager
@@ -89,9 +148,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise BadInput(f"{path}: not a Parquet file, or damaged") from error
 
 
-def batches(file: Any, *columns: str) -> Iterator[Any]:
-    """Reads the rows of these columns, `BATCH_ROWS` at a time."""
-    return file.iter_batches(BATCH_ROWS, columns=list(columns))
+def batches(file: Any, *columns: str, rows: int = BATCH_ROWS) -> Iterator[Any]:
+    """Reads the rows of these columns, at most `rows` and `BATCH_ROWS` at a time."""
+    return file.iter_batches(min(rows, BATCH_ROWS), columns=list(columns))
 
 
 def _check_columns(file, path, columns):
@@ -104,11 +163,11 @@ def _check_columns(file, path, columns):
             raise BadInput(f"{path}: has {there.count(name)} columns {name}; rename all but one")
 
 
-def _single(path, columns):
-    """Returns a file with the parts that its split column says."""
+def _single(path, columns, roles):
+    """Returns a file with the parts that its split column says; roles: the fields of `columns` that it must have."""
     names, codes, where = dict[str, int](), [], f"{path}: column {columns.split}"
     with opened(path) as file:
-        _check_columns(file, path, columns._asdict())
+        _check_columns(file, path, {role: getattr(columns, role) for role in roles})
         kind = file.schema_arrow.field(columns.split).type
         if not is_text_type(kind):
             raise BadInput(f"{where} holds {kind}, it must say train, validation or test")
@@ -123,8 +182,24 @@ def _single(path, columns):
     )
 
 
-def _folder(path, columns, say):
-    """Returns the files of a folder, and of folders in it that are named after parts, each with its part."""
+def _is_parquet_file(path):
+    return path.suffix.lower() == ".parquet" and path.is_file()
+
+
+def _parquet_in(folder):
+    return [file for file in visible(folder) if _is_parquet_file(file)]
+
+
+def _spells_parts(path):
+    """Returns whether the names of a folder's Parquet files, or of folders of such files in it, spell a part."""
+    return any(
+        parts_in(each.stem) if _is_parquet_file(each) else each.is_dir() and part_of(each.name) and _parquet_in(each)
+        for each in visible(path)
+    )
+
+
+def _parted(path, say):
+    """Returns (part, file) for the files of a folder, and of folders in it that are named after parts."""
     found, others = [], []
     for each in visible(path):
         inside = [file for file in visible(each) if file.suffix.lower() == ".parquet"] if each.is_dir() and part_of(each.name) else []
@@ -137,7 +212,7 @@ def _folder(path, columns, say):
     _check_complete([file for _, _, file in found])
     if others:
         say(f"{path}: not used: {unused(others)}")
-    return [Shard(file, part, _rows(file, columns)) for part, _, file in found]
+    return [(part, file) for part, _, file in found]
 
 
 def _part_of_file(file):
@@ -166,10 +241,10 @@ def _check_complete(files):
             raise BadInput(f"{folder / f'{name}-{missing[0]:05d}-of-{total:05d}.parquet'}: is missing, but other shards of it are there")
 
 
-def _rows(path, columns):
-    """Returns the number of rows of a file, after checking its columns."""
+def _rows(path, columns, roles):
+    """Returns the number of rows of a file, after checking that it has the columns of these roles."""
     with opened(path) as file:
-        _check_columns(file, path, {"features": columns.features, "label": columns.label})
+        _check_columns(file, path, {role: getattr(columns, role) for role in roles})
         return file.metadata.num_rows
 
 

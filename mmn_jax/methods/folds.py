@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from mmn_jax.data.longtail import stratified_folds
 from mmn_jax.evaluation.metrics import mean_class_accuracy
@@ -21,12 +21,14 @@ Tasks = Callable[[str], tuple[Task, Task]]  # name of a training set → its Tas
 class Fold(NamedTuple):
     """Examples to fit to and to choose by.
 
-    name: distinguishes this training set from others. val: the validation examples; None where there are none.
+    name: distinguishes this training set from others. val: the validation examples; None where there are none. rows: their positions in the
+    training set that the fold is a part of; None for a validation set of its own.
     """
 
     name: str
     train: Normalised
     val: Normalised | None
+    rows: Int[np.ndarray, " m"] | None = None
 
 
 def training_folds(name: str, train: Normalised, key: Key[Array, ""], number: int) -> tuple[Fold, ...]:
@@ -44,7 +46,7 @@ def training_folds(name: str, train: Normalised, key: Key[Array, ""], number: in
     held = stratified_folds(fold(key, "folds"), train.y, number)
     used = [i for i in range(number) if (held == i).any() and np.ptp(train.x[held != i], axis=0).any()]
     used = used[: 1 + np.searchsorted(np.cumsum([(held == i).sum() for i in used]), ENOUGH)]
-    return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i)) for i in used)
+    return tuple(Fold(f"{name}-fold{i}of{number}", train.at(held != i), train.at(held == i), np.flatnonzero(held == i)) for i in used)
 
 
 def make_tasks(
@@ -76,6 +78,12 @@ def make_tasks(
 def held_labels(folds: Iterable[Fold]) -> Int[np.ndarray, " n"]:
     """Returns the labels of all folds' validation examples."""
     return np.concatenate([fold.val.y for fold in folds if fold.val is not None])
+
+
+def in_order(values: Iterable[Shaped[np.ndarray, "_ ..."]], folds: Iterable[Fold]) -> Shaped[np.ndarray, "m ..."]:
+    """Returns values of the examples that folds hold out, given fold by fold, in the order that the examples have in the training set."""
+    rows = np.concatenate([fold.rows for fold in folds if fold.rows is not None])
+    return np.concatenate(list(values))[np.argsort(rows)]
 
 
 def held_accuracy(logits: Iterable[Float[np.ndarray, "_ C"]], folds: Iterable[Fold]) -> float:

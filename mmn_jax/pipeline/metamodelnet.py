@@ -27,7 +27,7 @@ from mmn_jax.metamodelnet.training import LevelSet, fit_metamodelnet
 from mmn_jax.metamodelnet.training_data import held_out_classes, window_size
 from mmn_jax.methods.choosing import choose_among
 from mmn_jax.methods.contract import linear_logits
-from mmn_jax.methods.folds import Fold, Tasks
+from mmn_jax.methods.folds import Fold, Tasks, in_order
 from mmn_jax.methods.metamodelnet import RegressorOptions, move_rows
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.store import artifacts, metrics_log
@@ -247,6 +247,8 @@ def meta(run: Run, data: Data, tasks: Tasks, plain: Model) -> tuple[Model, Learn
     if run.config.meta.regressor:
         tuned["regressor"] = run.config.meta.regressor.__qualname__
     model = make_model("paper", {"theta": theta}, linear_logits, record, sum(part.seconds for part in every), **tuned)
+    if data.tail.test is None:
+        model = model._replace(held=in_order(logits(number), data.folds))
     trained = whole.trained
     learned = (trained.regressor, trained.variables[candidate], trained.context, trained.held, trained.records[candidate])
     return model, Learned(whole.banks, whole.plain, *learned)

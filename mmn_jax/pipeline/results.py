@@ -1,6 +1,7 @@
 """Computes the content of results.json from fitted classifiers, and writes it with choices.json, classifier.npz and the table.
 
-Test accuracy is computed here and nowhere else, after every choice has been made.
+Test accuracy is computed here and nowhere else, after every choice has been made. Without a test set, accuracy is that of the training
+examples that folds hold out, which hyperparameters were chosen on, too.
 """
 
 import io
@@ -9,7 +10,7 @@ import math
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,10 +22,45 @@ from mmn_jax.evaluation.bootstrap import bootstrap, interval
 from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
+from mmn_jax.methods.folds import in_order
 from mmn_jax.pipeline.sources import licence
 from mmn_jax.pipeline.stages import SeedResult
 from mmn_jax.pipeline.table_formats import GROUPS, TERCILES, Table, as_csv, as_markdown
 from mmn_jax.store import artifacts
+from mmn_jax.store.run import Model
+
+
+class Evaluated(NamedTuple):
+    """What texts call the examples that a table is evaluated on, and the accuracy on them."""
+
+    examples: str
+    accuracy: str
+
+
+EVALUATED = {
+    "test": Evaluated("test examples", "test accuracy"),
+    "folds": Evaluated("held-out training examples", "cross-validated accuracy"),
+}
+
+
+def evaluated(table: Table) -> Evaluated:
+    """Returns what a table is evaluated on; an older one on test examples."""
+    return EVALUATED[table.get("evaluated_on", "test")]
+
+
+def _labels(result: SeedResult) -> np.ndarray:
+    """Returns the labels [n] of the examples that a seed is evaluated on: the test set or, without one, what folds hold out."""
+    test, folds = result.data.tail.test, result.data.folds
+    return in_order([fold.val.y for fold in folds if fold.val is not None], folds) if test is None else test.y
+
+
+def _logits(result: SeedResult, model: Model) -> np.ndarray:
+    """Returns a model's logits [n, C] of these examples."""
+    test = result.data.tail.test
+    if test is not None:
+        return model.logits(model.arrays, test.x)
+    assert model.held is not None, "made with the model where there is no test set"
+    return model.held
 
 
 def _group_means(per_class: list[np.ndarray], masks: np.ndarray) -> np.ndarray:
@@ -60,10 +96,10 @@ def _scores(models, logits, y, priors, per_class, groups):
 
     Args:
       models: what was fitted, of each seed; so are all lists here.
-      logits: [n, C] on the test set.
-      y: [n] test labels.
+      logits: [n, C] of the examples that are evaluated.
+      y: [n] their labels.
       priors: [C] class priors in use.
-      per_class: [C] test accuracies.
+      per_class: [C] accuracies on them.
       groups: [seeds, 1 + groups] mean accuracy, overall and by group.
     """
     from sklearn.metrics import f1_score  # slow to import
@@ -89,7 +125,7 @@ def _scores(models, logits, y, priors, per_class, groups):
 
 
 def collect(results: list[SeedResult], config: ConfigDict) -> Table:
-    """Evaluates every method on the test set.
+    """Evaluates every method on the test set or, without one, on what folds hold out.
 
     Args:
       results: of all seeds.
@@ -101,7 +137,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     Raises:
       BadInput: eval.prior can't be read.
     """
-    y = results[0].data.tail.test.y
+    y = _labels(results[0])
     counts = [result.data.tail.counts for result in results]
     groups = [{**shot_groups(one, config.eval.few, config.eval.many), **terciles(one)} for one in counts]
     masks = np.stack([np.stack([np.ones(len(one), bool), *group.values()]) for one, group in zip(counts, groups, strict=True)])
@@ -110,7 +146,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     methods, per_class, means, right = {}, {}, {}, []
     for name in names:
         models = [result.models[name] for result in results]
-        logits = [model.logits(model.arrays, result.data.tail.test.x) for model, result in zip(models, results, strict=True)]
+        logits = [_logits(result, model) for model, result in zip(models, results, strict=True)]
         right.append(np.stack([one.argmax(1) == y for one in logits]))
         per_class[name] = [per_class_accuracy(one, y) for one in logits]
         means[name] = _group_means(per_class[name], masks)
@@ -125,11 +161,13 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     return {
         "schema": 1,
         "dataset": results[0].dataset,
+        "class_names": list(results[0].class_names),
         "seeds": [result.seed for result in results],
         "thresholds": {"few": config.eval.few, "many": config.eval.many},
         "groups": {group: int(groups[0][group].sum()) for group in (*GROUPS, *TERCILES)},
         "prior": config.eval.prior,
         "validation": config.data.validation,
+        "evaluated_on": "folds" if results[0].data.tail.test is None else "test",
         "licence": licence(config),
         "methods": methods,
         "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},

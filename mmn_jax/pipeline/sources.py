@@ -1,14 +1,13 @@
 """Loads the features that the config names, and returns their licence and the long tail to subsample them to."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mmn_jax.data import feature_files, glyphs, synthetic
-from mmn_jax.data.parquet_files import Columns, MissingColumn
+from mmn_jax.data.parquet_files import Columns
 from mmn_jax.errors import BadInput, Say, renamed
+from mmn_jax.pipeline.column_flags import column_flags
 from mmn_jax.store.terminal import warn
 from mmn_jax.types import FeatureSet
 
@@ -26,8 +25,23 @@ def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
       say: reports doubtful input.
 
     Raises:
-      BadInput: settings contradict each other, or the file is bad.
+      BadInput: settings contradict each other, the file is bad, or there is nothing to test on.
     """
+    features = _read(config, say)
+    if config.data.test == "none":
+        if features.test is not None:
+            say(f"the {len(features.test.y)} test examples are not used, by --config.data.test=none")
+        return features._replace(test=None)
+    if features.test is None and config.data.test_share is None and not config.data.manifest:
+        ways = "--config.data.test_share=0.2 holds some of train out, --config.data.test=none trains on all and evaluates on folds"
+        raise BadInput(f"{config.data.path}: has no test examples, test_x and test_y; add them, or {ways}")
+    if features.test is not None and config.data.test_share is not None:
+        say(f"--config.data.test_share: not used, as {config.data.path or features.name} has test examples")
+    return features
+
+
+def _read(config, say):
+    """Reads the features that config.data names; without test examples if there are none."""
     if config.data.path and config.data.source in ("glyphs", "synthetic"):
         raise BadInput(f"--config.data.path={config.data.path}: not with data.source={config.data.source}, which has its own features")
     if _embedded(config):
@@ -38,16 +52,7 @@ def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
     if not config.data.path:
         raise BadInput("--config.data.path: give the file or folder with your features")
     with column_flags():
-        return feature_files.load(config.data.path, Columns(**config.data.columns), say)
-
-
-@contextlib.contextmanager
-def column_flags() -> Iterator[None]:
-    """Inside, a message on a missing column of a Parquet file names the flag that says what the column is called."""
-    try:
-        yield
-    except MissingColumn as error:
-        raise BadInput(f"{error.missing}; name it by --config.data.columns.{error.role}, or rename it") from error
+        return feature_files.load(config.data.path, Columns(**config.data.columns), say, needs_test=False)
 
 
 def licence(config: ConfigDict) -> str:

@@ -21,13 +21,14 @@ from ml_collections import ConfigDict
 from mmn_jax.config import check
 from mmn_jax.data import feature_files, longtail, manifest
 from mmn_jax.data.normalisation import normalisation
+from mmn_jax.data.repeats import hashes, tell_again
 from mmn_jax.devices import all_devices
 from mmn_jax.errors import BadInput, renamed
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.methods import baselines, mmn, rivals
 from mmn_jax.methods.choosing import tune
 from mmn_jax.methods.contract import Method, Record
-from mmn_jax.methods.folds import Fold, Tasks, held_labels, make_tasks, training_folds
+from mmn_jax.methods.folds import Fold, Tasks, held_labels, in_order, make_tasks, training_folds
 from mmn_jax.pipeline import sources
 from mmn_jax.pipeline.metamodelnet import Learned, meta
 from mmn_jax.store import artifacts, metrics_log
@@ -44,6 +45,7 @@ FLAGS = {  # arguments in messages of `data.longtail` → flags
     "imbalance": "--config.data.longtail.imbalance",
     "max_per_class": "--config.data.longtail.max_per_class",
     "val_per_class": "--config.data.val_per_class",
+    "test_share": "--config.data.test_share",
 }
 
 
@@ -59,6 +61,8 @@ def _repeated_split(run: Run, path: str) -> Choice:
 
 def _listed_split(run: Run, path: str, val: dict[str, Any]) -> Choice:
     """Takes the training examples from a list; val: how many validation examples are drawn."""
+    if run.features.test is None and run.config.data.test != "none":
+        raise BadInput(f"--config.data.test_share: not with data.longtail.indices={path}; give the test examples that belong to this list")
     with renamed({path: f"--config.data.longtail.indices={path}"}):
         rows = longtail.read_indices(path, run.features)
     rule = {"indices": hashlib.sha256(rows.tobytes()).hexdigest(), **val}
@@ -68,11 +72,40 @@ def _listed_split(run: Run, path: str, val: dict[str, Any]) -> Choice:
 def _made_split(run: Run, settings: ConfigDict, val: dict[str, Any]) -> Choice:
     """Draws a long tail by the settings; val: how many validation examples are drawn."""
     tail = sources.tail(run.config)
+    test = _test_rule(run)
     rule = {**tail, "profile": settings.profile, **val}
     profile = longtail.PROFILES[settings.profile]
     if settings.profile != "exp" and tail["imbalance"] is None:
         raise BadInput(f"--config.data.longtail.profile={settings.profile}: needs data.longtail.imbalance")
-    return rule, lambda: longtail.long_tail_split(run.features, run.seed, **{**rule, "profile": profile})
+
+    def make():
+        held = longtail.hold_out_test(run.features.train.y, test["test_share"], test["test_seed"]) if test else None
+        return longtail.long_tail_split(run.features, run.seed, **{**rule, "profile": profile}, test=held)
+
+    return rule | test, make
+
+
+def _test_rule(run: Run) -> dict[str, Any]:
+    """Returns how test examples are drawn from the training set; empty where they aren't."""
+    data = run.config.data
+    drawn = run.features.test is None and data.test != "none"
+    return {"test_share": data.test_share, "test_seed": data.test_seed} if drawn else {}
+
+
+def _report_test(run: Run, tail: LongTail) -> None:
+    """Prints how many examples were held out for testing, and checks that there are any."""
+    if run.config.data.test == "none":
+        if tail.test is not None:
+            raise BadInput(f"--config.data.manifest={run.config.data.manifest}: holds test examples; not with data.test=none")
+    elif tail.test is None:
+        where = f"--config.data.manifest={run.config.data.manifest}"
+        raise BadInput(f"{where}: holds no test examples, and {run.features.name} has none; give the split of a run with data.test_share")
+    elif run.features.test is None:
+        without = int((np.bincount(tail.test.y, minlength=len(tail.counts)) == 0).sum())
+        line = f"  {len(tail.test.y)} test examples are held out of the training set, the same for all seeds"
+        have = f"{without} class{'es have' if without > 1 else ' has'}"
+        run.terminal.say(f"{line}; {have} none, as a single example is trained on" if without else line)
+        tell_again(hashes(tail.train.x), {"the test examples": tail.test}, lambda said: run.terminal.say(f"  {said}"), "the training set")
 
 
 def _choose_split(run: Run) -> Choice:
@@ -129,11 +162,23 @@ def split(run: Run, studio: joint.Studio | None = None) -> Data:
     part, name, document = _split_rows(run)
     _report_short(run, document)
     tail, stage_parts = longtail.take(run.features, part), dict[int, Fold]()
+    _report_test(run, tail)
     if studio is not None:
         _check_validation(run, tail)
         name, tail, stage_parts = joint.learn(run, studio, tail, artifacts.digest(part.tolist()))
     checksums = {key: document[key] for key in ("labels_sha256", "indices_sha256")}
-    return _normalised(run, tail, name)._replace(stage_parts=stage_parts, checksums=checksums)
+    data = _normalised(run, tail, name)._replace(stage_parts=stage_parts, checksums=checksums)
+    if tail.test is None and len(run.config.seeds) > 1:
+        _check_same_examples(run, data)
+    return data
+
+
+def _check_same_examples(run: Run, data: Data) -> None:
+    """Raises BadInput if seeds would be evaluated on different examples of the training set, which can't be compared in pairs."""
+    held, counts = len(held_labels(data.folds)), data.tail.counts
+    if counts.sum() < len(run.features.train.y) or held < counts[counts > 1].sum():
+        reason = "all seeds must evaluate the same examples, and each draws others"
+        raise BadInput(f"--config.seeds: with data.test=none {reason}; give one seed")
 
 
 def _check_validation(run: Run, tail: LongTail) -> None:
@@ -148,7 +193,7 @@ def _normalised(run: Run, tail: LongTail, name: str) -> Data:
     normalise = normalisation(tail.train)
     if normalise.by_column:
         run.terminal.say("  some columns differ so much in spread that they must have other units: they are scaled to one")
-    train, val, test = normalise.of(tail.train), tail.val and normalise.of(tail.val), normalise.of(tail.test)
+    train, val, test = normalise.of(tail.train), tail.val and normalise.of(tail.val), tail.test and normalise.of(tail.test)
     tail = LongTail(train, val, test, tail.counts)
     if run.config.data.validation == "set":
         _check_validation(run, tail)
@@ -194,10 +239,13 @@ def tune_methods(run: Run, data: Data, tasks: Tasks, chosen: dict[str, Method]) 
 
     for name, method in run.terminal.track(chosen.items(), "heads"):
         axes = [(axis.name, axis.values, axis.start) for axis in method.axes]
-        path = run.path(f"head-{name}", [fold.name for fold in data.folds], settings.to_dict(), budget, axes)
-        arrays, saved = artifacts.cached(path, partial(make, method))
+        depends = ([fold.name for fold in data.folds], settings.to_dict(), budget, axes)
+        arrays, saved = artifacts.cached(run.path(f"head-{name}", *depends), partial(make, method))
         record = Record(**{field: saved[field] for field in Record._fields})
         models[name] = make_model(method.kind, arrays, method.logits, record, saved["seconds"], at_edge=record.at_edge)
+        if data.tail.test is None:
+            made = artifacts.cached(run.path(f"held-{name}", *depends), partial(_held_logits, data.folds, tasks, method, record.setting))
+            models[name] = models[name]._replace(held=made[0]["logits"])
         metrics_log.log_method(run.terminal.log, run.seed, name, models[name].val_accuracy, models[name].seconds)
         if not record.converged:
             run.terminal.say(f"  warning: {name} stopped at gradient norm {record.gradient_norm:.1e}, before it converged")
@@ -205,6 +253,12 @@ def tune_methods(run: Run, data: Data, tasks: Tasks, chosen: dict[str, Method]) 
     if edges:
         run.terminal.say(f"  chosen at the end of their grids, so that a wider grid may do better: {', '.join(edges)}")
     return models
+
+
+def _held_logits(folds, tasks, method, setting):
+    """Computes the logits of the examples that folds hold out, each by the fit that doesn't see it; returns the artefact of a method."""
+    logits = [method.logits(method.fit(tasks(fold.name)[0], setting).arrays, fold.val.x) for fold in folds]
+    return {"logits": in_order(logits, folds)}, {}
 
 
 class SeedResult(NamedTuple):
@@ -238,6 +292,8 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
     counts = np.sort(data.tail.counts)[::-1]
     say(f"  {len(data.tail.train.y)} training examples of {len(counts)} classes, {counts[0]} to {counts[-1]} of each class")
     say(f"  {describe_choice(data)}")
+    if data.tail.test is None:
+        say("  the table is of the same examples, each predicted by the fit that doesn't see it")
     if upto < STAGES.index("heads"):
         return None
     say(f"seed {run.seed}: heads")
@@ -275,6 +331,8 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
       BadInput: a setting or a file can't be used; this is found before the work that depends on it.
     """
     check(config)
+    if config.data.test == "none" and config.data.source in ("images", "fonts"):
+        raise BadInput("--config.data.test=none: not for images; give test images, or --config.data.test_share with a folder")
     if config.features.finetune != "none":
         studio = joint.open_studio(config, workdir, terminal)
         full, fingerprint = studio.labels, studio.fingerprint

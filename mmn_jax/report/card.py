@@ -7,7 +7,7 @@ import numpy as np
 from mmn_jax.data.labels import numbered_names
 from mmn_jax.errors import BadInput, one_line
 from mmn_jax.pipeline.markdown import in_markdown
-from mmn_jax.pipeline.results import read
+from mmn_jax.pipeline.results import evaluated, read
 from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, markdown, number
 from mmn_jax.store.classifier import Classifier
 
@@ -82,11 +82,17 @@ def _data(classifier: Classifier, table: Table) -> list[str]:
         f"- Split: seed {table['seeds'][0]}, SHA-256 of its rows `{split.get('indices_sha256', 'not known')}`, of the labels they belong to"
         f" `{split.get('labels_sha256', 'not known')}`",
         "- Hyperparameters were chosen on"
-        f" {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'}; test examples were read once,"
-        " after every choice",
+        f" {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'}; {_evaluation(table)}",
         *numbered,
         f"- Licence of the features: {in_markdown(table.get('licence') or 'not known to the run; ask the provider of the features')}",
     ]
+
+
+def _evaluation(table: Table) -> str:
+    """Returns what the figures are of; older files are of test examples."""
+    if table.get("evaluated_on") == "folds":
+        return "there was no test set, so figures are of the same folds, each example predicted by a fit that didn't see it"
+    return "test examples were read once, after every choice"
 
 
 def _accuracies(table: Table) -> str:
@@ -104,8 +110,8 @@ def _quality(table: Table) -> str:
     average = f"averaged over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"for seed {seeds[0]}"
     these = f" (these files are seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f})" if len(seeds) > 1 else ""
     return (
-        f"Mean per-class test accuracy of `mmn` in percent, {average}{these}. Differences carry a 95% interval from a paired bootstrap"
-        f" over test examples and seeds; a difference whose interval holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
+        f"Mean per-class {evaluated(table).accuracy} of `mmn` in percent, {average}{these}. Differences carry a 95% interval from a paired"
+        f" bootstrap over {evaluated(table).examples} and seeds; a difference whose interval holds 0 is a tie.\n\n{_accuracies(table)}\n\n"
         f"After temperature scaling, the calibration error is {ours['ece_scaled']:.1f} points and the negative log-likelihood"
         f" {ours['nll_scaled']:.2f} nats. Probabilities are calibrated for a uniform class prior; for a prior p(c), add"
         f" temperature · log(p(c) · {classes}) to the score of class c.\n\n"

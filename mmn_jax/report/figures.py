@@ -177,7 +177,7 @@ def accuracy_by_count(table: Table) -> Figure:
     sizes = [f"({(level == i).sum():,})" for i in bins]
     ranges = [f"{2**i}+" if len(bins) > 9 else f"{2**i}–{2 ** (i + 1) - 1}" if i else "1" for i in bins]
     axes.set_xticks(bins, [f"{a}\n{b}" for a, b in zip(ranges, sizes, strict=True)])
-    axes.set(xlabel="training examples of the class (number of classes over all seeds)", ylabel="test accuracy (%)", ylim=(0, 100))
+    axes.set(xlabel="training examples of the class (number of classes over all seeds)", ylabel="accuracy (%)", ylim=(0, 100))
     axes.legend()
     return figure
 

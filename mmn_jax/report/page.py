@@ -49,7 +49,8 @@ def headline(table: dict[str, Any]) -> str:
     """States in a sentence what mmn reaches."""
     mmn, rival = table["methods"]["mmn"], results.best_rival(table["methods"], "mmn")
     to_plain, to_rival = (table_formats.difference(mmn[key]) for key in ("vs_plain", "vs_best_rival"))
-    text = f"mmn reaches {mmn['accuracy']:.1f}% mean per-class accuracy. Difference in points to plain: {to_plain}"
+    accuracy = f"{mmn['accuracy']:.1f}% mean per-class {results.evaluated(table).accuracy}"
+    text = f"mmn reaches {accuracy}. Difference in points to plain: {to_plain}"
     return text + (f", to the best rival ({rival}): {to_rival}." if rival else ".")
 
 
@@ -83,12 +84,14 @@ def page(table: dict[str, Any], names: tuple[str, ...], drawn: list[tuple[Sectio
         "groups": f"many-shot: more than {table['thresholds']['many']} training examples ({groups['many']} classes), few-shot: fewer than"
         f" {table['thresholds']['few']} ({groups['few']}), medium-shot between them ({groups['medium']})",
         "hyperparameters chosen on": "a validation set" if table["validation"] == "set" else "folds of the training set",
+        "evaluated on": results.evaluated(table).examples,
         "configuration": table["config_hash"],
         "versions": ", ".join(f"{name} {version}" for name, version in table["versions"].items()),
     }
     return PAGE.substitute(
         title=escape(table["dataset"]),
         headline=escape(headline(table)),
+        accuracy=escape(results.evaluated(table).accuracy),
         table=html_table(table_formats.rows(table)),
         sections="\n".join(parts),
         classes=html_table(changed_most(table, names)),

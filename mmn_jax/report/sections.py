@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from mmn_jax.pipeline.metamodelnet import Learned
+from mmn_jax.pipeline.results import evaluated
 from mmn_jax.pipeline.stages import SeedResult
 from mmn_jax.report import figures, row_dynamics, row_figures
 
@@ -32,21 +33,22 @@ def of_results(table: dict[str, Any]) -> list[Section]:
     """Returns the sections drawn from results.json."""
     number = len(table["seeds"])
     source = f"results.json, {number} seeds" if number > 1 else f"results.json, seed {table['seeds'][0]}"
+    examples, accuracy = evaluated(table)
     leaderboard = (
-        "Mean per-class accuracy and its difference to plain, with 95% intervals from a paired bootstrap over test examples and seeds."
+        f"Mean per-class accuracy and its difference to plain, with 95% intervals from a paired bootstrap over {examples} and seeds."
         f" A hollow marker means that the interval holds 0 ({source})."
     )
     gain = (
-        "Test accuracy of every class minus that of plain, against the class's number of training examples. The line is a running mean;"
+        f"{accuracy.capitalize()} of every class minus that of plain, against its number of training examples. The line is a running mean;"
         f" where it is above 0, the method helps ({source})."
     )
     by_count = (
-        "Mean test accuracy of classes grouped by training examples in powers of two. The flatter the line, the less the method favours"
+        f"Mean {accuracy} of classes grouped by training examples in powers of two. The flatter the line, the less the method favours"
         f" frequent classes ({source})."
     )
     reliability = (
-        "Accuracy of test predictions against their confidence, before and after temperature scaling on validation examples. Calibrated"
-        " confidence lies on the dotted line; bins with few examples (under 5, or 0.5%) are left out"
+        f"Accuracy of predictions for {examples} against their confidence, before and after temperature scaling on validation examples."
+        " Calibrated confidence lies on the dotted line; bins with few examples (under 5, or 0.5%) are left out"
         f" (results.json, seed {table['seeds'][0]})."
     )
     return [

@@ -14,6 +14,8 @@ from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.label_prior import gain, read_prior
 from mmn_jax.store.terminal import warn
 
+MANY = 16  # classes for which sorting takes no longer than so many passes over the scores
+
 
 class Classifier(NamedTuple):
     """The arrays of classifier.npz.
@@ -32,11 +34,20 @@ class Classifier(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Predictions for n rows: the class [n], its probability [n], and the class that comes second [n]."""
+    """Predictions for n rows: the k best classes [n, k] of each, the best first, and the probabilities [n, C] of all classes."""
 
-    label: np.ndarray
-    probability: np.ndarray
-    runner_up: np.ndarray
+    best: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def label(self) -> np.ndarray:
+        """The class [n] of the highest score."""
+        return self.best[:, 0]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Its probability [n]."""
+        return self.probabilities[np.arange(len(self.best)), self.label]
 
 
 def load_classifier(workdir: str) -> Classifier:
@@ -86,13 +97,24 @@ def under_prior(classifier: Classifier, source: str) -> Classifier:
     return classifier._replace(b=classifier.b + gained.astype(np.float32))
 
 
-def predict(classifier: Classifier, x: np.ndarray) -> Prediction:
-    """Classifies features x [n, d]; a probability is NaN if a score overflows float32."""
-    rows = np.arange(len(x))
+def predict(classifier: Classifier, x: np.ndarray, k: int = 2) -> Prediction:
+    """Classifies features x [n, d] and returns the k best classes; the probabilities of a row are NaN if a score overflows float32."""
     with np.errstate(over="ignore", invalid="ignore"):
         scores = ((x - classifier.mean) * classifier.scale) @ classifier.W.T + classifier.b
-        label = scores.argmax(1)
-        best = scores[rows, label]
-        probability = 1 / np.exp((scores - best[:, None]) / classifier.temperature).sum(1)
-    scores[rows, label] = -np.inf
-    return Prediction(label, probability, scores.argmax(1))
+        probabilities = scores - scores.max(1, keepdims=True)
+        probabilities /= classifier.temperature
+        np.exp(probabilities, out=probabilities)
+        probabilities /= probabilities.sum(1, keepdims=True)
+    return Prediction(_ranked(scores, k), probabilities)
+
+
+def _ranked(scores, k):
+    """Returns the k classes of the highest scores in each row [n, k], of equal ones the first; overwrites the scores."""
+    if k > MANY:
+        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.maximum(scores, np.finfo(scores.dtype).min, out=scores)  # a class of prior 0 comes before those that are taken already
+    rows, best = np.arange(len(scores)), np.empty((len(scores), k), int)
+    for place in range(k):
+        best[:, place] = scores.argmax(1)
+        scores[rows, best[:, place]] = -np.inf
+    return best

@@ -56,7 +56,8 @@ class Model(NamedTuple):
 
     kind: of the method (`Method`). arrays, logits: logits(arrays, x) scores normalised features. val_accuracy: on validation examples, in
     percent. temperature: logits are divided by it to be calibrated. tuned: the chosen setting, and what else is recorded of it. trials: all
-    settings tried, in order. seconds: of all its computations.
+    settings tried, in order. seconds: of all its computations. held: where there is no test set, the logits [m, C] of the training examples
+    that folds hold out, in their order, each by the fit of the chosen setting that didn't see it.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Model(NamedTuple):
     tuned: dict[str, Any]
     trials: list[dict[str, Any]]
     seconds: float
+    held: np.ndarray | None = None
 
 
 def warn_unless_solved(run: Run, what: str, norm: float, tol: float, setting: str) -> None:

@@ -71,7 +71,7 @@ def _of_files(config, say):
             if not data.lists[part]:
                 raise BadInput(f"--config.data.lists.{part}: give the list of images to {part} on")
         return lists.list_files(data.path, data.lists.train, data.lists.val or None, data.lists.test, say=say)
-    return folders.image_folder(data.path, data.test_share, say=say)
+    return folders.image_folder(data.path, data.test_share, data.test_seed, say)
 
 
 def choose_source(config: ConfigDict, terminal: Terminal) -> Source:

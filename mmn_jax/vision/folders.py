@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from mmn_jax.data.labels import normal
-from mmn_jax.data.longtail import random_ranks
+from mmn_jax.data.longtail import hold_out_test
 from mmn_jax.data.parts import by_part, part_of, unused, visible
 from mmn_jax.errors import BadInput, Say, warn
-from mmn_jax.rng import stream
 from mmn_jax.vision.images import ImageSet, image_set, of_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -46,12 +45,10 @@ def _held_out(y, names, share, seed, where):
     """Draws the mask [n] of a share of every class, rounded down, but at least one image."""
     if share is None:
         raise BadInput(f"{where}: has no test folder; give test_share, the share of every class to hold out for testing")
-    if not 0 < share < 1:
-        raise BadInput(f"test_share: must be above 0 and below 1, it is {share}")
     counts = np.bincount(y)
-    if counts.min() < 2:
+    if 0 < share < 1 and counts.min() < 2:
         raise BadInput(f"{where}: class {names[int(counts.argmin())]} has a single image, none to hold out for testing")
-    return random_ranks(stream(seed, "test share"), y) < np.maximum((share * counts).astype(int), 1)[y]
+    return hold_out_test(y, share, seed)
 
 
 def _holds_folders(folder):
