@@ -38,7 +38,6 @@ MANY = 10**9
 EXAMPLES = ((1, 3), (4, 15), (16, 63), (64, MANY))  # levels: counts of the classes that are reported together
 WORTH = 3.0  # points that examples have to add to be worth collecting
 SHOWN = 5  # classes that are named
-START_SECONDS, CUT_SECONDS, PRODUCT_SECONDS = 10.0, 4.0, 1e-7  # measured on two cores: TREC, CLINC150, CIFAR-100 and the glyphs
 
 
 class Level(NamedTuple):
@@ -86,7 +85,10 @@ class Diagnosis(NamedTuple):
 
 
 def expected_seconds(counts: Int[np.ndarray, " C"], dim: int, cuts: int) -> float:
-    """Returns about how many seconds a diagnosis takes on two cores like those of docs/speed.md.
+    """Returns about how many seconds a diagnosis takes on two idle cores like those of docs/speed.md.
+
+    It is a rule of thumb: a constant for each subsample, most of it for compiling, and a power of the size that matches heads of subsamples
+    with 1,100 × 384 to 2,800 × 256 features, and the ones of 49,000 × 768 on that page.
 
     Args:
       counts: training examples of each class.
@@ -95,7 +97,7 @@ def expected_seconds(counts: Int[np.ndarray, " C"], dim: int, cuts: int) -> floa
     """
     own = counts[counts >= LEAST]
     examples = np.minimum.outer(counts, own // 2).mean(0).sum()
-    return START_SECONDS + cuts * (CUT_SECONDS + PRODUCT_SECONDS * examples * dim * len(own))
+    return 5 + cuts * (5 + 5.4e-6 * (examples * dim * len(own)) ** 0.75)
 
 
 def _tuned_accuracies(method: Method, task: Task, val: Normalised, test: Normalised) -> Float[np.ndarray, " C"]:
@@ -169,11 +171,12 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, names: Sequence[str]
     if len(classes) < 3:
         have = f"{len(classes)} of {(counts > 0).sum()} classes have {LEAST} examples or more"
         raise BadInput(f"train_y: {have}; at least 3 must, to be subsampled and evaluated")
-    say(f"{cuts} subsamples of {len(classes)} classes: {_about(expected_seconds(counts, train.x.shape[1], cuts))} on two cores")
+    say(f"{cuts} subsamples of {len(classes)} classes: {_about(expected_seconds(counts, train.x.shape[1], cuts))} on two idle cores")
     start()
     pool, known = class_pool(train, classes), counts[counts > 0]
     pair = {OURS: mmn.methods(defaults.RIDGES)[OURS], THEIRS: rivals.methods(defaults.RIDGES)[THEIRS]}
-    shots, accuracies, began = [], {name: [] for name in pair}, time.perf_counter()
+    accuracies: dict[str, list[np.ndarray]] = {name: [] for name in pair}
+    shots, began = [], time.perf_counter()
     for i in range(cuts):
         part, val, test = subsample(stream(seed, "diagnose", i, "cut"), pool, known)  # another name would draw others
         task = make_task(part, stream(seed, "diagnose", i), defaults.TOL)
@@ -213,8 +216,8 @@ def _what_to_take(diagnosis: Diagnosis) -> str:
 
 
 def _what_to_collect(diagnosis: Diagnosis) -> str | None:
-    """Returns the advice on examples: to lift the lowest level that gains from it to the next; None if none gains."""
-    for level, better in itertools.pairwise(diagnosis.levels):
+    """Returns the advice on examples: to lift the lowest level that gains from it to the next that is better; None if none gains."""
+    for level, better in itertools.combinations(diagnosis.levels, 2):
         had, reached = (max(one.accuracies.values()) for one in (level, better))
         if level.classes and reached - had > WORTH:
             first = f", first of {', '.join(level.rarest)}" if level.rarest else ""
@@ -239,7 +242,7 @@ def _table(levels: Sequence[Level]) -> list[str]:
     """Returns the levels as lines of a table."""
     if not levels:
         return []
-    rows = [("examples", "classes", THEIRS, OURS, "gain")]
+    rows: list[tuple[str, ...]] = [("examples", "classes", THEIRS, OURS, "gain")]
     for level in levels:
         figures = (f"{level.accuracies[name]:.1f}" for name in (THEIRS, OURS))
         rows.append((level.words, str(level.classes), *figures, _interval(level.gain, level.low, level.high)))
