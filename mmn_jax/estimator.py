@@ -100,7 +100,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         print(model.diagnose(X, y))  # is the default method worth it on these data?
         TailClassifier("logit_adjustment")  # the strongest of the simple methods, and faster
 
-    Methods:
+    The methods:
       mmn: the default, and the most accurate on the data sets of docs/leaderboard.md. It mixes heads and Bayesian rows of a class, by
         weights that depend on its count.
       plain: softmax regression. over_sampling, under_sampling, cost_sensitive: the same, with balanced examples. metamodelnet: the
@@ -113,7 +113,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     is the safer choice; `diagnose` compares both.
 
     Cost of the default, on two cores (docs/speed.md): 29 s for 5,106 × 384 features of 46 classes, 1,040 s and 7.1 GB for 116,828 × 768 of
-    1,000 classes. Most of it are heads, whose time is proportional to n · d · C. verbose=1 shows how far it is.
+    1,000 classes. Most of the time goes into heads, in proportion to n · d · C. verbose=1 shows how far it is.
 
     The hyperparameters of the method (its ridge, the strength of its correction, ..) are chosen in `fit`, by mean per-class accuracy on
     stratified folds of the training set, or on X_val and y_val if they are given. Where every class has a single example, nothing can be
@@ -129,8 +129,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       budget: int; the largest number of settings that are tried, each on every fold.
       folds: int; the number of folds of the training set that choose.
       prior: the class prior in use: "uniform", "train" (that of the training set), or C numbers from 0 up, in the order of `classes_`, or
-        by
-        label as a mapping or a pandas Series, such as y.value_counts(normalize=True). Its logarithm is added to the calibrated scores,
+        by label as a mapping or a pandas Series, such as y.value_counts(normalize=True). Its logarithm is added to the calibrated scores,
         which are those of a uniform prior. It takes effect when scores are computed: set_params(prior=..) needs no new fit.
       random_state: int, RandomState or None; determines the folds and what a method draws.
       verbose: int; 1 reports on the standard error what `fit` and `diagnose` are doing, with the seconds since they began: a line for each

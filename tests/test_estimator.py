@@ -92,7 +92,7 @@ def test_a_bad_verbose_is_refused(verbose):
 
 
 def test_help_lists_every_method_and_no_other():
-    listed = re.search(r"Methods:\n(.*?)\n\n", TailClassifier.__doc__, flags=re.S)[1]
+    listed = re.search(r"The methods:\n(.*?)\n\n", TailClassifier.__doc__, flags=re.S)[1]
     names = [name for names in re.findall(r"(?:^ *|\. )([a-z_, \n]+):", listed, flags=re.M) for name in re.split(r"[,\s]+", names)]
     assert sorted(names) == sorted(catalogue.every_method((1e-2,)))
 
