@@ -52,13 +52,14 @@ def level(least, most, theirs, ours, low, high, classes=4):
     return Level(least, most, classes, {"logit_adjustment": theirs, "mmn": ours}, low, high, ("ant", "bee"))
 
 
-RARE, MORE = level(1, 3, 50.0, 55.0, 2.0, 8.0), level(4, 15, 80.0, 80.5, -1.0, 2.0)
+RARE, MORE = level(1, 3, 50.0, 55.0, 2.0, 8.0), level(4, 15, 80.0, 79.5, -2.0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("gains", "interval", "levels", "words"),
     [
-        ([2.0, 3.0], (1.0, 4.0), (RARE, MORE), ["take mmn\n", "for classes with 4 to 15 the two may"]),
+        ([2.0, 3.0], (1.0, 4.0), (RARE, MORE), ["take mmn\n", "for classes with 4 to 15 the other one was as accurate"]),
+        ([2.0, 3.0], (1.0, 4.0), (RARE,), ["nothing that these subsamples show"]),
         ([-2.0, -3.0], (-4.0, -1.0), (MORE,), ["take logit_adjustment: logit adjustment is ahead"]),
         (
             [0.0, 1.0],

@@ -232,10 +232,11 @@ def _what_would_change(diagnosis: Diagnosis) -> str:
     """Returns what would change the advice."""
     if diagnosis.low <= 0 <= diagnosis.high:
         return "more subsamples: four times as many halve the interval"
-    level = next((level for level in diagnosis.levels if level.low <= 0 <= level.high), None)
+    mean = diagnosis.gains.mean()
+    level = next((level for level in diagnosis.levels if level.gain * mean <= 0), None)
     if level is None:
-        return "nothing that these subsamples show: the sign is the same at every number of examples"
-    return f"another number of examples: for classes with {level.words} the two may be equally accurate"
+        return "nothing that these subsamples show: the same method is ahead at every number of examples"
+    return f"another number of examples: for classes with {level.words} the other one was as accurate or more"
 
 
 def _table(levels: Sequence[Level]) -> list[str]:
