@@ -12,6 +12,10 @@ def one_line(message: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
 
 
+def silent(line: str) -> None:
+    """Reports nothing: the `Say` of callers who didn't ask."""
+
+
 def warn(line: str) -> None:
     """Reports input that is doubtful but usable as a `UserWarning`."""
     warnings.warn(one_line(line), stacklevel=2)

@@ -9,6 +9,8 @@ the classifier is that of a run of this seed which chooses by folds, too.
 """
 
 import numbers
+import sys
+import time
 import warnings
 from functools import partial
 
@@ -26,7 +28,7 @@ from mmn_jax.data.labels import codes_among, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
-from mmn_jax.errors import BadInput, renamed
+from mmn_jax.errors import BadInput, Say, renamed, silent
 from mmn_jax.evaluation.label_prior import NAMED, class_shares, gain
 from mmn_jax.linear.class_model import ClassStatistics, added_row, class_statistics
 from mmn_jax.methods import diagnosis
@@ -71,6 +73,18 @@ def _with_label(classes, label):
     return np.append(classes, label)
 
 
+def _progress(verbose: int) -> Say:
+    """Returns what reports progress: lines on the standard error with the seconds since this call, or nothing if verbose is 0."""
+    if not isinstance(verbose, numbers.Integral) or verbose < 0:
+        raise BadInput(f"verbose: must be 0 for silence or 1 for progress on the standard error, it is {verbose!r}")
+    began = time.perf_counter()
+
+    def say(line):
+        print(f"[TailClassifier] {time.perf_counter() - began:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+    return say if verbose else silent
+
+
 def _warn_unless_converged(record):
     """Warns by scikit-learn's `ConvergenceWarning` if the final head didn't reach the gradient norm that it was to be solved to."""
     if not record.converged:
@@ -79,7 +93,27 @@ def _warn_unless_converged(record):
 
 
 class TailClassifier(ClassifierMixin, BaseEstimator):
-    """Long-tailed classification of feature vectors.
+    """Long-tailed classification of feature vectors, such as embeddings: some classes have many examples, others a few.
+
+        model = TailClassifier(random_state=0).fit(X, y)  # X [n, d], any labels
+        model.predict(X_new), model.predict_proba(X_new)
+        print(model.diagnose(X, y))  # is the default method worth it on these data?
+        TailClassifier("logit_adjustment")  # the strongest of the simple methods, and faster
+
+    The methods:
+      mmn: the default, and the most accurate on the data sets of docs/leaderboard.md. It mixes heads and Bayesian rows of a class, by
+        weights that depend on its count.
+      plain: softmax regression. over_sampling, under_sampling, cost_sensitive: the same, with balanced examples. metamodelnet: the
+        method of the paper, which moves the rows of plain heads.
+      logit_adjustment, logit_adjusted_loss, balanced_softmax: correct the class prior. effective_number, square_root_sampling: other
+        weights of examples. tau_norm, max_norm, lws, crt: correct the rows of a head.
+      ncm, lda, ridge, knn: nearest class means, linear discriminant analysis, ridge regression, nearest neighbours.
+
+    When: `mmn` learns from how the other classes scatter, which takes some 30 classes with 8 examples or more. With fewer, logit adjustment
+    is the safer choice; `diagnose` compares both.
+
+    Cost of the default, on two cores (docs/speed.md): 29 s for 5,106 × 384 features of 46 classes, 1,040 s and 7.1 GB for 116,828 × 768 of
+    1,000 classes. Most of the time goes into heads, in proportion to n · d · C. verbose=1 shows how far it is.
 
     The hyperparameters of the method (its ridge, the strength of its correction, ..) are chosen in `fit`, by mean per-class accuracy on
     stratified folds of the training set, or on X_val and y_val if they are given. Where every class has a single example, nothing can be
@@ -95,10 +129,11 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       budget: int; the largest number of settings that are tried, each on every fold.
       folds: int; the number of folds of the training set that choose.
       prior: the class prior in use: "uniform", "train" (that of the training set), or C numbers from 0 up, in the order of `classes_`, or
-        by
-        label as a mapping or a pandas Series, such as y.value_counts(normalize=True). Its logarithm is added to the calibrated scores,
+        by label as a mapping or a pandas Series, such as y.value_counts(normalize=True). Its logarithm is added to the calibrated scores,
         which are those of a uniform prior. It takes effect when scores are computed: set_params(prior=..) needs no new fit.
       random_state: int, RandomState or None; determines the folds and what a method draws.
+      verbose: int; 1 reports on the standard error what `fit` and `diagnose` are doing, with the seconds since they began: a line for each
+        setting that is tried. 0 is silent.
 
     Attributes:
       classes_: array [C] of sorted labels; text in Unicode's composed form (NFC).
@@ -123,6 +158,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         folds=defaults.FOLDS,
         prior="uniform",
         random_state=None,
+        verbose=0,
     ):
         self.method = method
         self.l2 = l2
@@ -130,6 +166,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.folds = folds
         self.prior = prior
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y, *, X_val=None, y_val=None):
         """Fits the method, its hyperparameters chosen on folds or on a validation set.
@@ -147,7 +184,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         Raises:
           BadInput: a parameter or the data can't be used.
         """
-        method = self._method()
+        method, say = self._method(), _progress(self.verbose)
         check_rows(X, y=y)
         X, y = self._checked(X, y, reset=True)
         check_classification_targets(y)
@@ -165,11 +202,13 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         val = self._validation(X_val, y_val)
         others = {} if val is None else {"X_val": val}
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
+        say(f"{len(codes)} examples of {len(self.classes_)} classes in {train.x.shape[1]} dimensions")
         with renamed(ARRAYS):
-            tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget)
+            tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, say=say)
         _warn_unless_converged(tuned.record)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
+        say("fitted")
         return self
 
     def _checked(self, X, *y, reset=False):
@@ -316,7 +355,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def diagnose(self, X, y, cuts=5):
         """Estimates the gain of mmn over logit adjustment on data like these.
 
-        It needs no fit and changes none. l2 and budget are the defaults, whatever this classifier's are.
+        It needs no fit and changes none. l2 and budget are the defaults, whatever this classifier's are. Print the result to read it, with
+        advice on the method and on the classes that need more examples.
 
         Args:
           X: array-like [n, d] of numbers, or a data frame.
@@ -329,8 +369,11 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         Raises:
           BadInput: fewer than 3 classes have 8 examples, or `cuts` is less than 2.
         """
+        say = _progress(self.verbose)
         check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=(np.float64, np.float32))
-        codes = np.unique(spelled(y), return_inverse=True)[1].astype(np.int32)
+        classes, codes = np.unique(spelled(y), return_inverse=True)
         with renamed(ARRAYS):
-            return diagnosis.diagnose(Examples(X, codes), _seed(self.random_state), cuts)
+            return diagnosis.diagnose(
+                Examples(X, codes.astype(np.int32)), _seed(self.random_state), cuts, classes.astype(str).tolist(), say
+            )

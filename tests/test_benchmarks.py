@@ -119,3 +119,10 @@ def test_the_cost_of_a_bank_is_measured_as_each_of_its_sizes_grows():
     cells = [[float(cell) for cell in line.strip("| ").split("|")] for line in lines]
     assert [row[:4] for row in cells] == [[4, 4, 100, 128], [8, 4, 100, 128], [128, 4, 20, 128], [128, 4, 100, 16], [128, 1, 100, 128]]
     assert all(row[4] > 0 and row[5] > 0 for row in cells)
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_shows_its_three_methods(tmp_path):
+    text = run("by_count.py", "--seeds=0", "--classes=40", f"--out={tmp_path / 'picture.svg'}")
+    picture = (tmp_path / "picture.svg").read_text()
+    assert all(f"| {name} | " in text and f">{name}<" in picture for name in ("plain", "logit_adjustment", "mmn"))

@@ -10,7 +10,7 @@ from conftest import blobs
 from mmn_jax.cli import diagnose
 from mmn_jax.data.longtail import class_pool
 from mmn_jax.errors import BadInput
-from mmn_jax.methods.diagnosis import Diagnosis, subsample
+from mmn_jax.methods.diagnosis import Diagnosis, Level, expected_seconds, subsample
 from mmn_jax.types import Examples
 
 COUNTS = np.array([60, 40, 30, 20, 12, 9, 8, 3, 1])
@@ -33,6 +33,62 @@ def test_it_names_the_gain_its_interval_and_too_few_classes():
     assert f"{found.gains.mean():+.1f} points" in text and "only 7 classes" in text
     certain = diagnose.describe(Diagnosis(np.array([1.0, 1.2]), 0.5, 1.5, 100))
     assert "warning" not in certain and "contains 0" not in certain
+    for line in ("accuracy by number of training examples", "advice: take", "what would change it: "):
+        assert line in text
+
+
+def test_its_levels_are_those_of_the_subsamples_and_of_the_training_set():
+    told, names = [], [f"kind {c}" for c in range(len(COUNTS))]
+    found = diagnose.diagnose(TRAIN, cuts=2, names=names, say=told.append)
+    assert found.levels
+    for one in found.levels:
+        own = [c for c in reversed(range(len(COUNTS))) if one.least <= COUNTS[c] <= one.most]
+        assert one.classes == len(own) and one.rarest == tuple(names[c] for c in own[:5])
+    assert all(0 < accuracy <= 100 for one in found.levels for accuracy in one.accuracies.values())
+    assert told[0].startswith("2 subsamples of 7 classes: about ") and sum("subsample 2 of 2" in line for line in told) == 2
+
+
+def level(least, most, theirs, ours, low, high, classes=4):
+    return Level(least, most, classes, {"logit_adjustment": theirs, "mmn": ours}, low, high, ("ant", "bee"))
+
+
+RARE, MORE = level(1, 3, 50.0, 55.0, 2.0, 8.0), level(4, 15, 80.0, 79.5, -2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gains", "interval", "levels", "words"),
+    [
+        ([2.0, 3.0], (1.0, 4.0), (RARE, MORE), ["take mmn\n", "for classes with 4 to 15 the other one was as accurate"]),
+        ([2.0, 3.0], (1.0, 4.0), (RARE,), ["nothing that these subsamples show"]),
+        ([-2.0, -3.0], (-4.0, -1.0), (MORE,), ["take logit_adjustment: logit adjustment is ahead"]),
+        (
+            [0.0, 1.0],
+            (-1.0, 2.0),
+            (RARE, MORE),
+            ["take either: mmn was ahead in 1 of 2", "if the classes with 1 to 3 examples", "more subsamples"],
+        ),
+        (
+            [0.0, 1.0],
+            (-1.0, 2.0),
+            (RARE, MORE),
+            ["the 4 classes that have 1 to 3, first of ant, bee: here such classes reached 55%, those with 4 to 15 80%"],
+        ),
+    ],
+)
+def test_advice_follows_the_intervals(gains, interval, levels, words):
+    text = str(Diagnosis(np.array(gains), *interval, 100, levels))
+    assert all(each in text for each in words), text
+
+
+def test_there_is_nothing_to_collect_where_more_examples_add_nothing():
+    even = [level(*one._replace(least=1)[:2], 80.0, 80.0, -1.0, 1.0) for one in (RARE, MORE)]
+    assert "collect" not in str(Diagnosis(np.array([0.0, 1.0]), -1.0, 2.0, 100, tuple(even)))
+
+
+def test_it_takes_longer_with_more_of_everything():
+    seconds = expected_seconds(COUNTS, 6, 2)
+    assert seconds < expected_seconds(COUNTS, 6000, 2) and seconds < expected_seconds(COUNTS, 6, 5)
+    assert seconds < expected_seconds(10 * COUNTS, 6, 2)
 
 
 def test_without_classes_to_subsample_it_refuses():

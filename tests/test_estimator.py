@@ -1,6 +1,7 @@
 """TailClassifier: scikit-learn's own checks, and what its users rely on beyond them."""
 
 import pickle
+import re
 import subprocess
 import sys
 import unicodedata
@@ -19,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
+import mmn_jax
 from mmn_jax.config import default
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
@@ -71,6 +73,33 @@ def test_so_it_is_with_other_methods(method):
 def test_importing_the_package_loads_no_jax():
     code = "import sys, mmn_jax; assert not {'jax', 'sklearn', 'numpy'} & set(sys.modules); mmn_jax.TailClassifier"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_reports_every_setting_on_the_standard_error_if_it_is_asked_to(capsys):
+    model = quick(l2=(1e-2, 1e-3), budget=4, verbose=1).fit(X, Y)
+    out, err = capsys.readouterr()
+    assert out == "" and all(re.match(r"\[TailClassifier\] +\d+\.\d s  \w", line) for line in err.splitlines())
+    told = [float(figure) for figure in re.findall(r"setting \d+ \(.*\): (\d+\.\d)%", err)]
+    assert told == [pytest.approx(trial["val_accuracy"], abs=0.051) for trial in model.record_["trials"]] and len(told) == 4
+    assert f"{len(Y)} examples of 10 classes in 8 dimensions" in err and "setting 1, fold 2 of 2" in err
+    assert model.set_params(verbose=0).fit(X, Y) and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("verbose", [-1, "yes", None])
+def test_a_bad_verbose_is_refused(verbose):
+    with pytest.raises(BadInput, match="verbose: must be 0"):
+        quick("ncm", verbose=verbose).fit(X, Y)
+
+
+def test_help_lists_every_method_and_no_other():
+    listed = re.search(r"The methods:\n(.*?)\n\n", TailClassifier.__doc__, flags=re.S)[1]
+    names = [name for names in re.findall(r"(?:^ *|\. )([a-z_, \n]+):", listed, flags=re.M) for name in re.split(r"[,\s]+", names)]
+    assert sorted(names) == sorted(catalogue.every_method((1e-2,)))
+
+
+def test_help_of_the_package_names_everything_public():
+    for name in mmn_jax.__all__:
+        assert re.search(rf"\b{name}\b", mmn_jax.__doc__), f"add {name} to the docstring of mmn_jax"
 
 
 def test_labels_are_those_it_was_given(fitted):

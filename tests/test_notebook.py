@@ -45,12 +45,14 @@ def test_it_is_sound_and_holds_no_output():
         assert cell.outputs == [] and cell.execution_count is None
 
 
-def test_the_cells_before_the_runs_do_no_harm_and_the_flags_are_real():
+def test_the_cells_before_the_runs_do_no_harm_and_the_flags_are_real(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     first = code_cells(read())[:3]
     for cell in first:
         exec(cell.source, names)
     assert names["REPOSITORY"] == "" and names["jax"].devices()
+    assert names["numpy_stays"]() == ["-c", "keep.txt"] and Path("keep.txt").read_text() == f"numpy=={np.__version__}\n"
     assert run.parse(["run", *names["DEFAULT_RUN"]])[1].stage == "meta"
     run.parse(["run", *SMALL])
     (own,) = (cell.source for cell in code_cells(read()) if "OWN_RUN = " in cell.source)

@@ -7,8 +7,6 @@ import argparse
 import sys
 from functools import partial
 
-from tqdm import tqdm
-
 from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
 from mmn_jax.data.feature_files import load_training
 from mmn_jax.devices import start
@@ -40,12 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         if not 0 <= arguments.seed < 2**31:
             raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
         start()
-        track = partial(tqdm, desc="subsamples", leave=False, disable=None)  # on stderr, where that is a terminal
         with column_flags():
             train = load_training(arguments.features, columns_of(arguments), warn)
-        print(f"{len(train.y)} examples, {arguments.cuts} long-tailed subsamples; mmn and logit adjustment are tuned on each", flush=True)
+        print(f"{len(train.y)} examples; mmn and logit adjustment are tuned on each of {arguments.cuts} long-tailed subsamples", flush=True)
         try:
-            found = diagnose(train, arguments.seed, arguments.cuts, track)
+            found = diagnose(train, arguments.seed, arguments.cuts, say=partial(print, file=sys.stderr, flush=True))
         except BadInput as error:
             raise BadInput(f"{arguments.features}: {error}") from error
         print(describe(found))

@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from mmn_jax import defaults
+from mmn_jax.errors import Say, silent
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.methods.contract import Method, Record, Tuned
 from mmn_jax.methods.folds import Fold, Tasks, held_accuracy, held_labels, make_tasks, training_folds
+from mmn_jax.methods.tasks import Task
 from mmn_jax.methods.tuning import Setting, Trial, at_edge, best, ranking, search
 from mmn_jax.types import Knowledge, Normalised
 
@@ -41,7 +43,46 @@ def _remembering(
     return accuracy, found
 
 
-def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+def _words(setting: Setting) -> str:
+    """Returns a setting as text, without the hyperparameters that have no effect in it."""
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in setting.items() if value is not None
+    )
+
+
+def _result(number: int, trial: Trial) -> str:
+    """Returns the line about a setting that was tried; number: how many have been."""
+    return f"setting {number} ({_words(trial.setting)}): {trial.accuracy:.1f}% mean per-class accuracy"
+
+
+def _last(setting: Setting, tried: int, whole: Fold) -> str:
+    """Returns the line about the chosen one of the settings that were tried, which is now fitted to all training examples."""
+    return f"the best of {tried} ({_words(setting)}) is fitted to all {len(whole.train.y)} examples"
+
+
+def _by_fold(method: Method, parts: Sequence[Task], folds: Sequence[Fold], say: Say) -> Callable[[Setting], list[Float[np.ndarray, "_ C"]]]:
+    """Returns the logits of every fold's validation examples as a function of a setting.
+
+    Args:
+      method: what is fitted.
+      parts: the folds' tasks.
+      folds: training and validation examples that choose.
+      say: gets a line for each fold of the first setting, which takes longest: with it, a method solves what its settings share.
+    """
+    first = iter(range(1, len(folds) + 1) if len(folds) > 1 else ())
+
+    def logits(setting):
+        scores = []
+        for task, fold in zip(parts, folds, strict=True):
+            scores.append(method.logits(method.fit(task, setting).arrays, fold.val.x))
+            if number := next(first, None):
+                say(f"setting 1, fold {number} of {len(folds)}")
+        return scores
+
+    return logits
+
+
+def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, say: Say = silent) -> Tuned:
     """Chooses a setting by `tuning.search` along the method's axes, and fits it to the whole training set.
 
     With no folds, the setting is the one that the search starts from, and scores are not calibrated.
@@ -52,6 +93,7 @@ def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, 
       folds: training and validation examples that choose.
       whole: all training examples.
       budget: the largest number of settings that are tried.
+      say: gets a line for each setting that is tried.
     """
     final = tasks(whole.name)[1]
     if not folds:
@@ -59,20 +101,28 @@ def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, 
         fitted = method.fit(final, setting)
         return Tuned(fitted.arrays, Record(setting, float("nan"), 1.0, [], fitted.gradient_norm, [], fitted.converged))
     rough = [tasks(fold.name)[0] for fold in folds]
+    evaluate, found = _remembering(_by_fold(method, rough, folds, say), folds)
+    tried = itertools.count(1)
 
-    def logits(setting):
-        return [method.logits(method.fit(task, setting).arrays, fold.val.x) for task, fold in zip(rough, folds, strict=True)]
+    def told(setting):
+        trial = Trial(setting, evaluate(setting))
+        say(_result(next(tried), trial))
+        return trial.accuracy
 
-    evaluate, found = _remembering(logits, folds)
-    trials = search(evaluate, method.axes, budget)
+    trials = search(told, method.axes, budget)
     setting = best(trials).setting
+    say(_last(setting, len(trials), whole))
     fitted = method.fit(final._replace(folds=tuple(rough)), setting)
     record = _record(trials, trials.index(best(trials)), found[0], folds, fitted.gradient_norm)
     return Tuned(fitted.arrays, record._replace(at_edge=at_edge(setting, method.axes), converged=fitted.converged))
 
 
 def choose_among(
-    settings: Sequence[Setting], logits: Callable[[int], list[Float[np.ndarray, "_ C"]]], folds: Sequence[Fold], norm: float
+    settings: Sequence[Setting],
+    logits: Callable[[int], list[Float[np.ndarray, "_ C"]]],
+    folds: Sequence[Fold],
+    norm: float,
+    say: Say = silent,
 ) -> tuple[int, Record]:
     """Chooses the setting that is most accurate on the folds' validation examples.
 
@@ -81,17 +131,21 @@ def choose_among(
       logits: returns the logits of each fold's validation examples, from the number of a setting.
       folds: training and validation examples that choose.
       norm: the gradient norm of the final head.
+      say: gets a line for each setting.
 
     Returns:
       The number of the chosen setting, and the Record of the choice.
     """
     evaluate, found = _remembering(logits, folds)
-    trials = [Trial(setting, evaluate(number)) for number, setting in enumerate(settings)]
+    trials: list[Trial] = []
+    for number, setting in enumerate(settings):
+        trials.append(Trial(setting, evaluate(number)))
+        say(_result(len(trials), trials[-1]))
     number = trials.index(best(trials))
     return number, _record(trials, number, found[0], folds, norm)
 
 
-def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, say: Say = silent) -> Tuned:
     """Chooses among all combinations of the values of the method's axes, and fits the chosen one to the whole training set.
 
     The arguments are those of `by_search`; the budget is ignored. Heads are solved to the final tolerance.
@@ -100,17 +154,14 @@ def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, bu
         dict(zip([axis.name for axis in method.axes], point, strict=True))
         for point in itertools.product(*(axis.values for axis in method.axes))
     ]
-    parts = [tasks(fold.name)[1] for fold in folds]
-
-    def logits(number):
-        return [method.logits(method.fit(task, settings[number]).arrays, fold.val.x) for task, fold in zip(parts, folds, strict=True)]
-
-    number, record = choose_among(settings, logits, folds, 0.0)
+    logits = _by_fold(method, [tasks(fold.name)[1] for fold in folds], folds, say)
+    number, record = choose_among(settings, lambda number: logits(settings[number]), folds, 0.0, say)
+    say(_last(settings[number], len(settings), whole))
     fitted = method.fit(tasks(whole.name)[1], settings[number])
     return Tuned(fitted.arrays, record._replace(gradient_norm=fitted.gradient_norm, converged=fitted.converged))
 
 
-def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int = defaults.BUDGET) -> Tuned:
+def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int = defaults.BUDGET, say: Say = silent) -> Tuned:
     """Chooses a method's hyperparameters on folds and fits it to the whole training set.
 
     Args:
@@ -119,8 +170,9 @@ def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budge
       folds: training and validation examples that choose; none where there is nothing to choose by.
       whole: all training examples.
       budget: the largest number of settings that are tried.
+      say: gets a line for each setting that is tried.
     """
-    return (method.choose or by_search)(method, tasks, folds, whole, budget)
+    return (method.choose or by_search)(method, tasks, folds, whole, budget, say)
 
 
 def fit_method(
@@ -134,6 +186,7 @@ def fit_method(
     tol: float = defaults.TOL,
     final_tol: float = defaults.FINAL_TOL,
     knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
+    say: Say = silent,
 ) -> Tuned:
     """Fits a method, its hyperparameters chosen on a validation set or on folds of the training set.
 
@@ -147,10 +200,11 @@ def fit_method(
       tol: the gradient norm to which heads are solved while choosing.
       final_tol: that of the final head.
       knowledge: what is known of the classes beside the examples; its unlabelled features are normalised, too.
+      say: gets a line for each setting that is tried.
 
     Raises:
       BadInput: a head takes more memory than there is.
     """
     whole = Fold("all", train, val)
     parts = training_folds(whole.name, train, key, folds) if val is None else (whole,)
-    return tune(method, make_tasks((whole, *parts), key, tol, final_tol, knowledge), parts, whole, budget)
+    return tune(method, make_tasks((whole, *parts), key, tol, final_tol, knowledge), parts, whole, budget, say)

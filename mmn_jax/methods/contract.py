@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from mmn_jax.errors import Say
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods.folds import Fold, Tasks
 from mmn_jax.methods.tasks import Head, Task
@@ -73,15 +74,15 @@ class Method(NamedTuple):
 
     kind: "paper" (its baselines and its method), "rival", "ours", or "rival_informed", a rival that gets what `needs` says. axes: the
     hyperparameters, in the order in which they are searched. fit(task, setting) learns arrays from a Task. logits(arrays, x) scores
-    normalised features. choose(method, tasks, folds, whole, budget) chooses a setting and fits it; None for `choosing.by_search`. needs:
-    the fields of `Knowledge` without which it can't be fitted.
+    normalised features. choose(method, tasks, folds, whole, budget, say) chooses a setting and fits it; None for `choosing.by_search`.
+    needs: the fields of `Knowledge` without which it can't be fitted.
     """
 
     kind: str
     axes: tuple[Axis, ...]
     fit: Callable[[Task, Setting], Fitted]
     logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
-    choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int], Tuned] | None = None
+    choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int, Say], Tuned] | None = None
     needs: frozenset[str] = frozenset()
 
     def applies(self, knowledge: Knowledge) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
-from mmn_jax.errors import BadInput
+from mmn_jax.errors import BadInput, Say
 from mmn_jax.linear import weighting
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import enough_classes, fit_bank, shot_classes, shot_ladder, subsets_at
@@ -170,10 +170,12 @@ def _fit(banks_by: BankOptions, regressor_by: RegressorOptions, task: Task, sett
     return linear(rows[0], head)
 
 
-def _choose(banks_by: BankOptions, plain: Method, method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int) -> Tuned:
+def _choose(
+    banks_by: BankOptions, plain: Method, method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, say: Say
+) -> Tuned:
     """Tries every setting, whatever the budget, or tunes `plain` where one of the training sets has no bank; `Method.choose`."""
     can_learn = all(ladder_of(np.bincount(part.train.y), banks_by) for part in (*folds, whole))
-    return by_grid(method, tasks, folds, whole, budget) if folds and can_learn else tune(plain, tasks, folds, whole, budget)
+    return by_grid(method, tasks, folds, whole, budget, say) if folds and can_learn else tune(plain, tasks, folds, whole, budget, say)
 
 
 def method(
