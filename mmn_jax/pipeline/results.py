@@ -120,7 +120,8 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     resampled = {name: draws[:, i] for i, name in enumerate(names)}
     for name in names:
         methods[name]["accuracy_interval"] = list(interval(resampled[name][:, 0], methods[name]["accuracy"]))
-        for versus, other in (("vs_plain", "plain"), ("vs_best_rival", best_rival(methods, name))):
+        adjusted = "logit_adjustment" if "logit_adjustment" in methods else None
+        for versus, other in (("vs_plain", "plain"), ("vs_logit_adjustment", adjusted), ("vs_best_rival", best_rival(methods, name))):
             methods[name] |= _intervals(versus, name, other, resampled, means)
     return {
         "schema": 1,
