@@ -119,3 +119,10 @@ def test_the_cost_of_a_bank_is_measured_as_each_of_its_sizes_grows():
     cells = [[float(cell) for cell in line.strip("| ").split("|")] for line in lines]
     assert [row[:4] for row in cells] == [[4, 4, 100, 128], [8, 4, 100, 128], [128, 4, 20, 128], [128, 4, 100, 16], [128, 1, 100, 128]]
     assert all(row[4] > 0 and row[5] > 0 for row in cells)
+
+
+@pytest.mark.slow
+def test_the_gain_of_more_examples_is_estimated_and_measured(tmp_path):
+    write_features(tmp_path / "mine.npz")
+    text = run("more_examples.py", f"--data={tmp_path / 'mine.npz'}", "--imbalance=20", "--largest=30", "--parts=2")
+    assert text.count("training examples: ") == 3 and "| the 5 of the largest estimate | 5 | " in text

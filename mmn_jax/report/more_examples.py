@@ -41,7 +41,8 @@ def between_class_variances(train: Normalised) -> Float[np.ndarray, " r"]:
 
 def unknown_share(spread: Float[np.ndarray, " r"], counts: Int[np.ndarray, " C"]) -> Float[np.ndarray, " C"]:
     """Returns u(n), the share of the variance of a class's mean that is left after n examples, for all counts n."""
-    return np.array([(spread / (n * spread + 1)).sum() for n in counts]) / spread.sum()
+    numbers, which = np.unique(counts, return_inverse=True)  # a long tail has far fewer counts than classes
+    return (np.array([(spread / (n * spread + 1)).sum() for n in numbers]) / spread.sum())[which]
 
 
 def gains(

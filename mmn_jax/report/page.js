@@ -3,24 +3,27 @@
 const table = document.querySelector("#classes table"), body = table.tBodies[0], rows = [...body.rows];
 const heads = [...table.tHead.rows[0].cells], search = document.getElementById("search"), group = document.getElementById("group");
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
-const value = (row, column) => { const cell = row.cells[column]; return cell.dataset.v ?? cell.textContent; };
+const ofWords = (column) => heads[column].classList.length > 0; // the columns of names; all others hold numbers
 
-function compare(column, sign) {
-  const words = column === 0 || column === heads.length - 1;
-  return (a, b) => {
-    const [x, y] = [value(a, column), value(b, column)];
-    if (x === "" || y === "") return (x === "") - (y === ""); // a class without a value comes last in either direction
-    return sign * (words ? collator.compare(x, y) : x - y);
-  };
+function keyOf(row, column) {
+  const text = row.cells[column].textContent;
+  return ofWords(column) ? text : parseFloat(text);
+}
+
+function compare(x, y, sign) {
+  const missing = (key) => key === "" || Number.isNaN(key);
+  if (missing(x) || missing(y)) return missing(x) - missing(y); // a class without a value comes last in either direction
+  return sign * (typeof x === "string" ? collator.compare(x, y) : x - y);
 }
 
 function sort(column) {
-  const down = heads[column].ariaSort === "ascending" || (heads[column].ariaSort === null && column > 0 && column < heads.length - 1);
-  const next = heads[column].ariaSort === "descending" ? "ascending" : down ? "descending" : "ascending";
+  const before = heads[column].getAttribute("aria-sort");
+  const up = before === null ? ofWords(column) : before === "descending"; // numbers begin with the largest
   heads.forEach((head) => head.removeAttribute("aria-sort"));
-  heads[column].setAttribute("aria-sort", next);
-  rows.sort(compare(column, next === "ascending" ? 1 : -1));
-  body.append(...rows);
+  heads[column].setAttribute("aria-sort", up ? "ascending" : "descending");
+  const keys = new Map(rows.map((row) => [row, keyOf(row, column)]));
+  rows.sort((a, b) => compare(keys.get(a), keys.get(b), up ? 1 : -1));
+  body.replaceChildren(...rows);
 }
 
 function filter() {

@@ -246,7 +246,7 @@ def more(seed: Seed) -> Part:
     total = gain[chosen].sum() / np.isfinite(now).sum()
     first = (
         f"If you can label more examples, label {ADDED} more of each of these {len(chosen)} classes. By the estimate they gain"
-        f" {gain[chosen].mean():.0f} points on average, and the mean per-class accuracy {total:.1f} points."
+        f" {gain[chosen].mean():.0f} points on average, which is {total:.2f} points of the mean per-class accuracy."
     )
     if gain[chosen[0]] < 1.0:
         first = f"No class would gain a point from {ADDED} more training examples, by the estimate. The classes that would gain most:"
