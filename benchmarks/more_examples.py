@@ -19,8 +19,9 @@ from mmn_jax.data.normalisation import normalisation
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.evaluation.bootstrap import interval
 from mmn_jax.pipeline.table_formats import markdown
+from mmn_jax.report.class_parts import ADVISED
+from mmn_jax.report.examined import ADDED
 from mmn_jax.report.more_examples import between_class_variances, gains
-from mmn_jax.report.practice import ADDED, ADVISED
 from mmn_jax.rng import stream
 from mmn_jax.types import FeatureSet
 

@@ -19,8 +19,9 @@ from test_pipeline import QUIET, small
 
 from mmn_jax.metamodelnet.regressor import Regressor
 from mmn_jax.pipeline import results, stages, table_formats
-from mmn_jax.report import classes, figures, practice, row_dynamics, row_figures, sections
+from mmn_jax.report import class_parts, classes, figures, practice, row_dynamics, row_figures, sections
 from mmn_jax.report import page as report
+from mmn_jax.report.examined import Examined, examine
 from mmn_jax.store import artifacts, metrics_log
 
 HOSTILE = [
@@ -206,7 +207,7 @@ def test_several_seeds_are_one_page(run):
     config, _, (seed,), _, _ = run
     table = results.collect([seed, seed._replace(seed=7)], config)
     pictures = [(section, figures.draw(section.make)) for section in sections.of_results(table)]
-    parsed = Page(report.page(table, practice.parts(practice.examine(table, seed)), pictures, []))
+    parsed = Page(report.page(table, practice.parts(examine(table, seed)), pictures, []))
     assert "0, 7" in parsed.texts and parsed.tables["methods-table"] == table_formats.rows(table)
     assert any("averaged over seeds 0, 7" in text for text in parsed.texts) and any("2 seeds" in text for text in parsed.texts)
 
@@ -246,7 +247,7 @@ def test_a_browser_sorts_and_filters_the_table_of_classes(run, tmp_path, monkeyp
     monkeypatch.setattr(report, "SCRIPT", report.SCRIPT + CLICKS)
     names = tuple(f"class {c}" for c in range(20))
     path = tmp_path / "report.html"
-    path.write_text(report.page(table, practice.parts(practice.examine(table, seed._replace(class_names=names))), [], []))
+    path.write_text(report.page(table, class_parts.parts(examine(table, seed._replace(class_names=names))), [], []))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
     dom = subprocess.run([BROWSER, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=60).stdout
     down, up, by_name, found, few = json.loads(html.unescape(dom[dom.index("<title>") + 7 : dom.index("</title>")]))
@@ -267,27 +268,39 @@ def wide(number, tested):
         made[name] = classes.Predictions(label, rng.uniform(30, 100, len(y)), label)
     groups = {"many": counts > 100, "medium": (counts >= 20) & (counts <= 100), "few": counts < 20}
     zero = [0.0, -1.0, 1.0]
-    method = {"accuracy": 50.0, **dict.fromkeys(groups, 50.0), "vs_plain": zero, "vs_plain_groups": dict.fromkeys(groups, zero)}
+    method = {"accuracy": 50.0, **dict.fromkeys(groups, 50.0), "vs_logit_adjustment": None}
+    method |= {"vs_plain": zero, "vs_plain_groups": dict.fromkeys(groups, zero)}
     table = {"methods": {"plain": method, "mmn": method}, "seeds": [0], "thresholds": {"few": 20, "many": 100}}
     table["groups"] = {name: int(mask.sum()) for name, mask in groups.items()}
     names = tuple(f"<b>{c}</b>" for c in range(number))
-    return practice.Seed(table, names, "mmn", counts, y, made, groups, None)
+    return Examined(table, names, "mmn", counts, y, made, groups, None)
+
+
+def practical(seed):
+    return [*practice.parts(seed), *class_parts.parts(seed)]
 
 
 @pytest.mark.parametrize("number", [2, 8142])
 def test_two_classes_and_thousands_have_a_page(number):
-    parts = practice.parts(wide(number, 3))
+    parts = practical(wide(number, 3))
     parsed = Page("".join(part.content for part in parts))
     assert len(parsed.tables["classes-table"]) == number + 1 and "b" not in {tag for tag, _ in parsed.tags}
     assert sum(len(part.content) for part in parts if part.name != "classes") < 20_000
-    assert sum(tag == "li" for tag, _ in parsed.tags) <= 2 * practice.WORST + 5
+    assert sum(tag == "li" for tag, _ in parsed.tags) <= 2 * class_parts.WORST + 5
+
+
+def test_plain_training_may_be_what_is_saved():
+    seed = wide(5, 4)
+    assert practice.advice(seed.table, "plain") == "classifier.npz holds plain."
+    parsed = Page("".join(part.content for part in practical(seed._replace(shipped="plain"))))
+    assert parsed.tables["gains"][0] == ["classes", "plain"]
 
 
 def test_perfect_and_hopeless_classifiers_have_a_page():
     seed = wide(5, 4)
     for label in (seed.y, (seed.y + 1) % 5):
         made = {name: one._replace(label=label, at_train_prior=label) for name, one in seed.made.items()}
-        texts = Page("".join(part.content for part in practice.parts(seed._replace(made=made)))).texts
+        texts = Page("".join(part.content for part in practical(seed._replace(made=made)))).texts
         assert ("mmn makes no mistake on the test examples." in texts) == (label is seed.y)
 
 

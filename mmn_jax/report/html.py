@@ -1,4 +1,4 @@
-"""Makes pieces of HTML: tables, and text that comes from data, escaped."""
+"""Makes pieces of HTML from text that may come from data, all of it escaped: tables, lists and notes."""
 
 import re
 from html import escape
@@ -57,3 +57,13 @@ def grid(name: str, lines: list[list[str]], *, words: tuple[int, ...] = (0,), gr
     html = f'<div class="{box}"><table class="{kind}" id="{name}"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
     labels = [f'  #{name} td:nth-child({i + 1})::before {{ content: "{title}"; }}' for i, title in enumerate(lines[0]) if i > 0]
     return Grid(html, "\n".join(labels))
+
+
+def listed(lines: list[str]) -> str:
+    """Formats lines as a list, escaped."""
+    return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
+
+
+def quiet(note: str) -> str:
+    """Formats a note below a table, escaped."""
+    return f'<p class="quiet">{escape(note)}</p>'

@@ -14,9 +14,10 @@ from typing import Any
 
 from mmn_jax.pipeline import results, table_formats
 from mmn_jax.pipeline.stages import SeedResult
-from mmn_jax.report import figures, practice, sections
+from mmn_jax.report import class_parts, figures, practice, sections
+from mmn_jax.report.examined import examine
 from mmn_jax.report.figures import Picture, draw
-from mmn_jax.report.html import Part, grid
+from mmn_jax.report.html import Part, grid, quiet
 from mmn_jax.report.sections import Section
 from mmn_jax.store import artifacts
 
@@ -85,7 +86,7 @@ def _methods(table: dict[str, Any], drawn: list[Drawn]) -> Part:
         " a paired bootstrap; differences whose interval excludes 0 are bold. ECE and scaled: calibration error before and after"
         " temperature scaling; NLL: after it. Seconds: to tune and fit."
     )
-    content = f'{shown.html}<p class="quiet">{note}</p><div class="figures">{_figures(drawn)}</div>'
+    content = f'{shown.html}{quiet(note)}<div class="figures">{_figures(drawn)}</div>'
     return Part("methods", "All methods", content, shown.labels)
 
 
@@ -121,6 +122,6 @@ def write(workdir: Path, seeds: list[SeedResult]) -> Path:
         if picture:
             artifacts.write_bytes(folder / f"{section.name}.svg", picture.svg.encode())
             artifacts.write_bytes(folder / f"{section.name}.png", picture.png)
-    path = workdir / "report.html"
-    artifacts.write_bytes(path, page(table, practice.parts(practice.examine(table, seeds[0])), compared, research).encode())
+    seed, path = examine(table, seeds[0]), workdir / "report.html"
+    artifacts.write_bytes(path, page(table, [*practice.parts(seed), *class_parts.parts(seed)], compared, research).encode())
     return path
