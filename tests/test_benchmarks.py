@@ -126,3 +126,10 @@ def test_the_picture_of_the_readme_shows_its_three_methods(tmp_path):
     text = run("by_count.py", "--seeds=0", "--classes=40", f"--out={tmp_path / 'picture.svg'}")
     picture = (tmp_path / "picture.svg").read_text()
     assert all(f"| {name} | " in text and f">{name}<" in picture for name in ("plain", "logit_adjustment", "mmn"))
+
+
+@pytest.mark.slow
+def test_the_gain_of_more_examples_is_estimated_and_measured(tmp_path):
+    write_features(tmp_path / "mine.npz")
+    text = run("more_examples.py", f"--data={tmp_path / 'mine.npz'}", "--imbalance=20", "--largest=30", "--parts=2")
+    assert text.count("training examples: ") == 3 and "| the 5 of the largest estimate | 5 | " in text

@@ -1,4 +1,5 @@
-"""Confidence intervals: a stratified bootstrap over test examples and seeds, paired over methods, and Student's t for a few values."""
+"""Confidence intervals: a stratified bootstrap over test examples and seeds, paired over methods, Student's t for a few values, and
+Wilson's for shares."""
 
 from collections.abc import Sequence
 
@@ -64,6 +65,18 @@ def student_interval(values: Sequence[float] | Float[np.ndarray, " values"]) -> 
     mean, count = float(np.mean(values)), len(values)
     spread = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.inf
     return mean, float(mean - spread), float(mean + spread)
+
+
+def wilson_interval(
+    successes: Int[np.ndarray, " groups"], trials: Int[np.ndarray, " groups"]
+) -> tuple[Float[np.ndarray, " groups"], Float[np.ndarray, " groups"]]:
+    """Returns the ends of the score interval of shares (Wilson 1927), from 0 to 1, which holds for few trials, too; NaN without trials."""
+    z = ndtri((1 + CONFIDENCE) / 2)
+    with np.errstate(invalid="ignore"):
+        share = successes / trials
+        centre = (successes + z**2 / 2) / (trials + z**2)
+        half = z / (trials + z**2) * np.sqrt(trials * share * (1 - share) + z**2 / 4)
+    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
 
 
 def interval(differences: Float[np.ndarray, " draws"], mean: float) -> tuple[float, float, float]:

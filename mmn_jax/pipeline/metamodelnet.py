@@ -211,6 +211,11 @@ def _movement(
     return [] if options.make else block_movement(ladder, options.width, variables, jnp.asarray(theta), jnp.asarray(counts))
 
 
+def unmoved(theta: Float[np.ndarray, "C p"], plain: Float[np.ndarray, "C p"]) -> bool:
+    """Returns whether the rows of a head are those of the plain head that they were moved from, up to rounding."""
+    return np.allclose(theta, plain, rtol=1e-5, atol=1e-6)
+
+
 def meta(run: Run, data: Data, tasks: Tasks, plain: Model) -> tuple[Model, Learned | None]:
     """Fits metamodelnet.
 
@@ -241,7 +246,7 @@ def meta(run: Run, data: Data, tasks: Tasks, plain: Model) -> tuple[Model, Learn
     number, record = choose_among([one.setting for one in moves], logits, data.folds, whole.record["gradient_norm"])
     candidate = whole.trained.hypers.index(moves[number].hyper)
     theta = whole.theta[number]
-    if np.allclose(theta, whole.plain, rtol=1e-5, atol=1e-6):
+    if unmoved(theta, whole.plain):
         run.terminal.say("  the regressor moves no row: metamodelnet is the plain head under the ridge kshot.l2")
     tuned = {"movement": whole.record["movement"][candidate], "ladder": whole.record["ladder"], "split": run.config.meta.split}
     if run.config.meta.regressor:

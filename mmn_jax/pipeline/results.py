@@ -48,7 +48,7 @@ def evaluated(table: Table) -> Evaluated:
     return EVALUATED[table.get("evaluated_on", "test")]
 
 
-def _labels(result: SeedResult) -> np.ndarray:
+def labels(result: SeedResult) -> np.ndarray:
     """Returns the labels [n] of the examples that a seed is evaluated on: the test set or, without one, what folds hold out."""
     test, folds = result.data.tail.test, result.data.folds
     return in_order([fold.val.y for fold in folds if fold.val is not None], folds) if test is None else test.y
@@ -137,7 +137,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     Raises:
       BadInput: eval.prior can't be read.
     """
-    y = _labels(results[0])
+    y = labels(results[0])
     counts = [result.data.tail.counts for result in results]
     groups = [{**shot_groups(one, config.eval.few, config.eval.many), **terciles(one)} for one in counts]
     masks = np.stack([np.stack([np.ones(len(one), bool), *group.values()]) for one, group in zip(counts, groups, strict=True)])
@@ -156,7 +156,8 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     resampled = {name: draws[:, i] for i, name in enumerate(names)}
     for name in names:
         methods[name]["accuracy_interval"] = list(interval(resampled[name][:, 0], methods[name]["accuracy"]))
-        for versus, other in (("vs_plain", "plain"), ("vs_best_rival", best_rival(methods, name))):
+        adjusted = "logit_adjustment" if "logit_adjustment" in methods else None
+        for versus, other in (("vs_plain", "plain"), ("vs_logit_adjustment", adjusted), ("vs_best_rival", best_rival(methods, name))):
             methods[name] |= _intervals(versus, name, other, resampled, means)
     return {
         "schema": 1,

@@ -1,25 +1,30 @@
 """Writes the report of a run: report.html, one self-contained page, and its figures as PNG and SVG files in figures/.
 
-Nothing is fitted here. All text that comes from data is escaped, and the page loads nothing.
+No method is fitted here. All text that comes from data is escaped, the page loads nothing, and its only script is page.js, whose hash
+the page's policy holds so that a browser runs no other.
 """
 
+import base64
+import hashlib
 import re
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-
 from mmn_jax.pipeline import results, table_formats
 from mmn_jax.pipeline.stages import SeedResult
-from mmn_jax.report import figures, sections
+from mmn_jax.report import class_parts, figures, practice, sections
+from mmn_jax.report.examined import examine
 from mmn_jax.report.figures import Picture, draw
+from mmn_jax.report.html import Part, grid, quiet
 from mmn_jax.report.sections import Section
 from mmn_jax.store import artifacts
 
-PAGE = Template((Path(__file__).parent / "page.html").read_text())
-MOST = 8  # classes that gain most, and that lose most
+PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+
+Drawn = tuple[Section, Picture | None]
 
 
 def inline(picture: Picture, name: str, title: str) -> str:
@@ -34,49 +39,59 @@ def inline(picture: Picture, name: str, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 
-def html_table(lines: list[list[str]]) -> str:
-    """Formats a header and rows of cells as an HTML table, escaped; differences whose interval excludes 0 are bold."""
-
-    def cell(text):
-        return f"<td><strong>{escape(text)}</strong></td>" if isinstance(text, table_formats.Clear) else f"<td>{escape(text)}</td>"
-
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in lines[0])
-    body = "".join(f"<tr>{''.join(map(cell, line))}</tr>\n" for line in lines[1:])
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
-
-
-def headline(table: dict[str, Any]) -> str:
-    """States in a sentence what mmn reaches."""
-    mmn, rival = table["methods"]["mmn"], results.best_rival(table["methods"], "mmn")
-    to_plain, to_rival = (table_formats.difference(mmn[key]) for key in ("vs_plain", "vs_best_rival"))
-    accuracy = f"{mmn['accuracy']:.1f}% mean per-class {results.evaluated(table).accuracy}"
-    text = f"mmn reaches {accuracy}. Difference in points to plain: {to_plain}"
-    return text + (f", to the best rival ({rival}): {to_rival}." if rival else ".")
-
-
-def changed_most(table: dict[str, Any], names: tuple[str, ...]) -> list[list[str]]:
-    """Returns a header and rows of cells on the classes, `MOST` at either end, that gain and lose most by mmn in the first seed."""
-    plain, mmn = (np.array(table["per_class"][name][0], float) for name in ("plain", "mmn"))
-    gain = mmn - plain
-    order = [c for c in np.argsort(-gain, kind="stable") if np.isfinite(gain[c]) and gain[c] != 0]
-    chosen = order if len(order) <= 2 * MOST else order[:MOST] + order[-MOST:]
-    cells = [[names[c], str(table["counts"][0][c]), f"{plain[c]:.1f}", f"{mmn[c]:.1f}", f"{gain[c]:+.1f}"] for c in chosen]
-    return [["class", "training examples", "plain", "mmn", "difference"], *cells]
-
-
-def page(table: dict[str, Any], names: tuple[str, ...], drawn: list[tuple[Section, Picture | None]]) -> str:
+def page(table: dict[str, Any], practical: list[Part], compared: list[Drawn], research: list[Drawn]) -> str:
     """Returns the HTML of the page.
 
     Args:
       table: results.json.
-      names: of the classes.
-      drawn: the sections with their rendered figures.
+      practical: the parts that come first.
+      compared: the figures that compare methods.
+      research: the figures for researchers, which are folded.
     """
+    parts = [*practical, _methods(table, compared)]
+    if research:
+        parts.append(Part("research", "For researchers", f'<div class="figures">{_figures(research)}</div>'))
+    parts.append(_run(table))
+    return PAGE.substitute(
+        title=escape(table["dataset"]),
+        contents="".join(f'<li><a href="#{part.name}">{part.title}</a></li>' for part in parts),
+        sections="\n".join(map(_section, parts)),
+        labels="\n".join(part.labels for part in parts if part.labels),
+        script=SCRIPT,
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
+    )
+
+
+def _section(part: Part) -> str:
+    if part.name == "research":
+        return f'<section id="{part.name}"><details><summary>{part.title}</summary>{part.content}</details></section>'
+    return f'<section id="{part.name}"><h2>{part.title}</h2>{part.content}</section>'
+
+
+def _figures(drawn: list[Drawn]) -> str:
+    """Returns figures with their captions."""
     parts = []
     for section, picture in drawn:
         figure = f'<div class="scroll">{inline(picture, section.name, section.title)}</div>' if picture else ""
         caption = f"<figcaption>{escape(section.caption)}</figcaption>"
-        parts.append(f'<section id="{section.name}"><h2>{escape(section.title)}</h2><figure>{figure}{caption}</figure></section>')
+        parts.append(f'<section id="{section.name}"><h3>{escape(section.title)}</h3><figure>{figure}{caption}</figure></section>')
+    return "\n".join(parts)
+
+
+def _methods(table: dict[str, Any], drawn: list[Drawn]) -> Part:
+    """Returns the table of all methods and the figures that compare them."""
+    shown = grid("methods-table", table_formats.rows(table))
+    note = (
+        "Mean per-class test accuracy in percent. Brackets hold the number of classes of a group, or the 95% interval of a difference from"
+        " a paired bootstrap; differences whose interval excludes 0 are bold. ECE and scaled: calibration error before and after"
+        " temperature scaling; NLL: after it. Seconds: to tune and fit."
+    )
+    content = f'{shown.html}{quiet(note)}<div class="figures">{_figures(drawn)}</div>'
+    return Part("methods", "All methods", content, shown.labels)
+
+
+def _run(table: dict[str, Any]) -> Part:
+    """Returns what was run."""
     counts, groups = table["counts"][0], table["groups"]
     facts = {
         "seeds": ", ".join(map(str, table["seeds"])),
@@ -88,15 +103,7 @@ def page(table: dict[str, Any], names: tuple[str, ...], drawn: list[tuple[Sectio
         "configuration": table["config_hash"],
         "versions": ", ".join(f"{name} {version}" for name, version in table["versions"].items()),
     }
-    return PAGE.substitute(
-        title=escape(table["dataset"]),
-        headline=escape(headline(table)),
-        accuracy=escape(results.evaluated(table).accuracy),
-        table=html_table(table_formats.rows(table)),
-        sections="\n".join(parts),
-        classes=html_table(changed_most(table, names)),
-        facts="".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items()),
-    )
+    return Part("run", "The run", f"<dl>{''.join(f'<dt>{escape(key)}</dt><dd>{escape(value)}</dd>' for key, value in facts.items())}</dl>")
 
 
 def write(workdir: Path, seeds: list[SeedResult]) -> Path:
@@ -110,12 +117,12 @@ def write(workdir: Path, seeds: list[SeedResult]) -> Path:
       The path of report.html.
     """
     table, folder = results.read(workdir), artifacts.writable_directory(workdir / "figures")
-    listed = [*sections.of_results(table), *sections.of_dynamics(table, seeds[0])]
-    drawn = [(section, draw(section.make) if section.make else None) for section in listed]
-    for section, picture in drawn:
+    listed = (sections.of_results(table), sections.of_dynamics(table, seeds[0]))
+    compared, research = ([(section, draw(section.make) if section.make else None) for section in part] for part in listed)
+    for section, picture in (*compared, *research):
         if picture:
             artifacts.write_bytes(folder / f"{section.name}.svg", picture.svg.encode())
             artifacts.write_bytes(folder / f"{section.name}.png", picture.png)
-    path = workdir / "report.html"
-    artifacts.write_bytes(path, page(table, seeds[0].class_names, drawn).encode())
+    seed, path = examine(table, seeds[0]), workdir / "report.html"
+    artifacts.write_bytes(path, page(table, [*practice.parts(seed), *class_parts.parts(seed)], compared, research).encode())
     return path

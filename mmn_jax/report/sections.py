@@ -1,6 +1,7 @@
 """Lists the figures of the report in order, each with a heading and a caption on what it shows and where its data come from.
 
-Figures over all seeds come from results.json; those on rows and on the chain's training come from what the first seed saved.
+Those of `of_results` compare methods, over all seeds, and come from results.json. Those of `of_dynamics`, for researchers, show rows and
+the chain's training, and come from what the first seed saved.
 """
 
 from collections.abc import Callable
@@ -9,11 +10,15 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from mmn_jax.pipeline.metamodelnet import Learned
+from mmn_jax.pipeline.metamodelnet import Learned, unmoved
 from mmn_jax.pipeline.results import evaluated
 from mmn_jax.pipeline.stages import SeedResult
 from mmn_jax.report import figures, row_dynamics, row_figures
 
+NO_MOVEMENT = (
+    "Validation examples chose a chain that moves no row of the long-tailed head in this run. metamodelnet is a plain head under the ridge"
+    " kshot.l2, so there is nothing to show."
+)
 NO_CHAIN = "Too few classes had enough examples to train a chain in this run. metamodelnet is the plain head, so there is nothing to show."
 
 
@@ -52,7 +57,7 @@ def of_results(table: dict[str, Any]) -> list[Section]:
         f" (results.json, seed {table['seeds'][0]})."
     )
     return [
-        Section("leaderboard", "All methods", leaderboard, partial(figures.leaderboard, table)),
+        Section("leaderboard", "Accuracy of all methods", leaderboard, partial(figures.leaderboard, table)),
         Section("gain_by_count", "Gain by training count", gain, partial(figures.gain_by_count, table)),
         Section("accuracy_by_count", "Accuracy by training count", by_count, partial(figures.accuracy_by_count, table)),
         Section("reliability", "Calibration", reliability, partial(figures.reliability, table)),
@@ -61,7 +66,7 @@ def of_results(table: dict[str, Any]) -> list[Section]:
 
 def of_dynamics(table: dict[str, Any], first: SeedResult) -> list[Section]:
     """Returns the sections drawn from the first seed's rows, banks and chain."""
-    shifts = row_dynamics.shifts(first.learned) if first.learned else []
+    shifts = row_dynamics.shifts(first.learned) if first.learned and moves(first) else []
     heads = {name: first.models[name].arrays["theta"] for name in ("plain", "metamodelnet", "mmn")}
     norms = row_dynamics.norms(heads, first.data.tail.counts)
     caption = "Rows of the plain head grow with the training examples of their class; transferred rows are more even (in the paper, the"
@@ -72,10 +77,15 @@ def of_dynamics(table: dict[str, Any], first: SeedResult) -> list[Section]:
     return [section, *of_chain(table, first, first.learned, shifts)]
 
 
+def moves(first: SeedResult) -> bool:
+    """Returns whether the chosen chain moves any row of the long-tailed head."""
+    return first.learned is not None and not unmoved(first.learned.theta, first.models["metamodelnet"].arrays["theta"])
+
+
 def of_chain(table: dict[str, Any], first: SeedResult, learned: Learned | None, shifts: list[row_dynamics.Shift]) -> list[Section]:
-    """Returns the sections drawn from the banks and the chosen chain; if there is no chain, one section that says so."""
-    if learned is None:
-        return [Section("chain", "The chain", NO_CHAIN, None)]
+    """Returns the sections drawn from the banks and the chosen chain; if there is none or it moves nothing, one section that says so."""
+    if learned is None or not moves(first):
+        return [Section("chain", "The chain", NO_MOVEMENT if learned else NO_CHAIN, None)]
     tuned = {key: values[0] for key, values in table["methods"]["metamodelnet"]["tuned"].items()}
     moved = first.models["metamodelnet"].arrays["theta"]
     paths = partial(row_dynamics.paths, shifts, learned.theta, moved, first.data.tail.counts, first.class_names)
