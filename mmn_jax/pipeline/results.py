@@ -3,10 +3,10 @@
 Test accuracy is computed here and nowhere else, after every choice has been made.
 """
 
-import io
 import json
 import math
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from ml_collections import ConfigDict
 from mmn_jax import __version__
 from mmn_jax.config import described
 from mmn_jax.devices import together
-from mmn_jax.evaluation.bootstrap import bootstrap, interval
+from mmn_jax.evaluation.bootstrap import FEWEST_SEEDS, bootstrap, interval
 from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
+from mmn_jax.methods.contract import linear_logits
+from mmn_jax.pipeline.advice import advise
 from mmn_jax.pipeline.sources import licence
 from mmn_jax.pipeline.stages import SeedResult
 from mmn_jax.pipeline.table_formats import GROUPS, TERCILES, Table, as_csv, as_markdown
 from mmn_jax.store import artifacts
+from mmn_jax.store.classifier import as_npz, of_rows
+from mmn_jax.store.run import Model
 
 
 def _group_means(per_class: list[np.ndarray], masks: np.ndarray) -> np.ndarray:
@@ -118,14 +122,19 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     rng = np.random.default_rng([result.seed for result in results])
     draws = bootstrap(np.stack(right, 1), y, masks, rng, config.eval.draws)
     resampled = {name: draws[:, i] for i, name in enumerate(names)}
+    held = classifier_of(results[0].models)
     for name in names:
         methods[name]["accuracy_interval"] = list(interval(resampled[name][:, 0], methods[name]["accuracy"]))
-        for versus, other in (("vs_plain", "plain"), ("vs_best_rival", best_rival(methods, name))):
+        compared = {"vs_plain": "plain" if "plain" in methods else None, "vs_best_rival": best_rival(methods, name)}
+        compared["vs_next"] = best_other(methods, name)
+        for versus, other in compared.items():
             methods[name] |= _intervals(versus, name, other, resampled, means)
-    return {
+    table = {
         "schema": 1,
         "dataset": results[0].dataset,
         "seeds": [result.seed for result in results],
+        "interval_over": "test examples and seeds" if len(results) >= FEWEST_SEEDS else "test examples",
+        "classifier": held,
         "thresholds": {"few": config.eval.few, "many": config.eval.many},
         "groups": {group: int(groups[0][group].sum()) for group in (*GROUPS, *TERCILES)},
         "prior": config.eval.prior,
@@ -138,6 +147,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "config_hash": artifacts.digest(described(config)),
         "versions": _versions(),
     }
+    return table | {"advice": advise(table)}
 
 
 def _versions() -> dict[str, str]:
@@ -150,6 +160,18 @@ def best_rival(methods: dict[str, dict], name: str) -> str | None:
     """Returns the rival with the highest test accuracy, other than `name`; None if no rival was fitted."""
     rivals = [other for other, entry in methods.items() if entry["kind"] == "rival" and other != name]
     return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
+
+
+def best_other(methods: dict[str, dict], name: str) -> str | None:
+    """Returns the most accurate method on the test set other than `name` and `plain`; None if there is none."""
+    return max((other for other in methods if other not in (name, "plain")), key=lambda other: methods[other]["accuracy"], default=None)
+
+
+def classifier_of(models: Mapping[str, Model]) -> str:
+    """Returns the method that classifier.npz holds: `mmn`, or, where it wasn't run, the most accurate on validation examples of those that
+    are one linear head."""
+    linear = [name for name, model in models.items() if model.logits is linear_logits]
+    return "mmn" if "mmn" in linear else max(linear, key=lambda name: models[name].val_accuracy)
 
 
 def _intervals(versus: str, name: str, other: str | None, resampled: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -173,24 +195,21 @@ def _intervals(versus: str, name: str, other: str | None, resampled: dict[str, n
 def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     """Writes results.json, choices.json (every setting tried), the table as table.csv and table.md, and classifier.npz.
 
-    The classifier is the first seed's `mmn`: argmax(((x − mean) · scale) Wᵀ + b) is its prediction, and the softmax of these scores over
-    the temperature its probabilities.
+    The classifier is that of the first seed (`classifier_of`): argmax(((x − mean) · scale) Wᵀ + b) is its prediction, and the softmax of
+    these scores over the temperature its probabilities.
     """
-    ours, normalise = results[0].models["mmn"], results[0].data.normalise
-    theta = ours.arrays["theta"]
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        W=theta[:, :-1].astype(np.float32),
-        b=theta[:, -1].astype(np.float32),
-        class_names=np.array(results[0].class_names),
-        counts=results[0].data.tail.counts,
-        mean=normalise.mean,
-        scale=np.full_like(normalise.mean, normalise.scale),
-        temperature=np.float32(ours.temperature),
+    first = results[0]
+    model = first.models[table["classifier"]]
+    saved = of_rows(
+        model.arrays["theta"],
+        model.temperature,
+        first.data.normalise.mean,
+        first.data.normalise.scale,
+        first.class_names,
+        first.data.tail.counts,
     )
     choices = {result.seed: {name: model.trials for name, model in result.models.items()} for result in results}
-    artifacts.write_bytes(workdir / "classifier.npz", buffer.getvalue())
+    artifacts.write_bytes(workdir / "classifier.npz", as_npz(saved))
     artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1).encode())
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
