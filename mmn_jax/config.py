@@ -274,6 +274,19 @@ def described(config: ConfigDict) -> dict[str, Any]:
     return sections
 
 
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """Returns the settings of `described` by their full keys."""
+    sections = described(config)
+
+    def value(key):
+        place: Any = sections
+        for part in key.split("."):
+            place = place[part]
+        return place
+
+    return {setting.key: value(setting.key) for setting in SETTINGS}
+
+
 def check(config: ConfigDict) -> None:
     """Raises BadInput for the first setting whose value is invalid."""
     for setting in SETTINGS:

@@ -129,6 +129,9 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
     ):
         if artifacts.begun_by_other_code(workdir):
             terminal.say(f"{workdir} was created by a different version of mmn_jax; cached results may be stale. Use a new --workdir.")
+        if changed := results.other_settings(workdir, config):
+            again = "what depends on them is fitted again, as the forecast lists"
+            terminal.say(f"the results in {workdir} are of other settings ({'; '.join(changed)}): {again}")
         seeds = stages.run_seeds(config, workdir, terminal, values.stage)
         if seeds:
             table = results.collect(seeds, config)

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax import __version__
-from mmn_jax.config import described
+from mmn_jax.config import described, flat
 from mmn_jax.devices import together
 from mmn_jax.evaluation.bootstrap import FEWEST_SEEDS, bootstrap, interval
 from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
@@ -145,6 +145,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "counts": [one.tolist() for one in counts],
         "splits": [dict(result.data.checksums) for result in results],
         "config_hash": artifacts.digest(described(config)),
+        "settings": json.loads(json.dumps(flat(config))),
         "versions": _versions(),
     }
     return table | {"advice": advise(table)}
@@ -215,6 +216,26 @@ def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
     artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())
     together()  # the other processes wait for the files
+
+
+def other_settings(workdir: Path, config: ConfigDict) -> list[str]:
+    """Returns the settings in which a run differs from the one that wrote the results in its workdir; none if there are no results."""
+    try:
+        table = read(workdir)
+        if table["config_hash"] == artifacts.digest(described(config)):
+            return []
+        before = table["settings"]
+    except (OSError, ValueError, KeyError, TypeError):  # no results, or those of an older version, which did not keep them
+        return []
+    now = json.loads(json.dumps(flat(config)))
+    return [f"{key} was {_shown(before.get(key))}, is {_shown(now[key])}" for key in now if before.get(key) != now[key]]
+
+
+def _shown(value: object) -> str:
+    """Formats the value of a setting as on the command line."""
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "empty"
+    return "unset" if value is None else str(value) or "empty"
 
 
 def read(workdir: Path) -> Table:

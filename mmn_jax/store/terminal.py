@@ -82,7 +82,8 @@ def never_silent(terminal: Terminal, silence: float = SILENCE, bars: bool | None
 
     def say(line):
         spoke[0] = time.monotonic()
-        stack[0] = Work(line.strip().partition("\n")[0], spoke[0], 0, None)
+        if not line.startswith(" "):  # indented lines are details of what the last other one began
+            stack[0] = Work(line.strip().partition("\n")[0], spoke[0], 0, None)
         terminal.say(line)
 
     def track(items, name):
