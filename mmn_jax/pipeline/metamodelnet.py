@@ -32,7 +32,7 @@ from mmn_jax.methods.folds import Fold, Tasks
 from mmn_jax.methods.metamodelnet import Move, RegressorOptions, move_rows
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.store import artifacts, metrics_log
-from mmn_jax.store.banks import Banks, banks, shots_used
+from mmn_jax.store.banks import BankJob, Banks, banks, shots_used
 from mmn_jax.store.run import Data, Model, Run, make_model, warn_unless_solved
 from mmn_jax.types import Bank
 
@@ -86,6 +86,19 @@ def _made_by(config: ConfigDict, options: RegressorOptions) -> dict[str, Any]:
     return made_by | {name: meta[name] for name in ("held_out", "batch", "steps", "every", "patience")}
 
 
+def _chain_path(run: Run, level: int, names: list[str], every: list[Bank], hyper: Hyper) -> Path:
+    """Returns the path of the variables after a level; names: of the artefacts of its banks."""
+    options = regressor_options(run.config)
+    return run.path(f"chain-{level}", names, window_size(every, options.memory), _made_by(run.config, options), hyper)
+
+
+def chain_is_kept(run: Run, jobs: list[BankJob]) -> bool:
+    """Returns whether the regressor of every combination of hyperparameters was trained on these banks in a run before."""
+    every = [job.empty() for job in jobs]
+    names = [job.path.name for job in jobs]
+    return all(_chain_path(run, 0, names, every, hyper).exists() for hyper in regressor_options(run.config).hypers)
+
+
 def _as_record(report: LevelReport) -> dict[str, Any]:
     """Returns the record that is saved of a report; its key "looks" is as in older artefacts."""
     return {"best_step": report.best_step, "looks": [evaluation._asdict() for evaluation in report.evaluations]}
@@ -111,7 +124,7 @@ def check_regressor(run: Run, data: Data) -> None:
         check(regressor, RegressorSpec(data.whole.train.x.shape[1] + 1, 0), counts, context(data.whole.train)._replace(means=None))
 
 
-def _short(run: Run, data: Data) -> str:
+def lacks_classes(run: Run, data: Data) -> str:
     """Says why a training set has too few classes with enough examples for any bank; empty if all have enough."""
     for part in (*data.folds, data.whole):
         counts = np.bincount(part.train.y)
@@ -125,7 +138,7 @@ def _short(run: Run, data: Data) -> str:
 def make_banks(run: Run, data: Data) -> None:
     """Makes the banks of every training set, and nothing that needs them."""
     run.terminal.say(f"seed {run.seed}: kshot")
-    if short := _short(run, data):
+    if short := lacks_classes(run, data):
         run.terminal.say(f"  there are no banks to make: {short}")
         return
     wholes = {part.name: part for part in (*data.folds, data.whole)}
@@ -157,7 +170,7 @@ def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: M
     """
     options, ladder = regressor_options(run.config), tuple(bank.shots for bank in made.every)
     regressor, context = options.regressor(ladder)
-    used, held = _made_by(run.config, options), held_out_classes(np.bincount(part.train.y), options.held_out)
+    held = held_out_classes(np.bincount(part.train.y), options.held_out)
     own = {level: banks(run, others[shots], mesh, shots) for level, shots in enumerate(ladder) if shots in others}
     sets = {level: LevelSet(now.every, others[ladder[level]].train) for level, now in own.items()}
     _say_classes(run, made, sets, held)
@@ -172,7 +185,7 @@ def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: M
 
         def keep(level, make, hyper=hyper, records=records, paths=paths):
             now = own.get(level, made)
-            paths[level] = run.path(f"chain-{level}", now.names, window_size(now.every, options.memory), used, hyper)
+            paths[level] = _chain_path(run, level, now.names, now.every, hyper)
 
             def trained():
                 variables, report = make()
@@ -279,7 +292,7 @@ def meta(run: Run, data: Data, tasks: Tasks, plain: Callable[[], Model]) -> tupl
       The model, and the regressor that was chosen; the plain head and None if too few classes have enough examples to learn from.
     """
     moves = regressor_options(run.config).moves
-    if short := _short(run, data):
+    if short := lacks_classes(run, data):
         run.terminal.say(f"seed {run.seed}: no banks and no chain, as {short}: metamodelnet is the plain head, and mmn is unaffected")
         model = plain()
         return model._replace(tuned={**model.tuned, "fallback": "plain"}), None

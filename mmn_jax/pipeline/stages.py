@@ -25,7 +25,7 @@ from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.methods import baselines
 from mmn_jax.methods.contract import Method
 from mmn_jax.methods.folds import Fold, held_labels, training_folds
-from mmn_jax.pipeline import sources
+from mmn_jax.pipeline import forecast, sources
 from mmn_jax.pipeline.fitting import say_fitted, tasks_of, tune_methods
 from mmn_jax.pipeline.metamodelnet import Learned, check_regressor, make_banks, meta
 from mmn_jax.pipeline.selection import selected
@@ -207,6 +207,9 @@ def run_seed(run: Run, last: str, chosen: Mapping[str, Method], studio: joint.St
     if "metamodelnet" in chosen or last == "kshot":
         check_regressor(run, data)
     tasks, models, learned = tasks_of(run, data), dict[str, Model](), None
+    expected = forecast.plan(run, data, tasks, chosen)
+    for line in forecast.describe(expected, len(run.config.seeds) or 1):
+        say(line)
 
     def fit(title, kinds):
         methods = {name: method for name, method in chosen.items() if method.kind in kinds and name != "metamodelnet"}
