@@ -112,7 +112,7 @@ def _chain_seconds(run: Run, jobs: list[BankJob], speed: Speed) -> float:
     return steps * (step / (BANK_SPEED * speed.product) + 5e-3)
 
 
-def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method]) -> list[Part]:
+def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method], last: str) -> list[Part]:
     """Forecasts the stages of a seed; what is kept from a run before costs nothing and is left out.
 
     Args:
@@ -120,14 +120,15 @@ def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method]) -> li
       data: its data.
       tasks: of the training sets (`tasks_of`).
       chosen: the methods to fit.
+      last: the last stage.
     """
     stages = {"heads": ("paper",), "ours": ("ours",), "rivals": ("rival", "rival_informed")}
     new = {name: one for name, one in chosen.items() if name != "metamodelnet" and not artefact(run, data, name, one).exists()}
-    learns = "metamodelnet" in chosen and not lacks_classes(run, data)
+    learns = ("metamodelnet" in chosen or last == "kshot") and not lacks_classes(run, data)
     parts = list({part.name: part for part in (*data.folds, data.whole)}.values()) if learns else []
     jobs = [jobs_of(run, part, all_devices()) for part in parts]
     missing = sum(missing_heads(job) for part in jobs for job in part)
-    untrained = [one for one in jobs if not chain_is_kept(run, one)]
+    untrained = [one for one in jobs if last != "kshot" and not chain_is_kept(run, one)]
     if not new and not missing and not untrained:
         return []
     speed = measure(tasks(data.folds[0].name)[0])

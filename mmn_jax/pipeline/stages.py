@@ -8,6 +8,7 @@ a run that was stopped continues where it was.
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,7 +208,8 @@ def run_seed(run: Run, last: str, chosen: Mapping[str, Method], studio: joint.St
     if "metamodelnet" in chosen or last == "kshot":
         check_regressor(run, data)
     tasks, models, learned = tasks_of(run, data), dict[str, Model](), None
-    expected = forecast.plan(run, data, tasks, chosen)
+    began = time.monotonic()
+    expected = forecast.plan(run, data, tasks, chosen, last)
     for line in forecast.describe(expected, len(run.config.seeds) or 1):
         say(line)
 
@@ -231,6 +233,8 @@ def run_seed(run: Run, last: str, chosen: Mapping[str, Method], studio: joint.St
         say_fitted(run, "metamodelnet", models["metamodelnet"])
     fit("ours", ("ours",))
     fit("rivals", ("rival", "rival_informed"))
+    if expected:
+        say(f"seed {run.seed}: took {time.monotonic() - began:.0f} s, the forecast was {sum(part.seconds for part in expected):.0f} s")
     return SeedResult(run.seed, run.features.name, run.features.class_names, data, {name: models[name] for name in chosen}, learned)
 
 
