@@ -10,7 +10,7 @@ from commands import in_process, own
 from conftest import blobs
 
 from mmn_jax import TailClassifier
-from mmn_jax.cli import main
+from mmn_jax.cli import export, main
 from mmn_jax.config import default
 from mmn_jax.errors import BadInput
 from mmn_jax.metamodelnet.regressor import Regressor
@@ -65,6 +65,10 @@ def test_a_run_of_named_methods_fits_these_alone(feature_file, tmp_path, capsys)
     predicted = (((z["test_x"].astype(np.float32) - c["mean"]) * c["scale"]) @ c["W"].T + c["b"]).argmax(1)
     accuracy = 100 * np.mean([(predicted[z["test_y"] == k] == k).mean() for k in range(20)])
     assert accuracy == pytest.approx(table["methods"][top]["accuracy"], abs=0.01)
+    with jax.numpy_dtype_promotion("standard"):
+        export.export(tmp_path / "run", tmp_path / "out")
+    page = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert f"test accuracy of `{top}`" in page and "over test examples; a difference" in page and "mixed" not in page
 
 
 def test_unknown_methods_end_the_command_before_any_work(feature_file, tmp_path, capsys):
