@@ -38,7 +38,7 @@ def measure(features: FeatureSet, seeds: list[int]) -> tuple[list[np.ndarray], d
     accuracies: dict[str, list[np.ndarray]] = {name: [] for name in KINDS}
     for seed in seeds:
         train, val, test, own = take(features, long_tail_split(features, seed, imbalance=100.0, max_per_class=200))
-        assert val is not None  # the glyphs have validation examples
+        assert val is not None and test is not None  # as the glyphs have
         counts.append(own)
         for name, each in accuracies.items():
             model = TailClassifier(name, random_state=seed).fit(*train, X_val=val.x, y_val=val.y)

@@ -37,6 +37,7 @@ class Outcome(NamedTuple):
 
 def study(features: FeatureSet, seed: int, imbalance: float, largest: int, parts: int) -> Outcome:
     """Estimates the gains, and measures them in as many new fits as there are parts."""
+    assert features.test is not None  # it measures gains there
     part, y = long_tail_split(features, seed, imbalance, largest), features.test.y
     tail, classes = take(features, part), len(features.class_names)
     first = random_ranks(stream(seed, "halves"), y) % 2 == 0

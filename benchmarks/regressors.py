@@ -230,7 +230,7 @@ def evaluate(name: str, seed: int) -> Outcome:
     ours = mmn.methods(run.config.heads.l2) | (ablations(run.config.heads.l2) if FLAGS.ablations else {})
     models = stages.tune_methods(run, data, tasks, {**paper, **later, **ours})
     if FLAGS.paper:
-        models["metamodelnet"], _ = stages.meta(run, data, tasks, models["plain"])
+        models["metamodelnet"], _ = stages.meta(run, data, tasks, lambda: models["plain"])
     rows = {method: model.arrays for method, model in models.items()}
     assert data.tail.test is not None
     logits = {method: model.logits(model.arrays, data.tail.test.x) for method, model in models.items()}

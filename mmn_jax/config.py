@@ -68,6 +68,10 @@ def _count(value: Any) -> bool:
     return isinstance(value, int) and 1 <= value < 2**31
 
 
+def _names(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
 _ANY = Limit(lambda value: True, "")  # checked where it is used, with the features at hand
 _POSITIVE = Limit(_one(lambda v: v > 0), "must be above 0")
 _ABOVE_0_IF_SET = Limit(lambda v: v is None or _POSITIVE.allows(v), _POSITIVE.says)
@@ -77,6 +81,7 @@ _NOT_NEGATIVES = Limit(_all(lambda v: v >= 0), "must list numbers from 0 up")
 _COUNTS = Limit(lambda v: len(v) > 0 and all(map(_count, v)), "must list integers from 1 up, below 2^31")
 _SEED = Limit(_seed, "must be from 0 to 2^31 - 1")
 _SEEDS = Limit(lambda v: len(set(v)) == len(v) and all(map(_seed, v)), "must list different integers from 0 to 2^31 - 1")
+_NAMES = Limit(_names, "must list names of methods")
 _TOP = Limit(_one(lambda v: 0 <= v <= 30), "must be from 0 to 30")
 _SHARE = Limit(_one(lambda v: 0 < v <= 0.5), "must be above 0 and at most 0.5")
 _THREE = Limit(lambda v: len(v) == 3 and all(map(_count, v)), "must list three integers from 1 up")
@@ -96,6 +101,7 @@ _NOT_NEGATIVE = Limit(_one(lambda v: 0 <= v < 2**31), "must be from 0 up, and be
 SETTINGS = (
     Entry("seed", 0, _SEED, "seed of the split and of every random stream"),
     Entry("seeds", (), _SEEDS, "seeds to run and aggregate, such as 0,1,2; none: only `seed`"),
+    Entry("methods", (), _NAMES, "methods to run, such as mmn,logit_adjustment,plain; none: all those of the stage"),
     #
     Entry("data.source", "auto", _SOURCE, "auto: npz if data.path is given, else the embedded glyphs; synthetic: see data.synthetic"),
     Entry("data.path", "", _ANY, "npz or Parquet file, or folder of npy files, Parquet files or images (docs/your_own_features.md)"),
@@ -269,6 +275,19 @@ def described(config: ConfigDict) -> dict[str, Any]:
         if sections[section][name] is not None:
             sections[section][name] = given(sections[section][name], key)
     return sections
+
+
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """Returns the settings of `described` by their full keys."""
+    sections = described(config)
+
+    def value(key):
+        place: Any = sections
+        for part in key.split("."):
+            place = place[part]
+        return place
+
+    return {setting.key: value(setting.key) for setting in SETTINGS}
 
 
 def check(config: ConfigDict) -> None:

@@ -48,10 +48,10 @@ def test_help_and_predictions_load_no_jax(tmp_path):
 def test_help_names_every_command(capsys):
     assert main.main([]) == 0
     text = capsys.readouterr().out
-    assert all(f"  mmn-jax {command} " in text for command in ("run", "predict", "diagnose", "export", "report"))
+    assert all(f"  mmn-jax {command} " in text for command in ("run", "fit", "predict", "diagnose", "export", "report"))
 
 
-@pytest.mark.parametrize("command", ["run", "report", "predict", "diagnose", "export"])
+@pytest.mark.parametrize("command", ["run", "report", "fit", "predict", "diagnose", "export"])
 def test_bad_input_is_one_line_and_exit_code_2(capsys, command):
     assert main.main([command, "--nope=1"]) == 2
     error = capsys.readouterr().err

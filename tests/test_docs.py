@@ -19,7 +19,7 @@ import pytest
 from commands import SMALL, in_process
 from conftest import ROOT, blobs
 
-from mmn_jax.cli import diagnose, export, main, predict, run
+from mmn_jax.cli import diagnose, export, fit, main, predict, run
 from mmn_jax.config import default
 from mmn_jax.store import artifacts
 
@@ -92,7 +92,7 @@ def _benchmark(script, words):
         assert word.removeprefix("--").partition("=")[0] in flags, f"{script} has no {word}"
 
 
-PARSERS = {"predict": predict.parse, "export": export.parse, "diagnose": diagnose.parse}
+PARSERS = {"predict": predict.parse, "export": export.parse, "diagnose": diagnose.parse, "fit": fit.parse}
 
 
 def _module(name, words):

@@ -138,11 +138,26 @@ def test_draws_spread_as_the_unbiased_variance_says():
     assert draws.std() == pytest.approx(100 * np.sqrt(1 / 9), rel=0.03)
 
 
-def test_two_seeds_spread_by_students_t():
+def test_three_seeds_spread_by_students_t():
+    right = np.stack([np.ones((1, 4), bool), np.zeros((1, 4), bool), np.zeros((1, 4), bool)])
+    draws = bootstrap(right, np.zeros(4, int), everything(1, 3), np.random.default_rng(0), 2000)
+    factor = scipy.stats.t.ppf(0.975, 2) / scipy.stats.norm.ppf(0.975)
+    shares = np.array([0.0, 0.5, 1.0])  # of the two draws of three seeds
+    np.testing.assert_allclose(np.unique(draws.round(3)), 100 * (1 / 3 + factor * (shares - 1 / 3)), rtol=1e-4)
+
+
+def test_two_seeds_are_not_resampled_as_students_t_of_two_says_nothing():
     right = np.stack([np.ones((1, 4), bool), np.zeros((1, 4), bool)])
     draws = bootstrap(right, np.zeros(4, int), everything(1, 2), np.random.default_rng(0), 200)
-    factor = scipy.stats.t.ppf(0.975, 1) / scipy.stats.norm.ppf(0.975)
-    np.testing.assert_allclose(np.unique(draws.round(3)), [50 - 50 * factor, 50 + 50 * factor], rtol=1e-4)
+    np.testing.assert_allclose(draws, 50.0)  # no spread over examples within these seeds
+
+
+def test_the_interval_of_two_seeds_is_that_over_their_test_examples():
+    rng = np.random.default_rng(3)
+    right = rng.random((2, 1, 400)) < np.array([0.5, 0.8])[:, None, None]
+    draws = bootstrap(right, np.zeros(400, int), everything(1, 2), rng, 4000)
+    expected = 100 * right.mean(0)[0].std(ddof=1) / np.sqrt(400)
+    assert draws.std() == pytest.approx(expected, rel=0.05) and draws.mean() == pytest.approx(100 * right.mean(), abs=0.2)
 
 
 def test_logits_are_rows_times_features_plus_bias():

@@ -165,7 +165,7 @@ def test_the_classifier_of_the_estimator_is_that_of_a_run_of_its_seed(tmp_path):
     data = stages.split(run)
     tasks = stages.tasks_of(run, data)
     plain = stages.tune_methods(run, data, tasks, {"plain": stages.baselines.methods(config.heads.l2)["plain"]})["plain"]
-    theirs, _ = stages.meta(run, data, tasks, plain)
+    theirs, _ = stages.meta(run, data, tasks, lambda: plain)
     banks = metamodelnet.BankOptions(top=0, subsets=(4,), l2=1e-4)
     method = metamodelnet.method((1e-2,), banks, metamodelnet.RegressorOptions(width=4, task_weights=(0.1,), schedule=Schedule(steps=20)))
     ours = TailClassifier(method, folds=2, random_state=5).fit(X, Y)

@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Runs without rivals on small data with hostile class names; returns config, workdir, seeds, table and page."""
+    """Runs with the first table's rival on small data with hostile class names; returns config, workdir, seeds, table and page."""
     folder = tmp_path_factory.mktemp("report")
     arrays = dict(np.load(write_features(folder / "features.npz"))) | {"class_names": np.array(NAMES)}
     np.savez(folder / "features.npz", **arrays)
@@ -191,7 +191,7 @@ def test_nothing_is_fitted_again_and_the_page_is_the_same(run, monkeypatch):
 def with_rival(table):
     """The table as if `tau_norm` had been fitted, too."""
     table = copy.deepcopy(table)
-    table["methods"]["tau_norm"] = table["methods"]["mmn"] | {"kind": "rival"}
+    table["methods"]["tau_norm"] = table["methods"]["mmn"] | {"kind": "rival", "accuracy": 100.0}
     table["per_class"]["tau_norm"] = table["per_class"]["mmn"]
     table["methods"]["mmn"]["vs_best_rival"] = [0.0, -1.0, 1.0]
     return table

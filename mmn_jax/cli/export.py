@@ -9,7 +9,6 @@ use each. StableHLO and ONNX take features [n, d] float32 and return scores [n, 
 
 import argparse
 import importlib.util
-import io
 import json
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
 from mmn_jax.errors import BadInput
 from mmn_jax.report import card
 from mmn_jax.store.artifacts import writable_directory, write_bytes
-from mmn_jax.store.classifier import Classifier, load_classifier
+from mmn_jax.store.classifier import Classifier, as_npz, load_classifier
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 OPSET, IR = 17, 8  # of ONNX: old enough for every runtime since 2022
@@ -44,13 +43,6 @@ def to_stablehlo(classifier: Classifier) -> bytes:
     features = jax.ShapeDtypeStruct((rows, classifier.W.shape[1]), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: scores(classifier, x)), platforms=PLATFORMS)(features)
     return bytes(exported.serialize())
-
-
-def to_npz(classifier: Classifier) -> bytes:
-    """Serialises the classifier as a run does, with the class names that the other files have."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: array for name, array in classifier._asdict().items() if array is not None})
-    return buffer.getvalue()
 
 
 def to_onnx(classifier: Classifier) -> bytes:
@@ -101,7 +93,7 @@ def export(workdir: Path, out: Path) -> dict[str, str]:
     """
     classifier, table = load_classifier(str(workdir)), card.read_facts(workdir)
     devices.start()
-    written = {"classifier.npz": to_npz(classifier), "classifier.stablehlo": to_stablehlo(classifier)}
+    written = {"classifier.npz": as_npz(classifier), "classifier.stablehlo": to_stablehlo(classifier)}
     if importlib.util.find_spec("onnx"):
         written["classifier.onnx"] = to_onnx(classifier)
     written["MODEL_CARD.md"] = card.as_markdown(classifier, table, tuple(written)).encode()

@@ -9,6 +9,7 @@ from mmn_jax import __version__
 USAGE = """mmn-jax: long-tailed recognition on frozen features
 
   mmn-jax run --stage=meta [--config=FILE.py] [--config.KEY=VALUE ..] [--workdir=DIR]    features to a table of results
+  mmn-jax fit --features=FILE.npz --out=DIR                                              a classifier, and nothing else
   mmn-jax predict --model=WORKDIR --features=FILE.npz [--out=FILE.csv]                   classify new features
   mmn-jax diagnose --features=FILE.npz                                                   does it help my data?
   mmn-jax export --model=WORKDIR [--out=DIR]                                             files to deploy and a model card
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     if command in ("run", "report"):
         stage = ["--stage=report"] if command == "report" else []
         return import_module("mmn_jax.cli.run").main([f"mmn-jax {command}", *rest, *stage])
-    if command in ("predict", "diagnose", "export"):
+    if command in ("fit", "predict", "diagnose", "export"):
         return import_module(f"mmn_jax.cli.{command}").main(rest)
     print(f"{command}: no such command; mmn-jax --help lists them", file=sys.stderr)
     return 2

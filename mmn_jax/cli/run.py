@@ -16,7 +16,7 @@ from mmn_jax.config import default
 from mmn_jax.errors import BadInput
 from mmn_jax.pipeline import results, stages, table_formats
 from mmn_jax.store import artifacts, metrics_log
-from mmn_jax.store.terminal import make_terminal
+from mmn_jax.store.terminal import make_terminal, never_silent
 
 
 class _Integer(flags.IntegerParser):
@@ -122,10 +122,16 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
     startup.join(values.coordinator, values.processes, values.process)
     devices.start()
     compiling = startup.compile_clock()
-    with artifacts.occupied(workdir) as workdir, metrics_log.written(workdir) as log:
-        terminal = make_terminal(devices.first_process(), log)
+    with (
+        artifacts.occupied(workdir) as workdir,
+        metrics_log.written(workdir) as log,
+        never_silent(make_terminal(devices.first_process(), log)) as terminal,
+    ):
         if artifacts.begun_by_other_code(workdir):
             terminal.say(f"{workdir} was created by a different version of mmn_jax; cached results may be stale. Use a new --workdir.")
+        if changed := results.other_settings(workdir, config):
+            again = "what depends on them is fitted again, as the forecast lists"
+            terminal.say(f"the results in {workdir} are of other settings ({'; '.join(changed)}): {again}")
         seeds = stages.run_seeds(config, workdir, terminal, values.stage)
         if seeds:
             table = results.collect(seeds, config)
@@ -135,7 +141,8 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
         if seeds:
             programs, seconds = compiling()
             terminal.say(f"{seconds:.0f} s went into compiling {programs} programs")
-        terminal.say(f"artefacts{', results.json and classifier.npz' if seeds else ''}: {workdir}")
+        holds = f", results.json and classifier.npz ({table['classifier']})" if seeds else ""
+        terminal.say(f"artefacts{holds}: {workdir}")
         if values.stage in ("report", "all"):
             from mmn_jax.report import page  # with matplotlib, slow to import
 

@@ -303,6 +303,33 @@ def load_training(path: str | Path, columns: Columns = Columns(), say: Say = war
     return train
 
 
+def load_to_fit(
+    path: str | Path,
+    columns: Columns = Columns(),  # noqa: B008 - a NamedTuple cannot change
+    say: Say = warn,
+) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    """Reads what a classifier is fitted to from a file or folder, whose test examples are neither needed nor read.
+
+    Args:
+      path: an npz file, a folder of npy files, a Parquet file or a folder of Parquet files.
+      columns: names of the columns of Parquet files.
+      say: reports what is doubtful or not used.
+
+    Returns:
+      The training examples, the validation examples if there are any, and the names of the classes.
+
+    Raises:
+      BadInput: the file can't be used; the message names the file and the array or column, and says why.
+    """
+    arrays = numbered(read_arrays(path, columns, say), path, ("train", "val"))
+    train = _examples(arrays, "train", path, say)
+    val = _examples(arrays, "val", path, say) if "val_x" in arrays or "val_y" in arrays else None
+    names = class_names(arrays, train.y, path, say)
+    check(FeatureSet(str(path), train, val, val or train, names), path)
+    tell_repeats(train, {} if val is None else {"val_x": val}, lambda label: names[label], lambda line: say(f"{path}: {line}"))
+    return train, val, names
+
+
 def fingerprint(features: FeatureSet) -> str:
     """Hashes everything in the set, so that an artefact made from other data is never taken for this set's."""
     digest = hashlib.sha256(repr(features.class_names).encode())

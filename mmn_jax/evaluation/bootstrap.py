@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95  # level of every interval
+FEWEST_SEEDS = 3  # from which their spread says something: Student's t of two has one degree of freedom, and a factor of 12.7
 
 
 def bootstrap(
@@ -21,7 +22,8 @@ def bootstrap(
 
     Test examples are resampled within each class, n − 1 out of n, and so are seeds, so that the variance of a draw is the unbiased
     one (Rao & Wu 1988). The contribution of seeds is multiplied by the ratio of Student's t quantile to the normal one, since a handful of
-    seeds gives a poor estimate of their variance.
+    seeds gives a poor estimate of their variance. Fewer than FEWEST_SEEDS are not resampled: draws then hold the variance over test
+    examples within these seeds alone.
 
     Args:
       right: whether each method classified each test example correctly, for each seed.
@@ -50,8 +52,9 @@ def bootstrap(
 
 
 def _student_factor(seeds):
-    """Returns the ratio of Student's t quantile to the normal one at CONFIDENCE, for the mean of as many values as there are seeds."""
-    return stdtrit(seeds - 1, (1 + CONFIDENCE) / 2) / ndtri((1 + CONFIDENCE) / 2) if seeds > 1 else 1.0
+    """Returns the ratio of Student's t quantile to the normal one at CONFIDENCE, for the mean of as many values as there are seeds; 0 for
+    fewer than FEWEST_SEEDS."""
+    return stdtrit(seeds - 1, (1 + CONFIDENCE) / 2) / ndtri((1 + CONFIDENCE) / 2) if seeds >= FEWEST_SEEDS else 0.0
 
 
 def _multiplicities(size, rng, draws):

@@ -21,17 +21,18 @@ from mmn_jax.errors import renamed
 from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.metamodelnet.chain import block_movement
+from mmn_jax.metamodelnet.kshot_bank import enough_classes
 from mmn_jax.metamodelnet.level import Evaluation, Hyper, LevelReport, Schedule
-from mmn_jax.metamodelnet.regressor import Context, Regressor, Variables
+from mmn_jax.metamodelnet.regressor import Context, Regressor, RegressorSpec, Variables, check
 from mmn_jax.metamodelnet.training import LevelSet, fit_metamodelnet
 from mmn_jax.metamodelnet.training_data import held_out_classes, window_size
 from mmn_jax.methods.choosing import choose_among
 from mmn_jax.methods.contract import linear_logits
 from mmn_jax.methods.folds import Fold, Tasks, in_order
-from mmn_jax.methods.metamodelnet import RegressorOptions, move_rows
+from mmn_jax.methods.metamodelnet import Move, RegressorOptions, move_rows
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.store import artifacts, metrics_log
-from mmn_jax.store.banks import Banks, banks
+from mmn_jax.store.banks import BankJob, Banks, banks, shots_used
 from mmn_jax.store.run import Data, Model, Run, make_model, warn_unless_solved
 from mmn_jax.types import Bank
 
@@ -85,6 +86,19 @@ def _made_by(config: ConfigDict, options: RegressorOptions) -> dict[str, Any]:
     return made_by | {name: meta[name] for name in ("held_out", "batch", "steps", "every", "patience")}
 
 
+def _chain_path(run: Run, level: int, names: list[str], every: list[Bank], hyper: Hyper) -> Path:
+    """Returns the path of the variables after a level; names: of the artefacts of its banks."""
+    options = regressor_options(run.config)
+    return run.path(f"chain-{level}", names, window_size(every, options.memory), _made_by(run.config, options), hyper)
+
+
+def chain_is_kept(run: Run, jobs: list[BankJob]) -> bool:
+    """Returns whether the regressor of every combination of hyperparameters was trained on these banks in a run before."""
+    every = [job.empty() for job in jobs]
+    names = [job.path.name for job in jobs]
+    return all(_chain_path(run, 0, names, every, hyper).exists() for hyper in regressor_options(run.config).hypers)
+
+
 def _as_record(report: LevelReport) -> dict[str, Any]:
     """Returns the record that is saved of a report; its key "looks" is as in older artefacts."""
     return {"best_step": report.best_step, "looks": [evaluation._asdict() for evaluation in report.evaluations]}
@@ -93,6 +107,43 @@ def _as_record(report: LevelReport) -> dict[str, Any]:
 def _as_report(record: artifacts.Record) -> LevelReport:
     """Returns the report that a record was made of."""
     return LevelReport(record["best_step"], [Evaluation(**evaluation) for evaluation in record["looks"]])
+
+
+def check_regressor(run: Run, data: Data) -> None:
+    """Checks the regressor that the config gives, if it gives one, before anything is computed for it.
+
+    Raises:
+      BadInput: it breaks its contract, or is not defined in a file.
+    """
+    options, counts = regressor_options(run.config), np.bincount(data.whole.train.y)
+    ladder = shots_used(run.config, counts)
+    if options.make is None or not ladder:
+        return
+    with renamed({"regressor": "--config.meta.regressor"}):
+        regressor, context = options.regressor(ladder)
+        check(regressor, RegressorSpec(data.whole.train.x.shape[1] + 1, 0), counts, context(data.whole.train)._replace(means=None))
+
+
+def lacks_classes(run: Run, data: Data) -> str:
+    """Says why a training set has too few classes with enough examples for any bank; empty if all have enough."""
+    for part in (*data.folds, data.whole):
+        counts = np.bincount(part.train.y)
+        if not shots_used(run.config, counts):
+            least = 2 * (run.config.meta.fixed_shots if run.config.meta.split == "fixed" else 1)
+            wanted = enough_classes(len(counts), run.config.kshot.min_classes)
+            return f"{(counts >= least).sum()} classes have {least} training examples or more, and banks need {wanted} of them"
+    return ""
+
+
+def make_banks(run: Run, data: Data) -> None:
+    """Makes the banks of every training set, and nothing that needs them."""
+    run.terminal.say(f"seed {run.seed}: kshot")
+    if short := lacks_classes(run, data):
+        run.terminal.say(f"  there are no banks to make: {short}")
+        return
+    wholes = {part.name: part for part in (*data.folds, data.whole)}
+    for shots, part in [*((1, part) for part in wholes.values()), *data.stage_parts.items()]:
+        banks(run, part, all_devices(), shots)
 
 
 def _say_classes(run: Run, made: Banks, sets: Mapping[int, LevelSet], held: Bool[np.ndarray, " C"]) -> None:
@@ -119,7 +170,7 @@ def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: M
     """
     options, ladder = regressor_options(run.config), tuple(bank.shots for bank in made.every)
     regressor, context = options.regressor(ladder)
-    used, held = _made_by(run.config, options), held_out_classes(np.bincount(part.train.y), options.held_out)
+    held = held_out_classes(np.bincount(part.train.y), options.held_out)
     own = {level: banks(run, others[shots], mesh, shots) for level, shots in enumerate(ladder) if shots in others}
     sets = {level: LevelSet(now.every, others[ladder[level]].train) for level, now in own.items()}
     _say_classes(run, made, sets, held)
@@ -134,7 +185,7 @@ def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: M
 
         def keep(level, make, hyper=hyper, records=records, paths=paths):
             now = own.get(level, made)
-            paths[level] = run.path(f"chain-{level}", now.names, window_size(now.every, options.memory), used, hyper)
+            paths[level] = _chain_path(run, level, now.names, now.every, hyper)
 
             def trained():
                 variables, report = make()
@@ -158,14 +209,14 @@ def train(run: Run, part: Fold, made: Banks, others: Mapping[int, Fold], mesh: M
 class Moved(NamedTuple):
     """The rows of one training set under every Move.
 
-    theta: the moved rows. plain: the rows that were moved. banks: with nothing read yet. trained: the regressors; None if there was nothing
-    to learn from. record: of the artefact. seconds: of everything.
+    theta: the moved rows. plain: the rows that were moved. banks: with nothing read yet. trained: the regressors. record: of the artefact.
+    seconds: of everything.
     """
 
     theta: Float[np.ndarray, "moves C p"]
     plain: Float[np.ndarray, "C p"]
     banks: list[Bank]
-    trained: Trained | None
+    trained: Trained
     record: dict[str, Any]
     seconds: float
 
@@ -186,21 +237,19 @@ def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fo
     made = banks(run, part, mesh)
     ladder, counts = tuple(bank.shots for bank in made.every), np.bincount(part.train.y)
     run.terminal.say(f"seed {run.seed}: meta")
-    trained = train(run, part, made, others, mesh) if ladder else None
+    trained = train(run, part, made, others, mesh)
 
     def make():
         theta, norm, _ = task().head(weighting.plain, config.kshot.l2, unscaled)
-        if trained is None:
-            return {"theta": np.stack([theta] * len(options.moves)), "plain": theta}, {"gradient_norm": norm, "movement": []}
         movement = [_movement(options, ladder, variables, theta, counts) for variables in trained.variables]
         by_hyper = dict(zip(trained.hypers, trained.variables, strict=True))
         moved = move_rows(options.moves, trained.regressor, by_hyper, theta, counts, trained.context, 2 * ladder[-1])
         return {"theta": moved, "plain": theta}, {"gradient_norm": norm, "movement": movement}
 
     depends = (config.kshot.l2, config.heads.tol, config.heads.final_tol, options.moves)
-    arrays, record = artifacts.cached(run.path("transfer", part.name, trained and trained.names, depends), make)
+    arrays, record = artifacts.cached(run.path("transfer", part.name, trained.names, depends), make)
     warn_unless_solved(run, "the head to move", record["gradient_norm"], config.heads.final_tol, "heads.final_tol")
-    seconds = record["seconds"] + (trained.seconds if trained else 0.0)
+    seconds = record["seconds"] + trained.seconds
     return Moved(arrays["theta"], arrays["plain"], made.again(), trained, {**record, "ladder": list(ladder)}, seconds)
 
 
@@ -216,19 +265,42 @@ def unmoved(theta: Float[np.ndarray, "C p"], plain: Float[np.ndarray, "C p"]) ->
     return np.allclose(theta, plain, rtol=1e-5, atol=1e-6)
 
 
-def meta(run: Run, data: Data, tasks: Tasks, plain: Model) -> tuple[Model, Learned | None]:
+def _why_still(run: Run, move: Move, records: Mapping[int, artifacts.Record], counts: Int[np.ndarray, " C"], keep_from: int) -> str:
+    """Says why a trained regressor moves no row.
+
+    Args:
+      run: the run.
+      move: the setting that was chosen.
+      records: of the training of each level.
+      counts: training examples of each class.
+      keep_from: number of examples from which a class keeps its row if frequent ones do.
+    """
+    if move.strength == 0:
+        return "the strength that was chosen is 0 (--config.meta.strength)"
+    if all(record["best_step"] == 0 for record in records.values()):
+        return "at no level did training bring the rows of held-out classes closer to those of many examples"
+    if move.frequent_keep and counts.min() >= keep_from:
+        return f"every class has the {keep_from} examples from which it keeps its row"
+    return "what it adds to a row is too small to count"
+
+
+def meta(run: Run, data: Data, tasks: Tasks, plain: Callable[[], Model]) -> tuple[Model, Learned | None]:
     """Fits metamodelnet.
 
     Args:
       run: the run.
       data: its data.
       tasks: of the training sets.
-      plain: the tuned plain head.
+      plain: returns the tuned plain head, which is asked for only where there is nothing to learn from.
 
     Returns:
-      The model, and the regressor that was chosen; `plain` and None if too few classes have enough examples to learn from.
+      The model, and the regressor that was chosen; the plain head and None if too few classes have enough examples to learn from.
     """
     moves = regressor_options(run.config).moves
+    if short := lacks_classes(run, data):
+        run.terminal.say(f"seed {run.seed}: no banks and no chain, as {short}: metamodelnet is the plain head, and mmn is unaffected")
+        model = plain()
+        return model._replace(tuned={**model.tuned, "fallback": "plain"}), None
 
     def moved(fold):
         return move(run, fold, lambda: tasks(fold.name)[1], data.stage_parts)
@@ -236,24 +308,27 @@ def meta(run: Run, data: Data, tasks: Tasks, plain: Model) -> tuple[Model, Learn
     parts = [moved(fold) for fold in data.folds]
     whole = parts[0] if data.whole.val is not None else moved(data.whole)
     every = parts if whole is parts[0] else [*parts, whole]
-    if whole.trained is None or not all(part.trained for part in every):
-        run.terminal.say("  too few classes have enough examples to learn from: metamodelnet is the plain head")
-        return plain._replace(tuned={**plain.tuned, "fallback": "plain"}), None
 
     def logits(number):
         return [predict_logits(part.theta[number], fold.val.x) for part, fold in zip(parts, data.folds, strict=True)]
 
     number, record = choose_among([one.setting for one in moves], logits, data.folds, whole.record["gradient_norm"])
-    candidate = whole.trained.hypers.index(moves[number].hyper)
-    theta = whole.theta[number]
+    trained, theta, chosen = whole.trained, whole.theta[number], moves[number]
+    candidate, ladder = trained.hypers.index(chosen.hyper), whole.record["ladder"]
     if unmoved(theta, whole.plain):
-        run.terminal.say("  the regressor moves no row: metamodelnet is the plain head under the ridge kshot.l2")
-    tuned = {"movement": whole.record["movement"][candidate], "ladder": whole.record["ladder"], "split": run.config.meta.split}
+        why = _why_still(run, chosen, trained.records[candidate], np.bincount(data.whole.train.y), 2 * ladder[-1])
+        run.terminal.say(f"  the {_called(run)} moves no row, so that MetaModelNet learned nothing here: {why}")
+        run.terminal.say("  metamodelnet is the plain head under the ridge kshot.l2; mmn doesn't use it and is unaffected")
+    tuned = {"movement": whole.record["movement"][candidate], "ladder": ladder, "split": run.config.meta.split}
     if run.config.meta.regressor:
         tuned["regressor"] = run.config.meta.regressor.__qualname__
     model = make_model("paper", {"theta": theta}, linear_logits, record, sum(part.seconds for part in every), **tuned)
     if data.tail.test is None:
         model = model._replace(held=in_order(logits(number), data.folds))
-    trained = whole.trained
     learned = (trained.regressor, trained.variables[candidate], trained.context, trained.held, trained.records[candidate])
     return model, Learned(whole.banks, whole.plain, *learned)
+
+
+def _called(run: Run) -> str:
+    """Returns what messages call the regressor."""
+    return "regressor" if run.config.meta.regressor else "chain"

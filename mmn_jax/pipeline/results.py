@@ -4,10 +4,10 @@ Test accuracy is computed here and nowhere else, after every choice has been mad
 examples that folds hold out, which hyperparameters were chosen on, too.
 """
 
-import io
 import json
 import math
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +16,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmn_jax import __version__
-from mmn_jax.config import described
+from mmn_jax.config import described, flat
 from mmn_jax.devices import together
-from mmn_jax.evaluation.bootstrap import bootstrap, interval
+from mmn_jax.evaluation.bootstrap import FEWEST_SEEDS, bootstrap, interval
 from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
+from mmn_jax.methods.contract import linear_logits
 from mmn_jax.methods.folds import in_order
+from mmn_jax.pipeline.advice import advise
 from mmn_jax.pipeline.sources import licence
 from mmn_jax.pipeline.stages import SeedResult
 from mmn_jax.pipeline.table_formats import GROUPS, TERCILES, Table, as_csv, as_markdown
 from mmn_jax.store import artifacts
+from mmn_jax.store.classifier import as_npz, of_rows
 from mmn_jax.store.run import Model
 
 
@@ -83,6 +86,10 @@ def _mean_of_seeds(values: np.ndarray) -> float:
     return np.nan if np.isnan(values[0]) else np.nanmean(values)
 
 
+def _if_fitted(methods: Mapping[str, Any], name: str) -> str | None:
+    return name if name in methods else None
+
+
 def _optional(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
@@ -137,7 +144,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     Raises:
       BadInput: eval.prior can't be read.
     """
-    y = labels(results[0])
+    y, on = labels(results[0]), "folds" if results[0].data.tail.test is None else "test"
     counts = [result.data.tail.counts for result in results]
     groups = [{**shot_groups(one, config.eval.few, config.eval.many), **terciles(one)} for one in counts]
     masks = np.stack([np.stack([np.ones(len(one), bool), *group.values()]) for one, group in zip(counts, groups, strict=True)])
@@ -154,29 +161,35 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     rng = np.random.default_rng([result.seed for result in results])
     draws = bootstrap(np.stack(right, 1), y, masks, rng, config.eval.draws)
     resampled = {name: draws[:, i] for i, name in enumerate(names)}
+    held = classifier_of(results[0].models)
     for name in names:
         methods[name]["accuracy_interval"] = list(interval(resampled[name][:, 0], methods[name]["accuracy"]))
-        adjusted = "logit_adjustment" if "logit_adjustment" in methods else None
-        for versus, other in (("vs_plain", "plain"), ("vs_logit_adjustment", adjusted), ("vs_best_rival", best_rival(methods, name))):
+        compared = {"vs_plain": _if_fitted(methods, "plain"), "vs_logit_adjustment": _if_fitted(methods, "logit_adjustment")}
+        compared |= {"vs_best_rival": best_rival(methods, name), "vs_next": best_other(methods, name)}
+        for versus, other in compared.items():
             methods[name] |= _intervals(versus, name, other, resampled, means)
-    return {
+    table = {
         "schema": 1,
         "dataset": results[0].dataset,
         "class_names": list(results[0].class_names),
         "seeds": [result.seed for result in results],
+        "interval_over": EVALUATED[on].examples + (" and seeds" if len(results) >= FEWEST_SEEDS else ""),
+        "classifier": held,
         "thresholds": {"few": config.eval.few, "many": config.eval.many},
         "groups": {group: int(groups[0][group].sum()) for group in (*GROUPS, *TERCILES)},
         "prior": config.eval.prior,
         "validation": config.data.validation,
-        "evaluated_on": "folds" if results[0].data.tail.test is None else "test",
+        "evaluated_on": on,
         "licence": licence(config),
         "methods": methods,
         "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
         "counts": [one.tolist() for one in counts],
         "splits": [dict(result.data.checksums) for result in results],
         "config_hash": artifacts.digest(described(config)),
+        "settings": json.loads(json.dumps(flat(config))),
         "versions": _versions(),
     }
+    return table | {"advice": advise(table)}
 
 
 def _versions() -> dict[str, str]:
@@ -189,6 +202,18 @@ def best_rival(methods: dict[str, dict], name: str) -> str | None:
     """Returns the rival with the highest test accuracy, other than `name`; None if no rival was fitted."""
     rivals = [other for other, entry in methods.items() if entry["kind"] == "rival" and other != name]
     return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
+
+
+def best_other(methods: dict[str, dict], name: str) -> str | None:
+    """Returns the most accurate method on the test set other than `name` and `plain`; None if there is none."""
+    return max((other for other in methods if other not in (name, "plain")), key=lambda other: methods[other]["accuracy"], default=None)
+
+
+def classifier_of(models: Mapping[str, Model]) -> str:
+    """Returns the method that classifier.npz holds: `mmn`, or, where it wasn't run, the most accurate on validation examples of those that
+    are one linear head."""
+    linear = [name for name, model in models.items() if model.logits is linear_logits]
+    return "mmn" if "mmn" in linear else max(linear, key=lambda name: models[name].val_accuracy)
 
 
 def _intervals(versus: str, name: str, other: str | None, resampled: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -212,29 +237,46 @@ def _intervals(versus: str, name: str, other: str | None, resampled: dict[str, n
 def write(workdir: Path, table: Table, results: list[SeedResult]) -> None:
     """Writes results.json, choices.json (every setting tried), the table as table.csv and table.md, and classifier.npz.
 
-    The classifier is the first seed's `mmn`: argmax(((x − mean) · scale) Wᵀ + b) is its prediction, and the softmax of these scores over
-    the temperature its probabilities.
+    The classifier is that of the first seed (`classifier_of`): argmax(((x − mean) · scale) Wᵀ + b) is its prediction, and the softmax of
+    these scores over the temperature its probabilities.
     """
-    ours, normalise = results[0].models["mmn"], results[0].data.normalise
-    theta = ours.arrays["theta"]
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        W=theta[:, :-1].astype(np.float32),
-        b=theta[:, -1].astype(np.float32),
-        class_names=np.array(results[0].class_names),
-        counts=results[0].data.tail.counts,
-        mean=normalise.mean,
-        scale=np.full_like(normalise.mean, normalise.scale),
-        temperature=np.float32(ours.temperature),
+    first = results[0]
+    model = first.models[table["classifier"]]
+    saved = of_rows(
+        model.arrays["theta"],
+        model.temperature,
+        first.data.normalise.mean,
+        first.data.normalise.scale,
+        first.class_names,
+        first.data.tail.counts,
     )
     choices = {result.seed: {name: model.trials for name, model in result.models.items()} for result in results}
-    artifacts.write_bytes(workdir / "classifier.npz", buffer.getvalue())
+    artifacts.write_bytes(workdir / "classifier.npz", as_npz(saved))
     artifacts.write_bytes(workdir / "choices.json", json.dumps(choices, indent=1).encode())
     artifacts.write_bytes(workdir / "table.csv", as_csv(table).encode())
     artifacts.write_bytes(workdir / "table.md", as_markdown(table).encode())
     artifacts.write_bytes(workdir / "results.json", json.dumps(table, indent=1).encode())
     together()  # the other processes wait for the files
+
+
+def other_settings(workdir: Path, config: ConfigDict) -> list[str]:
+    """Returns the settings in which a run differs from the one that wrote the results in its workdir; none if there are no results."""
+    try:
+        table = read(workdir)
+        if table["config_hash"] == artifacts.digest(described(config)):
+            return []
+        before = table["settings"]
+    except (OSError, ValueError, KeyError, TypeError):  # no results, or those of an older version, which did not keep them
+        return []
+    now = json.loads(json.dumps(flat(config)))
+    return [f"{key} was {_shown(before.get(key))}, is {_shown(now[key])}" for key in now if before.get(key) != now[key]]
+
+
+def _shown(value: object) -> str:
+    """Formats the value of a setting as on the command line."""
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "empty"
+    return "unset" if value is None else str(value) or "empty"
 
 
 def read(workdir: Path) -> Table:

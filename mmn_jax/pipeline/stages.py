@@ -8,8 +8,8 @@ a run that was stopped continues where it was.
 
 import hashlib
 import json
-from collections.abc import Callable
-from functools import partial
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,18 +22,17 @@ from mmn_jax.config import check
 from mmn_jax.data import feature_files, longtail, manifest
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import hashes, tell_again
-from mmn_jax.devices import all_devices
 from mmn_jax.errors import BadInput, renamed
 from mmn_jax.evaluation.label_prior import read_prior
-from mmn_jax.methods import baselines, mmn, rivals
-from mmn_jax.methods.choosing import tune
-from mmn_jax.methods.contract import Method, Record
-from mmn_jax.methods.folds import Fold, Tasks, held_labels, in_order, make_tasks, training_folds
-from mmn_jax.pipeline import sources
-from mmn_jax.pipeline.metamodelnet import Learned, meta
-from mmn_jax.store import artifacts, metrics_log
-from mmn_jax.store.banks import banks
-from mmn_jax.store.run import Data, Model, Run, make_model
+from mmn_jax.methods import baselines
+from mmn_jax.methods.contract import Method
+from mmn_jax.methods.folds import Fold, held_labels, training_folds
+from mmn_jax.pipeline import forecast, sources
+from mmn_jax.pipeline.fitting import say_fitted, tasks_of, tune_methods
+from mmn_jax.pipeline.metamodelnet import Learned, check_regressor, make_banks, meta
+from mmn_jax.pipeline.selection import selected
+from mmn_jax.store import artifacts
+from mmn_jax.store.run import Data, Model, Run
 from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import LongTail
 from mmn_jax.vision import features, joint
@@ -217,50 +216,6 @@ def describe_choice(data: Data) -> str:
     return line
 
 
-def tasks_of(run: Run, data: Data) -> Tasks:
-    """Returns the tasks of all training sets of a seed, each made on first use."""
-    return make_tasks((*data.folds, data.whole), jax.random.key(run.seed), run.config.heads.tol, run.config.heads.final_tol)
-
-
-def tune_methods(run: Run, data: Data, tasks: Tasks, chosen: dict[str, Method]) -> dict[str, Model]:
-    """Fits methods, their hyperparameters chosen on the folds.
-
-    Args:
-      run: the run.
-      data: its data.
-      tasks: of the training sets (`tasks_of`).
-      chosen: the methods by name.
-    """
-    settings, budget, models = run.config.heads, run.config.tuning.budget, {}
-
-    def make(method):
-        tuned = tune(method, tasks, data.folds, data.whole, budget)
-        return tuned.arrays, tuned.record._asdict()
-
-    for name, method in run.terminal.track(chosen.items(), "heads"):
-        axes = [(axis.name, axis.values, axis.start) for axis in method.axes]
-        depends = ([fold.name for fold in data.folds], settings.to_dict(), budget, axes)
-        arrays, saved = artifacts.cached(run.path(f"head-{name}", *depends), partial(make, method))
-        record = Record(**{field: saved[field] for field in Record._fields})
-        models[name] = make_model(method.kind, arrays, method.logits, record, saved["seconds"], at_edge=record.at_edge)
-        if data.tail.test is None:
-            made = artifacts.cached(run.path(f"held-{name}", *depends), partial(_held_logits, data.folds, tasks, method, record.setting))
-            models[name] = models[name]._replace(held=made[0]["logits"])
-        metrics_log.log_method(run.terminal.log, run.seed, name, models[name].val_accuracy, models[name].seconds)
-        if not record.converged:
-            run.terminal.say(f"  warning: {name} stopped at gradient norm {record.gradient_norm:.1e}, before it converged")
-    edges = [f"{name} ({', '.join(model.tuned['at_edge'])})" for name, model in models.items() if model.tuned["at_edge"]]
-    if edges:
-        run.terminal.say(f"  chosen at the end of their grids, so that a wider grid may do better: {', '.join(edges)}")
-    return models
-
-
-def _held_logits(folds, tasks, method, setting):
-    """Computes the logits of the examples that folds hold out, each by the fit that doesn't see it; returns the artefact of a method."""
-    logits = [method.logits(method.fit(tasks(fold.name)[0], setting).arrays, fold.val.x) for fold in folds]
-    return {"logits": in_order(logits, folds)}, {}
-
-
 class SeedResult(NamedTuple):
     """The results of one seed, for its evaluation.
 
@@ -275,12 +230,13 @@ class SeedResult(NamedTuple):
     learned: Learned | None
 
 
-def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedResult | None:
+def run_seed(run: Run, last: str, chosen: Mapping[str, Method], studio: joint.Studio | None = None) -> SeedResult | None:
     """Runs the stages of one seed.
 
     Args:
       run: the run.
-      last: the last stage; rivals are fitted only if it is eval or a later one.
+      last: the last stage.
+      chosen: the methods to fit (`selected`).
       studio: as for `split`.
 
     Returns:
@@ -296,23 +252,37 @@ def run_seed(run: Run, last: str, studio: joint.Studio | None = None) -> SeedRes
         say("  the table is of the same examples, each predicted by the fit that doesn't see it")
     if upto < STAGES.index("heads"):
         return None
-    say(f"seed {run.seed}: heads")
-    tasks = tasks_of(run, data)
-    models = tune_methods(run, data, tasks, baselines.methods(run.config.heads.l2))
+    if "metamodelnet" in chosen or last == "kshot":
+        check_regressor(run, data)
+    tasks, models, learned = tasks_of(run, data), dict[str, Model](), None
+    began = time.monotonic()
+    expected = forecast.plan(run, data, tasks, chosen, last)
+    for line in forecast.describe(expected, len(run.config.seeds) or 1):
+        say(line)
+
+    def fit(title, kinds):
+        methods = {name: method for name, method in chosen.items() if method.kind in kinds and name != "metamodelnet"}
+        if methods:
+            say(f"seed {run.seed}: {title}")
+            models.update(tune_methods(run, data, tasks, methods))
+
+    def plain():
+        needed = {"plain": baselines.methods(run.config.heads.l2)["plain"]}
+        return models.get("plain") or tune_methods(run, data, tasks, needed)["plain"]
+
+    fit("heads", ("paper",))
     if upto == STAGES.index("kshot"):
-        say(f"seed {run.seed}: kshot")
-        wholes = {part.name: part for part in (*data.folds, data.whole)}
-        for shots, part in [*((1, part) for part in wholes.values()), *data.stage_parts.items()]:
-            banks(run, part, all_devices(), shots)
+        make_banks(run, data)
     if upto < STAGES.index("meta"):
         return None
-    models["metamodelnet"], learned = meta(run, data, tasks, models["plain"])
-    metrics_log.log_method(run.terminal.log, run.seed, "metamodelnet", models["metamodelnet"].val_accuracy, models["metamodelnet"].seconds)
-    models |= tune_methods(run, data, tasks, mmn.methods(run.config.heads.l2))
-    if upto >= STAGES.index("eval"):
-        say(f"seed {run.seed}: rivals")
-        models |= tune_methods(run, data, tasks, rivals.methods(run.config.heads.l2))
-    return SeedResult(run.seed, run.features.name, run.features.class_names, data, models, learned)
+    if "metamodelnet" in chosen:
+        models["metamodelnet"], learned = meta(run, data, tasks, plain)
+        say_fitted(run, "metamodelnet", models["metamodelnet"])
+    fit("ours", ("ours",))
+    fit("rivals", ("rival", "rival_informed"))
+    if expected:
+        say(f"seed {run.seed}: took {time.monotonic() - began:.0f} s, the forecast was {sum(part.seconds for part in expected):.0f} s")
+    return SeedResult(run.seed, run.features.name, run.features.class_names, data, {name: models[name] for name in chosen}, learned)
 
 
 def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) -> list[SeedResult]:
@@ -333,6 +303,7 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
     check(config)
     if config.data.test == "none" and config.data.source in ("images", "fonts"):
         raise BadInput("--config.data.test=none: not for images; give test images, or --config.data.test_share with a folder")
+    chosen = selected(config, last)
     if config.features.finetune != "none":
         studio = joint.open_studio(config, workdir, terminal)
         full, fingerprint = studio.labels, studio.fingerprint
@@ -347,5 +318,5 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
     counts = np.bincount(full.train.y)
     read_prior(config.eval.prior, counts, "--config.eval.prior", full.class_names)  # refuses a bad prior before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
-    results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, studio) for s in seeds]
+    results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, chosen, studio) for s in seeds]
     return [result for result in results if result is not None]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mmn_jax.pipeline.advice import interval_note
 from mmn_jax.pipeline.markdown import in_markdown
 
 GROUPS = ("many", "medium", "few")
@@ -40,14 +41,17 @@ def ranked(methods: dict[str, dict[str, Any]]) -> list[str]:
 def rows(table: Table) -> list[list[str]]:
     """Returns the table as cells of text: a header and one row per method, the most accurate first."""
     methods = table["methods"]
-    rivals = any(method["vs_best_rival"] for method in methods.values())
+    rivals = [name for name, method in methods.items() if method["kind"] == "rival"]
     prior = table["prior"] != "uniform"
-    header = ["method", "accuracy", *(["at prior"] if prior else []), "vs plain", *(["vs best rival"] if rivals else [])]
+    versus = {"vs_plain": "vs plain"} if "plain" in methods and len(methods) > 1 else {}
+    if any(method["vs_best_rival"] for method in methods.values()):
+        versus["vs_best_rival"] = f"vs {rivals[0]}" if len(rivals) == 1 else "vs best rival"
+    header = ["method", "accuracy", *(["at prior"] if prior else []), *versus.values()]
     lines = [[*header, *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "scaled", "NLL", "seconds"]]
     for name in ranked(methods):
         method = methods[name]
         cells = [name, number(method["accuracy"]), *([number(method["prior_accuracy"])] if prior else [])]
-        cells += ["" if name == "plain" else difference(method["vs_plain"]), *([difference(method["vs_best_rival"])] if rivals else [])]
+        cells += ["" if (name, key) == ("plain", "vs_plain") else difference(method[key]) for key in versus]
         cells += [number(method[group]) for group in GROUPS]
         lines.append(
             [*cells, number(method["ece"]), number(method["ece_scaled"]), f"{method['nll_scaled']:.2f}", f"{method['seconds']:.0f}"]
@@ -56,20 +60,25 @@ def rows(table: Table) -> list[list[str]]:
 
 
 def as_text(table: Table) -> str:
-    """Formats the table for a terminal, in aligned columns."""
+    """Formats the table for a terminal, in aligned columns, with the advice below it."""
     lines = rows(table)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
+    aligned = [
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
         for line in lines
-    )
+    ]
+    return "\n".join([*aligned, *sentences(table)])
+
+
+def sentences(table: Table) -> list[str]:
+    """Returns what stands below the table: which method to take, what it costs frequent classes, and what the intervals leave out."""
+    return [line for line in (*table["advice"]["sentences"], interval_note(table["seeds"])) if line]
 
 
 def as_markdown(table: Table) -> str:
-    """Formats the table in Markdown."""
-    return markdown(
-        [[f"**{in_markdown(cell)}**" if isinstance(cell, Clear) else in_markdown(cell) for cell in line] for line in rows(table)]
-    )
+    """Formats the table in Markdown, with the advice below it."""
+    cells = [[f"**{in_markdown(cell)}**" if isinstance(cell, Clear) else in_markdown(cell) for cell in line] for line in rows(table)]
+    return "\n".join([markdown(cells), "", *map(in_markdown, sentences(table))])
 
 
 def markdown(lines: list[list[str]]) -> str:

@@ -49,6 +49,10 @@ def bank_options(config: ConfigDict) -> BankOptions:
     return BankOptions(kshot.top, kshot.min_classes, fixed, tuple(kshot.subsets), kshot.l2, kshot.tol, target_tol, memory)
 
 
+def _none(first: int, stop: int) -> Float[np.ndarray, "s H p"]:
+    raise ValueError(f"heads {first} to {stop} are not made yet")
+
+
 class BankJob(NamedTuple):
     """A bank to be made.
 
@@ -76,6 +80,10 @@ class BankJob(NamedTuple):
         """Returns how many heads are solved at once on all devices."""
         return kshot_bank.chunk_size(self.shape, self.plan, mesh.size)
 
+    def empty(self) -> Bank:
+        """Returns a Bank of the shape that is to be made, with no heads in it."""
+        return Bank(self.plan.shots, self.classes, self.plan.subsets, _none, np.zeros((len(self.classes), self.shape[1] + 1), np.float32))
+
     def with_batches_of(self, heads: int) -> "BankJob":
         """Returns the same job, with at most so many heads solved at once on a device."""
         return self._replace(plan=self.plan._replace(memory=heads * self.head_bytes()))
@@ -90,6 +98,16 @@ def _job(run: Run, part: Fold, shots: int, mesh: Mesh) -> BankJob:
     shape = (padded(counts[classes].sum()), part.train.x.shape[1], len(classes))
     pool = partial(kshot_bank.bank_pool, part.train, counts, shots, mesh)
     return BankJob(plan, path, stream(run.seed, "kshot", shots), classes, shape, pool)
+
+
+def jobs_of(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> list[BankJob]:
+    """Returns the banks of a training set that are to be made, with k from `least` on."""
+    return [_job(run, part, shots, mesh) for shots in shots_used(run.config, np.bincount(part.train.y)) if shots >= least]
+
+
+def missing_heads(job: BankJob) -> int:
+    """Returns how many heads of a bank are not on the disk."""
+    return job.plan.subsets - _missing(job)
 
 
 def _pieces(path: Path) -> list[tuple[int, int, Path]]:
@@ -180,7 +198,7 @@ def forecast(jobs: list[BankJob], mesh: Mesh, say: Say) -> Forecast:
     heads, seconds, disk, memory, begun = 0, 0.0, 0, 0, {}
     for job in jobs:
         plan = job.plan
-        left = plan.subsets - _missing(job)
+        left = missing_heads(job)
         if not left:
             continue
         examples, dim, classes = job.shape
@@ -290,8 +308,8 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
     Raises:
       BadInput: the banks don't fit into memory or onto the disk.
     """
-    say, counts = run.terminal.say, np.bincount(part.train.y)
-    jobs = [_job(run, part, shots, mesh) for shots in shots_used(run.config, counts) if shots >= least]
+    say = run.terminal.say
+    jobs = jobs_of(run, part, mesh, least)
     for job in jobs:
         _discard_damaged(job.path)
     expected = forecast(jobs, mesh, say)

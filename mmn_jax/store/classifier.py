@@ -3,6 +3,8 @@
 label = argmax(((x − mean) · scale) Wᵀ + b),    probabilities = softmax(scores / temperature)
 """
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +14,7 @@ from mmn_jax.data.array_files import read_npz
 from mmn_jax.data.labels import normal, told_apart
 from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.label_prior import gain, read_prior
-from mmn_jax.store.terminal import warn
+from mmn_jax.store.terminal import program, warn
 
 MANY = 16  # classes for which sorting takes no longer than so many passes over the scores
 
@@ -31,6 +33,31 @@ class Classifier(NamedTuple):
     scale: np.ndarray
     temperature: np.ndarray
     counts: np.ndarray | None = None
+
+
+def of_rows(
+    theta: np.ndarray, temperature: float, mean: np.ndarray, scale: np.ndarray | np.floating, class_names: Sequence[str], counts: np.ndarray
+) -> Classifier:
+    """Makes a Classifier.
+
+    Args:
+      theta: rows [C, d + 1] for normalised features.
+      temperature: calibrates their scores.
+      mean, scale: [d] and [] or [d]; what normalises features.
+      class_names: of the C classes.
+      counts: [C] training examples of each.
+    """
+    theta = theta.astype(np.float32)
+    return Classifier(
+        theta[:, :-1], theta[:, -1], np.array(class_names), mean, np.full_like(mean, scale), np.array(temperature, np.float32), counts
+    )
+
+
+def as_npz(classifier: Classifier) -> bytes:
+    """Returns the content of classifier.npz."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: array for name, array in classifier._asdict().items() if array is not None})
+    return buffer.getvalue()
 
 
 class Prediction(NamedTuple):
@@ -58,9 +85,8 @@ def load_classifier(workdir: str) -> Classifier:
     """
     path = Path(workdir) / "classifier.npz"
     if not path.is_file():
-        raise BadInput(
-            f"--model={workdir}: has no classifier.npz; make it by bin/run.py --stage=meta --workdir={workdir} --config.data.path=FEATURES"
-        )
+        made = f"{program()} --stage=meta --workdir={workdir} --config.data.path=FEATURES"
+        raise BadInput(f"--model={workdir}: has no classifier.npz; make it by {made}")
     arrays = read_npz(path)
     if "temperature" not in arrays:
         warn(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated")

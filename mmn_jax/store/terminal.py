@@ -1,12 +1,18 @@
-"""What a run shows its user: messages on the standard output, warnings on the standard error, progress bars, and logged metrics."""
+"""What a run shows its user: messages on the standard output, warnings on the standard error, progress, and logged metrics."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from mmn_jax.errors import one_line
+
+SILENCE = 10.0  # seconds after which a run that has printed nothing says what it is doing
 
 
 def warn(line: str) -> None:
@@ -14,10 +20,16 @@ def warn(line: str) -> None:
     print(one_line(line), file=sys.stderr)
 
 
+def program() -> str:
+    """Returns how users of this process call a run: by the script `mmn-jax run` if they use it or have no clone of the repository."""
+    script, clone = Path(sys.argv[0]).stem, Path(__file__).parents[2] / "bin" / "run.py"
+    return "bin/run.py" if script != "mmn-jax" and clone.is_file() else "mmn-jax run"
+
+
 class Terminal(NamedTuple):
     """The functions that a run reports by.
 
-    say: prints a line. track(iterable, name): shows a progress bar while it iterates. log: records metrics (`metrics_log`).
+    say: prints a line. track(iterable, name): shows progress while it iterates. log: records metrics (`metrics_log`).
     """
 
     say: Callable[[str], None]
@@ -35,3 +47,67 @@ def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda fi
     if not shown:
         return Terminal(lambda line: None, lambda items, name: items)
     return Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None), log)
+
+
+class Work(NamedTuple):
+    """Something that is being done: its name, when it began, how many of its steps are done, and how many there are at most."""
+
+    name: str
+    began: float
+    done: int
+    total: int | None
+
+    def line(self, now: float) -> str:
+        """Says how far it is."""
+        steps = f" {self.done} of {self.total}," if self.total else ""
+        return f"  .. {self.name}:{steps} {now - self.began:.0f} s"
+
+
+@contextlib.contextmanager
+def never_silent(terminal: Terminal, silence: float = SILENCE, bars: bool | None = None) -> Iterator[Terminal]:
+    """Lets a terminal say what the run is doing whenever it has said nothing for a while, even in the middle of a computation.
+
+    Args:
+      terminal: what prints.
+      silence: seconds after which it says so.
+      bars: whether its progress bars are seen, so that they need no lines beside them; by default whether the standard error is a terminal.
+
+    Yields:
+      The terminal to use in its place.
+    """
+    seen = sys.stderr.isatty() if bars is None else bars
+    started = time.monotonic()
+    stack = [Work("starting", started, 0, None)]  # the last one is what is being done
+    spoke, over = [started], threading.Event()
+
+    def say(line):
+        spoke[0] = time.monotonic()
+        if not line.startswith(" "):  # indented lines are details of what the last other one began
+            stack[0] = Work(line.strip().partition("\n")[0], spoke[0], 0, None)
+        terminal.say(line)
+
+    def track(items, name):
+        place, total = len(stack), len(items) if hasattr(items, "__len__") else None
+        stack.append(Work(name, time.monotonic(), 0, total))
+        try:
+            for item in terminal.track(items, name):
+                yield item
+                stack[place] = stack[place]._replace(done=stack[place].done + 1)
+        finally:
+            del stack[place:]
+
+    def watch():
+        while not over.wait(silence / 10):
+            now, work = time.monotonic(), stack[-1]
+            if now - spoke[0] > silence and not (seen and len(stack) > 1):
+                spoke[0] = now
+                with contextlib.suppress(OSError):  # its reader is gone, which the run itself will find
+                    terminal.say(work.line(now))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield Terminal(say, track, terminal.log)
+    finally:
+        over.set()
+        watcher.join()

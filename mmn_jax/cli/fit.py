@@ -1,0 +1,104 @@
+"""Fits a classifier to features and saves it, without a comparison, banks or rivals:
+
+    mmn-jax fit --features=FILE.npz --out=DIR [--method=mmn] [--seed=0]
+
+DIR/classifier.npz is all that mmn-jax predict needs. Test examples are neither needed nor read. Hyperparameters are chosen on val_x and
+val_y if FILE has them, else on folds of the training set; the classifier is then that of mmn-jax run with data.validation=train.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mmn_jax import defaults
+from mmn_jax.cli import startup
+from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
+from mmn_jax.data.feature_files import load_to_fit
+from mmn_jax.data.normalisation import normalisation
+from mmn_jax.data.parquet_files import Columns
+from mmn_jax.devices import start
+from mmn_jax.errors import BadInput, renamed
+from mmn_jax.methods.catalogue import every_method
+from mmn_jax.methods.choosing import fit_method
+from mmn_jax.methods.contract import Method, linear_logits
+from mmn_jax.pipeline.fitting import counted
+from mmn_jax.pipeline.sources import column_flags
+from mmn_jax.store.artifacts import writable_directory, write_bytes
+from mmn_jax.store.classifier import as_npz, of_rows
+from mmn_jax.store.terminal import make_terminal, never_silent, warn
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parses the flags."""
+    parser = Parser("mmn-jax fit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", required=True, help="features with train_x and train_y, in any form of docs/your_own_features.md")
+    parser.add_argument("--out", required=True, help="folder for classifier.npz, made if it is missing")
+    parser.add_argument("--method", default="mmn", help="a method of the table that is one linear head (default: mmn)")
+    parser.add_argument("--seed", type=int, default=0)
+    for role, name in Columns._field_defaults.items():  # the flags of a run, which messages on a column name
+        told = f"the column of a Parquet file (default: {name})"
+        parser.add_argument(f"--config.data.columns.{role}", default=name, metavar="NAME", dest=f"{role}_column", help=told)
+    return parser.parse_args(argv)
+
+
+def _method(name: str) -> Method:
+    """Returns the method of this name.
+
+    Raises:
+      BadInput: there is none, or it is no linear head.
+    """
+    linear = {key: method for key, method in every_method(defaults.RIDGES).items() if method.logits is linear_logits}
+    if name not in linear:
+        raise BadInput(f"--method={name}: must be one of {', '.join(linear)}")
+    return linear[name]
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    """Fits the classifier that the flags describe, and writes it.
+
+    Raises:
+      BadInput: a flag or the features can't be used, or the folder holds a run.
+    """
+    method, out = _method(arguments.method), Path(arguments.out)
+    if not 0 <= arguments.seed < 2**31:
+        raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
+    if (out / "results.json").exists():
+        raise BadInput(f"--out={out}: holds a run, whose results.json would no longer be those of its classifier.npz; give another folder")
+    with column_flags():
+        columns = Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields))
+        train, val, names = load_to_fit(arguments.features, columns, warn)
+    writable_directory(out, "--out")
+    start()
+    began, source = time.perf_counter(), "folds of the training set" if val is None else "val_x and val_y"
+    with never_silent(make_terminal(True)) as terminal, renamed({"train_x": f"{arguments.features}: train_x"}):
+        terminal.say(f"{len(train.y)} training examples of {len(names)} classes; hyperparameters are chosen on {source}")
+        normalise = normalisation(train)
+        with counted(method, terminal, arguments.method, defaults.BUDGET) as shown:
+            key = jax.random.key(arguments.seed)
+            tuned = fit_method(shown, key, normalise.of(train), None if val is None else normalise.of(val))
+        record = tuned.record
+        saved = of_rows(tuned.arrays["theta"], record.temperature, normalise.mean, normalise.scale, names, np.bincount(train.y))
+        write_bytes(out / "classifier.npz", as_npz(saved))
+        reached = f"{record.val_accuracy:.1f}% mean per-class accuracy on {source}, {len(record.trials)} settings"
+        terminal.say(f"{arguments.method}: {reached}, {time.perf_counter() - began:.0f} s")
+        terminal.say(f"{out / 'classifier.npz'}: classify by mmn-jax predict --model={out} --features=NEW.npz")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+
+    def work():
+        arguments = parse(argv)
+        startup.keep_programs()
+        fit(arguments)
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    stop_on_signals()
+    sys.exit(main())

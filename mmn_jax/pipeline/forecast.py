@@ -1,0 +1,162 @@
+"""Forecasts what the stages of a seed will take, before they start, from the shapes of its problems and this machine's speed now.
+
+The unit is the plain head of the training set under a ridge on the way to the best one, which is solved to be timed, and is kept for the
+methods that need it. How many such heads a method costs is known from measurements (`HEADS`); what costs no heads is counted in
+operations, at the speed of a measured matrix product, and programs to compile in the time that the first one took.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmn_jax.defaults import BUDGET, RIDGES
+from mmn_jax.devices import all_devices
+from mmn_jax.linear import weighting
+from mmn_jax.linear.solve import BFGS, head_flops
+from mmn_jax.methods.contract import Method
+from mmn_jax.methods.folds import Tasks
+from mmn_jax.methods.tasks import Task, unscaled
+from mmn_jax.pipeline.fitting import artefact
+from mmn_jax.pipeline.metamodelnet import chain_is_kept, lacks_classes, regressor_options
+from mmn_jax.store.banks import BankJob, jobs_of, missing_heads
+from mmn_jax.store.run import Data, Run
+
+# What a method costs with the default grid and budget, in plain heads of its training set: geometric means of what it took on two sets of
+# sentences (46 and 150 classes, 384 dimensions), in processor time.
+HEADS = {
+    "plain": 11,
+    "over_sampling": 10,
+    "under_sampling": 5,
+    "cost_sensitive": 10,
+    "mmn": 49,
+    "logit_adjustment": 5,
+    "logit_adjusted_loss": 31,
+    "balanced_softmax": 6,
+    "effective_number": 23,
+    "square_root_sampling": 12,
+    "tau_norm": 2,
+    "max_norm": 5,
+    "lws": 17,
+    "crt": 13,
+    "ncm": 2,
+    "ridge": 15,
+    "lda": 11,
+    "knn": 11,
+}
+OTHERS = {"ours": 49, "rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
+TARGETS = 28, 8  # plain heads that θ* of the first bank costs, and that of each other bank
+BANK_STEPS, BANK_SPEED = 16, 0.3  # solver steps of a k-shot head; speed of batches of them relative to one large product
+CHAIN_STEPS = 40  # of a level, which ends early as a rule
+PROGRAMS = {"heads": 1, "kshot": 6, "meta": 6, "ours": 6, "rivals": 2}  # to compile, in units of the first head's
+
+
+class Speed(NamedTuple):
+    """This machine at this moment: floating-point operations per second of a product, and seconds of a plain head and of compiling one."""
+
+    product: float
+    head: float
+    compiling: float
+
+
+class Part(NamedTuple):
+    """What one stage will take: its name, seconds, and what it makes."""
+
+    stage: str
+    seconds: float
+    what: str
+
+
+def _clock(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def measure(task: Task) -> Speed:
+    """Times a matrix product and the first plain heads of a task, which it keeps."""
+    x, weights = jnp.asarray(task.train.x), jnp.zeros((task.train.x.shape[1], len(task.counts)))
+    product = jax.jit(lambda x, weights: x @ weights)
+    product(x, weights).block_until_ready()
+    times = [_clock(lambda: product(x, weights).block_until_ready()) for _ in range(5)]
+    first, *others = [_clock(partial(task.head, weighting.plain, l2, unscaled)) for l2 in (1e-2, 1e-3, 1e-4)]
+    return Speed(2.0 * x.size * len(task.counts) / float(np.median(times)), float(np.mean(others)), max(first - others[0], 0.0))
+
+
+def _method_seconds(run: Run, data: Data, name: str, method: Method, speed: Speed) -> float:
+    """Estimates the seconds of a method: its search on every fold, for as many settings as there are."""
+    tuned = min(1.0, run.config.tuning.budget / BUDGET) * min(1.0, len(run.config.heads.l2) / len(RIDGES))
+    return HEADS.get(name, OTHERS[method.kind]) * speed.head * len(data.folds) * max(tuned, 1 / BUDGET)
+
+
+def _bank_seconds(jobs: list[BankJob], speed: Speed) -> float:
+    """Estimates the seconds of the heads that are missing in banks, and of their θ*."""
+    seconds = 0.0
+    for number, job in enumerate(job for job in jobs if missing_heads(job)):
+        _, dim, classes = job.shape
+        one = float(head_flops(job.plan.shots * classes, dim, classes, BANK_STEPS, 0, BFGS))
+        seconds += missing_heads(job) * one / (BANK_SPEED * speed.product) + TARGETS[min(number, 1)] * speed.head
+    return seconds
+
+
+def _chain_seconds(run: Run, jobs: list[BankJob], speed: Speed) -> float:
+    """Estimates the seconds of training the regressor on the banks of a training set: forwards and backwards through the blocks, and the
+    task loss of a batch, for every bank in every step."""
+    options = regressor_options(run.config)
+    step = sum(6.0 * job.shape[2] * job.shape[1] * (4 * options.width * len(jobs) + options.schedule.batch) for job in jobs)
+    steps = min(CHAIN_STEPS, options.schedule.steps) * len(jobs) * len(options.hypers)
+    return steps * (step / (BANK_SPEED * speed.product) + 5e-3)
+
+
+def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method], last: str) -> list[Part]:
+    """Forecasts the stages of a seed; what is kept from a run before costs nothing and is left out.
+
+    Args:
+      run: the run.
+      data: its data.
+      tasks: of the training sets (`tasks_of`).
+      chosen: the methods to fit.
+      last: the last stage.
+    """
+    stages = {"heads": ("paper",), "ours": ("ours",), "rivals": ("rival", "rival_informed")}
+    new = {name: one for name, one in chosen.items() if name != "metamodelnet" and not artefact(run, data, name, one).exists()}
+    learns = ("metamodelnet" in chosen or last == "kshot") and not lacks_classes(run, data)
+    parts = list({part.name: part for part in (*data.folds, data.whole)}.values()) if learns else []
+    jobs = [jobs_of(run, part, all_devices()) for part in parts]
+    missing = sum(missing_heads(job) for part in jobs for job in part)
+    untrained = [one for one in jobs if last != "kshot" and not chain_is_kept(run, one)]
+    if not new and not missing and not untrained:
+        return []
+    speed = measure(tasks(data.folds[0].name)[0])
+    found = {}
+    for stage, kinds in stages.items():
+        names = [name for name, method in new.items() if method.kind in kinds]
+        if names:
+            found[stage] = Part(stage, sum(_method_seconds(run, data, name, new[name], speed) for name in names), ", ".join(names))
+    if missing:
+        found["kshot"] = Part("kshot", sum(_bank_seconds(part, speed) for part in jobs), f"{missing} heads of {len(jobs)} training set(s)")
+    if untrained:
+        found["meta"] = Part("meta", sum(_chain_seconds(run, one, speed) for one in untrained), "metamodelnet")
+    return [found[stage]._replace(seconds=found[stage].seconds + PROGRAMS[stage] * speed.compiling) for stage in PROGRAMS if stage in found]
+
+
+def describe(parts: list[Part], seeds: int) -> list[str]:
+    """Returns the forecast as lines to print: the whole, then each stage."""
+    if not parts:
+        return ["  everything is kept from before; nothing is fitted"]
+    whole = sum(part.seconds for part in parts)
+    also = f" for this seed, {_rounded(seeds * whole)} for {seeds} seeds" if seeds > 1 else ""
+    lines = [f"  forecast from this machine's speed now: about {_rounded(whole)}{also}"]
+    return lines + [f"    {part.stage:8} {_rounded(part.seconds):>7}  {part.what}" for part in parts]
+
+
+def _rounded(seconds: float) -> str:
+    """Formats seconds with the precision that a forecast has."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

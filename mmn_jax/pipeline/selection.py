@@ -1,0 +1,46 @@
+"""Says which methods a run fits: those of its stage, or those that the setting `methods` names."""
+
+from ml_collections import ConfigDict
+
+from mmn_jax.errors import BadInput
+from mmn_jax.methods import baselines, metamodelnet, mmn, rivals
+from mmn_jax.methods.contract import Method, linear_logits
+
+FIRST_RIVAL = "logit_adjustment"  # in the first table, too: the simple method that a reader would use otherwise
+REPORTED = ("plain", "metamodelnet", "mmn")  # the report shows their rows
+
+
+def _known(config: ConfigDict) -> dict[str, dict[str, Method]]:
+    """Returns all methods by name, by the first stage that fits them."""
+    grid = config.heads.l2
+    return {
+        "heads": baselines.methods(grid),
+        "meta": metamodelnet.methods(grid) | mmn.methods(grid) | {FIRST_RIVAL: rivals.methods(grid)[FIRST_RIVAL]},
+        "eval": {name: method for name, method in rivals.methods(grid).items() if name != FIRST_RIVAL},
+    }
+
+
+def selected(config: ConfigDict, last: str) -> dict[str, Method]:
+    """Returns the methods that a run fits, in the order of the table.
+
+    Args:
+      config: the settings.
+      last: the last stage of the run.
+
+    Raises:
+      BadInput: `methods` names one that doesn't exist, or leaves out what the stage can't do without.
+    """
+    known, stages = _known(config), {"heads": ("heads",), "kshot": ("heads",), "meta": ("heads", "meta")}
+    every = {name: method for methods in known.values() for name, method in methods.items()}
+    asked = [name.strip() for names in config.methods for name in names.split(",")]
+    if not asked:
+        return {name: method for stage in stages.get(last, known) for name, method in known[stage].items()}
+    for name in asked:
+        if name not in every:
+            raise BadInput(f"--config.methods: {name or 'an empty name'} is no method; there are {', '.join(every)}")
+    if not any(every[name].logits is linear_logits for name in asked):
+        raise BadInput(f"--config.methods: {', '.join(asked)} has no rows for classifier.npz to hold; add another, such as mmn")
+    missing = [name for name in REPORTED if name not in asked]
+    if last in ("report", "all") and missing:
+        raise BadInput(f"--config.methods: the report shows {', '.join(REPORTED)}; add {', '.join(missing)}, or run --stage=eval")
+    return {name: every[name] for name in every if name in asked}

@@ -1,0 +1,78 @@
+"""What stands below the table: which method to take, why, and what frequent classes pay for it."""
+
+import pytest
+
+from mmn_jax.pipeline import table_formats
+from mmn_jax.pipeline.advice import advise, interval_note
+
+AHEAD, TIE, BEHIND = [2.0, 1.0, 3.0], [0.3, -0.4, 1.0], [-2.0, -3.0, -1.0]
+
+
+def method(accuracy, kind, vs_plain, vs_next, many=TIE):
+    groups = {"many": many, "medium": AHEAD, "few": AHEAD, "most": BEHIND, "middle": None, "rarest": None}
+    return {"accuracy": accuracy, "kind": kind, "vs_plain": vs_plain, "vs_plain_groups": groups, "vs_next": vs_next}
+
+
+def table(vs_plain=AHEAD, vs_next=AHEAD, many=TIE, leave=(), rival=AHEAD):
+    methods = {
+        "mmn": method(80.0, "ours", vs_plain, vs_next, many),
+        "logit_adjustment": method(78.0, "rival", rival, None),
+        "plain": method(70.0, "paper", [0.0] * 3, None),
+    }
+    methods = {name: entry for name, entry in methods.items() if name not in leave}
+    return {"methods": methods, "classifier": "mmn", "groups": {"many": 7}, "thresholds": {"many": 100}, "seeds": [0]}
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "first"),
+    [
+        ({}, "mmn", "Take mmn: its mean per-class accuracy is 2.0 points above logit_adjustment, the next best (+1.0 to +3.0), and"),
+        (
+            {"vs_next": TIE},
+            "mmn",
+            "Take mmn or logit_adjustment: they tie (+0.3 points, -0.4 to +1.0); classifier.npz holds mmn, 2.0 points",
+        ),
+        (
+            {"vs_next": BEHIND},
+            "logit_adjustment",
+            "Take logit_adjustment: its mean per-class accuracy is 2.0 points above mmn (+1.0 to +3.0)",
+        ),
+        ({"vs_plain": TIE}, "plain", "Take plain: mmn is a tie with plain (+0.3, -0.4 to +1.0)."),
+        ({"vs_plain": BEHIND}, "plain", "Take plain: mmn is even 2.0 points below plain (-3.0 to -1.0)."),
+        ({"leave": ("logit_adjustment",), "vs_next": None}, "mmn", "Take mmn: its mean per-class accuracy is 2.0 points above plain"),
+        ({"leave": ("logit_adjustment", "plain"), "vs_next": None, "vs_plain": None}, "mmn", "Take mmn: no other method was run."),
+        ({"leave": ("plain",), "vs_plain": None}, "mmn", "Take mmn: its mean per-class accuracy is 2.0 points above logit_adjustment, the"),
+    ],
+)
+def test_the_method_to_take_follows_from_the_intervals(given, taken, first):
+    advice = advise(table(**given))
+    assert advice["take"] == taken and advice["sentences"][0].startswith(first) and advice["sentences"][0].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "Frequent classes pay nothing for it that can be measured: +0.3 points against plain on the 7 classes with more than 100"),
+        ({"many": BEHIND}, "Frequent classes pay for it, and significantly: -2.0 points against plain on the 7 classes"),
+        ({"many": AHEAD}, "Frequent classes gain by it, too: +2.0 points against plain"),
+        ({"many": None}, "Frequent classes pay for it, and significantly: -2.0 points against plain on the third of the classes"),
+        ({"vs_plain": TIE}, "Frequent classes pay nothing for it, and rare ones gain nothing."),
+        (
+            {"leave": ("plain",), "vs_plain": None},
+            "What frequent classes pay for it is not known, as plain was not run (--config.methods).",
+        ),
+    ],
+)
+def test_what_frequent_classes_pay_is_said(given, expected):
+    assert advise(table(**given))["sentences"][1].startswith(expected)
+
+
+def test_few_seeds_are_named_with_a_hint_to_run_five():
+    assert "within one seed" in interval_note([3]) and "within 2 seeds" in interval_note([0, 1])
+    assert interval_note([0, 1]).endswith("--config.seeds=0,1,2,3,4") and not interval_note([0, 1, 2])
+
+
+def test_the_text_stands_below_the_table():
+    one = table()
+    one["advice"] = advise(one)
+    assert table_formats.sentences(one) == [*one["advice"]["sentences"], interval_note([0])]

@@ -1,0 +1,54 @@
+"""The forecast of a run: it names every stage that is left to do, costs nothing that is lost, and changes no result."""
+
+import re
+
+import jax
+import pytest
+from test_pipeline import small
+
+from mmn_jax.pipeline import forecast, stages
+from mmn_jax.store import artifacts
+
+
+def run(config, workdir, stage="meta"):
+    """Returns what a run says of its forecast: the stages by name, and all lines."""
+    messages = []
+    with jax.numpy_dtype_promotion("standard"):
+        stages.run_seeds(config, workdir, stages.Terminal(messages.append, lambda items, name: items), stage)
+    found = [re.fullmatch(r"    (\w+) +([\d.]+) (s|min|h)  (.*)", line) for line in messages]
+    return {match[1]: match[4] for match in found if match}, messages
+
+
+@pytest.fixture(scope="module")
+def done(feature_file, tmp_path_factory):
+    config, workdir = small(feature_file), artifacts.writable_directory(tmp_path_factory.mktemp("forecast"))
+    return config, workdir, run(config, workdir)
+
+
+def test_every_stage_is_forecast_and_held_against_what_it_took(done):
+    _, _, (found, messages) = done
+    heads = "plain, over_sampling, under_sampling, cost_sensitive"
+    assert list(found) == ["heads", "kshot", "meta", "ours", "rivals"] and found["heads"] == heads
+    assert found["ours"] == "mmn" and found["rivals"] == "logit_adjustment" and found["kshot"] == "7 heads of 1 training set(s)"
+    assert any(re.fullmatch(r"seed 0: took \d+ s, the forecast was \d+ s", line) for line in messages)
+    for name in ("plain", "metamodelnet", "mmn", "logit_adjustment"):  # and a line for each method
+        assert any(re.fullmatch(rf"  {name}: [\d.]+% on validation examples, \d+ settings, \d+ s", line) for line in messages)
+
+
+def test_what_is_kept_is_not_forecast(done):
+    config, workdir, _ = done
+    found, messages = run(config, workdir)
+    assert not found and "  everything is kept from before; nothing is fitted" in messages
+    other = config.copy_and_resolve_references()
+    other.meta.rate = (1e-4,)
+    assert run(other, workdir)[0] == {"meta": "metamodelnet"}
+    other = config.copy_and_resolve_references()
+    other.methods = ("ncm", "plain")
+    assert run(other, workdir)[0] == {"rivals": "ncm"}
+
+
+def test_several_seeds_are_forecast_together():
+    parts = [forecast.Part("heads", 50.0, "plain"), forecast.Part("meta", 3600.0, "metamodelnet")]
+    lines = forecast.describe(parts, 5)
+    assert lines[0] == "  forecast from this machine's speed now: about 60.8 min for this seed, 5.1 h for 5 seeds"
+    assert lines[1:] == ["    heads       50 s  plain", "    meta     60.0 min  metamodelnet"]
