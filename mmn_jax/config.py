@@ -114,6 +114,7 @@ SETTINGS = (
     Entry("data.lists.test", "", _ANY, "list of test images"),
     Entry("data.test", "auto", _TEST, "auto: test examples of the source, or data.test_share; none: train on all, evaluate on folds"),
     Entry("data.test_share", float, _ANY, "share of each class to test on if the features or the folder of images have no test examples"),
+    Entry("data.transductive", False, _ANY, "allow rows of unlabelled_x that are test examples, too"),
     Entry("data.test_seed", 0, _SEED, "seed of the test examples of data.test_share, the same for all seeds of a run"),
     Entry("data.fonts", "", _ANY, "with source=fonts: folder of font files; empty: the fonts that matplotlib ships"),
     Entry("data.licence", "", _ANY, "licence of the features, stated in the model card"),
@@ -207,6 +208,7 @@ SETTINGS = (
     Entry("eval.few", 20, _at_least(1), "few-shot classes have fewer training examples than this"),
     Entry("eval.many", 100, _at_least(1), "many-shot classes have more training examples than this"),
     Entry("eval.draws", 2000, _at_least(1), "resamples of the bootstrap"),
+    Entry("eval.classifier", "", _ANY, "method that classifier.npz holds; empty: of the mmn family, the one validation prefers"),
     Entry("eval.prior", "uniform", _ANY, "class prior in use: uniform, train, or a text file of C numbers"),
 )
 

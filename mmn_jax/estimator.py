@@ -24,7 +24,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mmn_jax import defaults, devices
-from mmn_jax.data.labels import codes_among, normal, spelled
+from mmn_jax.data.descriptions import checked_descriptions, describe_names
+from mmn_jax.data.labels import codes_among, is_text, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
@@ -35,7 +36,8 @@ from mmn_jax.methods import diagnosis
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Method
-from mmn_jax.types import Examples, Normalised
+from mmn_jax.methods.mmn import informed_name
+from mmn_jax.types import Examples, Knowledge, Normalised
 
 ARRAYS = {"train_x": "X", "train_y": "y", "features": "X"}  # names in messages of the library → arguments here
 
@@ -102,7 +104,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
 
     The methods:
       mmn: the default, and the most accurate on the data sets of docs/leaderboard.md. It mixes heads and Bayesian rows of a class, by
-        weights that depend on its count.
+        weights that depend on its count. mmn_names, mmn_unlabelled, mmn_all: the same, with more of such rows that use descriptions of the
+        classes, examples without labels, or both (see `fit`). described_rows, pseudo_labels: what else could be done with either.
       plain: softmax regression. over_sampling, under_sampling, cost_sensitive: the same, with balanced examples. metamodelnet: the
         method of the paper, which moves the rows of plain heads.
       logit_adjustment, logit_adjusted_loss, balanced_softmax: correct the class prior. effective_number, square_root_sampling: other
@@ -168,14 +171,20 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, *, X_val=None, y_val=None):
+    def fit(self, X, y, *, X_val=None, y_val=None, class_embeddings=None, X_unlabelled=None):
         """Fits the method, its hyperparameters chosen on folds or on a validation set.
+
+        Descriptions of the classes and examples without labels, where they are given, make "mmn" the one of "mmn_names", "mmn_unlabelled"
+        and "mmn_all" that uses them. "mmn_names" without class_embeddings describes classes by their labels, if these are text.
 
         Args:
           X: array-like [n, d] of numbers, or a data frame.
           y: array-like [n] of labels: integers, other numbers without fractions, or text.
           X_val: array-like [m, d]; examples that choose hyperparameters in place of folds.
           y_val: array-like [m] of labels that are in y, not necessarily all of them.
+          class_embeddings: array-like [C, m]; a description of each class in any space, in the order of the sorted labels, such as an
+            embedding of its name; zeros for a class without one.
+          X_unlabelled: array-like [u, d]; examples without labels.
 
         Returns:
           The classifier itself. A final head that did not converge is reported by a `ConvergenceWarning`, and examples that are repeated by
@@ -202,9 +211,11 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         val = self._validation(X_val, y_val)
         others = {} if val is None else {"X_val": val}
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
+        known = self._knowledge(class_embeddings, X_unlabelled)
+        method = self._informed(method, known)
         say(f"{len(codes)} examples of {len(self.classes_)} classes in {train.x.shape[1]} dimensions")
         with renamed(ARRAYS):
-            tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, say=say)
+            tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, say=say, knowledge=known)
         _warn_unless_converged(tuned.record)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
@@ -236,6 +247,31 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         if self.method not in methods:
             raise BadInput(f"method: must be one of {', '.join(methods)}, or a `Method` (mmn_jax.methods), it is {self.method!r}")
         return methods[self.method]
+
+    def _knowledge(self, class_embeddings, X_unlabelled):
+        """Returns what is known of the classes beside X and y, as Knowledge."""
+        known = Knowledge()
+        if class_embeddings is not None:
+            given = np.asarray(class_embeddings)
+            tell = partial(warnings.warn, stacklevel=4)
+            known = known._replace(descriptions=checked_descriptions(given, len(self.classes_), "class_embeddings", tell))
+        elif self.method in ("mmn_names", "mmn_all") and is_text(self.classes_):
+            known = known._replace(descriptions=describe_names(self.classes_.tolist()))
+        if X_unlabelled is not None:
+            known = known._replace(unlabelled=self._normalised(self._checked(X_unlabelled), "X_unlabelled"))
+        return known
+
+    def _informed(self, method, known):
+        """Returns the method that uses what is known: another one of its family for "mmn"; refuses one that can't."""
+        if isinstance(self.method, str) and self.method == "mmn":
+            return every_method(_grid(self.l2))[informed_name(known)]
+        for field, argument in (("descriptions", "class_embeddings"), ("unlabelled", "X_unlabelled")):
+            there = getattr(known, field) is not None
+            if there and field not in method.needs:
+                raise BadInput(f"{argument}: {self.method!r} doesn't use it; leave it out, or take method='mmn'")
+            if not there and field in method.needs:
+                raise BadInput(f"{argument}: {self.method!r} needs it; give it to fit, or take method='mmn'")
+        return method
 
     def _validation(self, X_val, y_val):
         """Returns the validation examples as Normalised, or None if none are given."""

@@ -55,6 +55,7 @@ class FeatureSet(NamedTuple):
     val: Examples | None
     test: Examples | None
     class_names: tuple[str, ...]
+    knowledge: Knowledge = Knowledge()
 
 
 class LongTail(NamedTuple):

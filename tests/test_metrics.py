@@ -44,7 +44,7 @@ def test_every_evaluation_and_every_method_has_a_line(run):
     _, _, text = run
     lines = [json.loads(line) for line in text.splitlines()]
     methods = [line["method"] for line in lines if line["kind"] == "method"]
-    assert methods == ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn"]
+    assert methods == ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn", "logit_adjustment"]
     for weight in (0.1, 1.0):
         for stage in (0, 1):
             found = [line for line in lines if line.get("stage") == stage and line["task_weight"] == weight]

@@ -1,7 +1,8 @@
 """Makes a FeatureSet of files or arrays, after checking every array.
 
-Arrays: train_x [n, d] numbers, train_y [n] integers or names, test_x, test_y, optionally val_x, val_y, class_names [C]. They come from an
-npz file, a folder with one npy file for each, Parquet files (`mmn_jax.data.parquet`), or memory.
+Arrays: train_x [n, d] numbers, train_y [n] integers or names, test_x, test_y, optionally val_x, val_y, class_names [C], and what else is
+known (`descriptions.py`): class_embeddings [C, m] and unlabelled_x [u, d]. They come from an npz file, a folder with one npy file for each,
+Parquet files (`mmn_jax.data.parquet`), or memory.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from mmn_jax.data.array_files import NAMES, read_npy_folder, read_npz_parts
+from mmn_jax.data.descriptions import knowledge
 from mmn_jax.data.labels import coded, is_text, meet, normal, told_apart
 from mmn_jax.data.parquet import read_parquet
 from mmn_jax.data.parquet_files import Columns, is_parquet
@@ -230,6 +232,7 @@ def assemble(arrays: Mapping[str, np.ndarray], name: str, where: str | Path, say
     others = {part: _examples(arrays, part, where, say) for part, given in there.items() if given}
     features = FeatureSet(name, train, others.get("val"), others.get("test"), class_names(arrays, train.y, where, say))
     check(features, where)
+    features = features._replace(knowledge=knowledge(arrays, len(features.class_names), train.x.shape[1], where, say))
     named = {f"{part}_x": examples for part, examples in others.items()}
     tell_repeats(train, named, lambda label: features.class_names[label], lambda line: say(f"{where}: {line}"))
     return features
@@ -243,6 +246,8 @@ def from_arrays(
     val_x: ArrayLike | None = None,
     val_y: ArrayLike | None = None,
     class_names: ArrayLike | Sequence[str] | None = None,
+    class_embeddings: ArrayLike | None = None,
+    unlabelled_x: ArrayLike | None = None,
     name: str = "arrays",
     say: Say = warn,
 ) -> FeatureSet:
@@ -256,13 +261,16 @@ def from_arrays(
       val_x: features of the validation examples, if there are any.
       val_y: their labels.
       class_names: [C] names of the classes; by default the labels themselves.
+      class_embeddings: [C, m] descriptions of the classes in any space, in their order; zeros for a class without one.
+      unlabelled_x: [u, d] features of examples without labels.
       name: the name of the set, with which messages begin.
       say: reports what is doubtful.
 
     Raises:
       BadInput: an array can't be used; the message says which and why.
     """
-    given = zip(NAMES, (train_x, train_y, val_x, val_y, test_x, test_y, class_names), strict=True)
+    others = class_names, class_embeddings, unlabelled_x
+    given = zip(NAMES, (train_x, train_y, val_x, val_y, test_x, test_y, *others), strict=True)
     return assemble({key: np.asarray(value) for key, value in given if value is not None}, name, name, say)
 
 
@@ -338,5 +346,9 @@ def fingerprint(features: FeatureSet) -> str:
     for part in (features.train, features.val, features.test):
         for array in part or ():
             digest.update(repr((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    for field, array in features.knowledge._asdict().items():
+        if array is not None:
+            digest.update(repr((field, array.shape, array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

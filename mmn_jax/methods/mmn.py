@@ -32,7 +32,7 @@ from mmn_jax.methods.stacking import HeldOut, Mixture, class_weights, fit_mixtur
 from mmn_jax.methods.subsampling import make_subsample
 from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
-from mmn_jax.types import Normalised
+from mmn_jax.types import Knowledge, Normalised
 
 SUBSAMPLES = 3  # of up to ENOUGH classes; proportionally fewer of more
 SUBSAMPLE_TOL = 1e-4  # gradient norm of the heads of a subsample
@@ -134,10 +134,15 @@ class Calibrated(NamedTuple):
     scale: Float[np.ndarray, "H 1 1"]
 
 
+def _subsample(task: Task, i: int) -> tuple[Task, Normalised]:
+    """Returns the task of subsample i, which methods with the same members share, and its held-out examples."""
+    train, held = make_subsample(jax.random.fold_in(task.key, i), task.train)
+    return make_task(train, task.root, SUBSAMPLE_TOL, knowledge=task.knowledge), held
+
+
 def _held_out(task: Task, members: tuple[AnyMember, ...], i: int) -> HeldOut:
     """Fits the members to subsample i, and returns their logits for its held-out examples."""
-    train, held = make_subsample(jax.random.fold_in(task.key, i), task.train)
-    subsample = make_task(train, task.root, SUBSAMPLE_TOL, knowledge=task.knowledge)
+    subsample, held = task.once(("subsample", i), lambda: _subsample(task, i))
     logits = np.stack([predict_logits(rows, held.x) for rows in _rows(subsample, members).arrays["theta"]])
     return HeldOut(logits, _traits(subsample.counts, task.counts), held.y)
 
@@ -200,6 +205,12 @@ def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     return {"mmn": method(default_members(grid), grid), **informed}
 
 
+def informed_name(knowledge: Knowledge) -> str:
+    """Returns the method of the mmn family that uses everything that is known."""
+    there = {name for name, value in knowledge._asdict().items() if value is not None}
+    return next((name for name, needs in INFORMED.items() if needs == there), "mmn")
+
+
 def fit_mmn(
     key: Key[Array, ""],
     x: Float[np.ndarray, "n d"],
@@ -209,6 +220,7 @@ def fit_mmn(
     l2: tuple[float, ...] = defaults.RIDGES,
     folds: int = defaults.FOLDS,
     budget: int = defaults.BUDGET,
+    knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
 ) -> Tuned:
     """Fits `mmn`, its hyperparameters chosen on a validation set or on folds of the training set.
 
@@ -220,6 +232,7 @@ def fit_mmn(
       l2: ridges ℓ of the members.
       folds: the number of folds.
       budget: the largest number of settings that are tried.
+      knowledge: descriptions of the classes and examples without labels, with normalised features; whatever is there is used.
 
     Returns:
       The arrays, where "theta" [C, p] are the rows and "weights" [H, C] the weights of each member for each class (no "weights" where a
@@ -229,4 +242,5 @@ def fit_mmn(
       BadInput: a head takes more memory than there is.
     """
     warn_unless_normalised(x)
-    return fit_method(methods(l2)["mmn"], key, Normalised(x, y), val, folds=folds, budget=budget)
+    known = informed_name(knowledge)
+    return fit_method(methods(l2)[known], key, Normalised(x, y), val, folds=folds, budget=budget, knowledge=knowledge)

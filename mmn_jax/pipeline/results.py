@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from mmn_jax import __version__
 from mmn_jax.config import described, flat
 from mmn_jax.devices import together
+from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.bootstrap import FEWEST_SEEDS, bootstrap, interval
 from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
 from mmn_jax.evaluation.label_prior import read_prior
@@ -161,7 +162,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     rng = np.random.default_rng([result.seed for result in results])
     draws = bootstrap(np.stack(right, 1), y, masks, rng, config.eval.draws)
     resampled = {name: draws[:, i] for i, name in enumerate(names)}
-    held = classifier_of(results[0].models)
+    held = classifier_of(results[0].models, config.eval.classifier)
     for name in names:
         methods[name]["accuracy_interval"] = list(interval(resampled[name][:, 0], methods[name]["accuracy"]))
         compared = {"vs_plain": _if_fitted(methods, "plain"), "vs_logit_adjustment": _if_fitted(methods, "logit_adjustment")}
@@ -209,11 +210,21 @@ def best_other(methods: dict[str, dict], name: str) -> str | None:
     return max((other for other in methods if other not in (name, "plain")), key=lambda other: methods[other]["accuracy"], default=None)
 
 
-def classifier_of(models: Mapping[str, Model]) -> str:
-    """Returns the method that classifier.npz holds: `mmn`, or, where it wasn't run, the most accurate on validation examples of those that
-    are one linear head."""
+def classifier_of(models: Mapping[str, Model], wanted: str = "") -> str:
+    """Returns the method that classifier.npz holds.
+
+    It is the one that is wanted or, without, the most accurate on validation examples of `mmn` and the methods like it; where none of these
+    was run, of all that are one linear head.
+
+    Raises:
+      BadInput: the one that is wanted wasn't run, or isn't one linear head.
+    """
     linear = [name for name, model in models.items() if model.logits is linear_logits]
-    return "mmn" if "mmn" in linear else max(linear, key=lambda name: models[name].val_accuracy)
+    if wanted:
+        if wanted not in linear:
+            raise BadInput(f"--config.eval.classifier={wanted}: must be one of the methods of this run with rows: {', '.join(linear)}")
+        return wanted
+    return max([name for name in linear if models[name].kind == "ours"] or linear, key=lambda name: models[name].val_accuracy)
 
 
 def _intervals(versus: str, name: str, other: str | None, resampled: dict[str, np.ndarray], means: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from ml_collections import ConfigDict
 
 from mmn_jax.errors import BadInput
-from mmn_jax.methods import baselines, metamodelnet, mmn, rivals
+from mmn_jax.methods import baselines, informed_rivals, metamodelnet, mmn, rivals
 from mmn_jax.methods.contract import Method, linear_logits
+from mmn_jax.types import Knowledge
 
 FIRST_RIVAL = "logit_adjustment"  # in the first table, too: the simple method that a reader would use otherwise
+GIVEN_BY = {"descriptions": "class_embeddings or names of the classes", "unlabelled": "unlabelled_x"}  # fields of `Knowledge`
 REPORTED = ("plain", "metamodelnet", "mmn")  # the report shows their rows
 
 
@@ -16,8 +18,21 @@ def _known(config: ConfigDict) -> dict[str, dict[str, Method]]:
     return {
         "heads": baselines.methods(grid),
         "meta": metamodelnet.methods(grid) | mmn.methods(grid) | {FIRST_RIVAL: rivals.methods(grid)[FIRST_RIVAL]},
-        "eval": {name: method for name, method in rivals.methods(grid).items() if name != FIRST_RIVAL},
+        "eval": {name: one for name, one in rivals.methods(grid).items() if name != FIRST_RIVAL} | informed_rivals.methods(grid),
     }
+
+
+def with_what_they_need(config: ConfigDict, chosen: dict[str, Method], knowledge: Knowledge) -> dict[str, Method]:
+    """Returns the methods that have what they need of the data set.
+
+    Raises:
+      BadInput: `methods` names one that hasn't.
+    """
+    for name, method in chosen.items():
+        missing = [GIVEN_BY[need] for need in sorted(method.needs) if getattr(knowledge, need) is None]
+        if missing and config.methods:
+            raise BadInput(f"--config.methods: {name} needs {' and '.join(missing)}; add that to the features, or leave {name} out")
+    return {name: method for name, method in chosen.items() if method.applies(knowledge)}
 
 
 def selected(config: ConfigDict, last: str) -> dict[str, Method]:

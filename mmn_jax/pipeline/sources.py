@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmn_jax.data import feature_files, glyphs, synthetic
+from mmn_jax.data.descriptions import describe_names, tested_again
 from mmn_jax.data.parquet_files import Columns
 from mmn_jax.errors import BadInput, Say, renamed
 from mmn_jax.pipeline.column_flags import column_flags
@@ -38,6 +39,30 @@ def load_features(config: ConfigDict, say: Say = warn) -> FeatureSet:
     if features.test is not None and config.data.test_share is not None:
         say(f"--config.data.test_share: not used, as {config.data.path or features.name} has test examples")
     return features
+
+
+def with_knowledge(config: ConfigDict, features: FeatureSet, say: Say) -> FeatureSet:
+    """Returns the features with descriptions of the classes, made of their names where there are no others.
+
+    Args:
+      config: the settings.
+      features: what was loaded.
+      say: reports what is used.
+
+    Raises:
+      BadInput: examples without labels are test examples, too, and data.transductive doesn't say that this is meant.
+    """
+    again, known = tested_again(features), features.knowledge
+    if again and not config.data.transductive:
+        both = f"{again} rows of unlabelled_x are also in test_x"
+        raise BadInput(f"{config.data.path}: {both}; leave them out, or say by --config.data.transductive=true that this is meant")
+    if again:
+        say(f"transductive: {again} rows of unlabelled_x are test examples, by data.transductive")
+    if known.descriptions is None:
+        known = known._replace(descriptions=describe_names(features.class_names))
+        if known.descriptions is not None:
+            say("the names of the classes describe them to mmn_names (class_embeddings would take their place)")
+    return features._replace(knowledge=known)
 
 
 def _read(config, say):

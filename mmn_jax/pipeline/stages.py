@@ -30,7 +30,7 @@ from mmn_jax.methods.folds import Fold, held_labels, training_folds
 from mmn_jax.pipeline import forecast, sources
 from mmn_jax.pipeline.fitting import say_fitted, tasks_of, tune_methods
 from mmn_jax.pipeline.metamodelnet import Learned, check_regressor, make_banks, meta
-from mmn_jax.pipeline.selection import selected
+from mmn_jax.pipeline.selection import selected, with_what_they_need
 from mmn_jax.store import artifacts
 from mmn_jax.store.run import Data, Model, Run
 from mmn_jax.store.terminal import Terminal
@@ -314,7 +314,9 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
             if not made:
                 terminal.say(f"{full.name} has features already; --stage=features is for images")
             return []
+        full = sources.with_knowledge(config, full, terminal.say)
         fingerprint = feature_files.fingerprint(full)
+    chosen = with_what_they_need(config, chosen, full.knowledge)
     counts = np.bincount(full.train.y)
     read_prior(config.eval.prior, counts, "--config.eval.prior", full.class_names)  # refuses a bad prior before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)

@@ -116,7 +116,8 @@ def _quality(table: Table) -> str:
     these = f" (these files are seed {seeds[0]}'s, which reached {ours['accuracy_per_seed'][0]:.1f})" if len(seeds) > 1 else ""
     return (
         f"Mean per-class {evaluated(table).accuracy} of `{_held(table)}` in percent, {average}{these}. Differences carry a"
-        f" 95% interval from a paired bootstrap over {table.get('interval_over', 'test examples and seeds')}; a difference whose interval holds 0 is a tie.\n\n"
+        f" 95% interval from a paired bootstrap over {table.get('interval_over', 'test examples and seeds')}; a difference whose interval"
+        f" holds 0 is a tie.\n\n"
         f"{_accuracies(table)}\n\n"
         f"After temperature scaling, the calibration error is {ours['ece_scaled']:.1f} points and the negative log-likelihood"
         f" {ours['nll_scaled']:.2f} nats. Probabilities are calibrated for a uniform class prior; for a prior p(c), add"

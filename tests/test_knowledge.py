@@ -1,0 +1,148 @@
+"""Descriptions of classes and examples without labels, from files and arguments to the methods that use them."""
+
+import json
+
+import numpy as np
+import pytest
+from commands import own, run
+from test_mean_prior import CLASSES, COUNTS, described_classes, draw
+
+from mmn_jax.data import feature_files
+from mmn_jax.data.descriptions import describe_names
+from mmn_jax.errors import BadInput
+from mmn_jax.estimator import TailClassifier
+from mmn_jax.linear.mean_prior import description_kernel
+
+DESCRIPTIONS, MEANS = described_classes()
+TRAIN, TEST, POOL = draw(MEANS, COUNTS), draw(MEANS, np.full(CLASSES, 25), seed=2), draw(MEANS, np.full(CLASSES, 20), seed=4)
+ARRAYS = {"train_x": TRAIN.x, "train_y": TRAIN.y, "test_x": TEST.x, "test_y": TEST.y}
+QUICK = ["--config.heads.l2=1e-2,1e-4", "--config.tuning.budget=2", "--config.eval.draws=100", "--config.data.validation=train"]
+
+
+def loaded(**others):
+    said = []
+    return feature_files.from_arrays(**ARRAYS, **others, name="mine.npz", say=said.append), said
+
+
+def test_names_that_share_words_or_letters_are_related():
+    kernel = description_kernel(
+        describe_names(["Aves/Corvus corax", "Aves/Corvus corone", "Felis catus", "pay_bill", "billPayment", "Größe 3"])
+    )
+    assert kernel[0, 1] > 0.3 > kernel[0, 2] and kernel[3, 4] > 0.2 > kernel[3, 0]
+
+
+@pytest.mark.parametrize("names", [["0", "1", "10", "11"], ["class_7", "class_17", "class_170"], ["?", "!!"]])
+def test_names_that_tell_nothing_describe_nothing(names):
+    assert describe_names(names) is None
+
+
+def test_many_names_have_descriptions_of_bounded_size():
+    rng = np.random.default_rng(0)
+    names = ["".join(rng.choice(list("abcdefghij"), 9)) for _ in range(600)]
+    assert describe_names(names).shape == (600, 512)
+
+
+def test_files_carry_descriptions_and_unlabelled_examples(tmp_path):
+    np.savez(tmp_path / "mine.npz", **ARRAYS, class_embeddings=DESCRIPTIONS, unlabeled_x=POOL.x.astype(float))
+    (tmp_path / "folder").mkdir()
+    for name, array in {**ARRAYS, "class_embeddings": DESCRIPTIONS, "unlabelled_x": POOL.x}.items():
+        np.save(tmp_path / "folder" / f"{name}.npy", array)
+    for path in (tmp_path / "mine.npz", tmp_path / "folder"):
+        known = feature_files.load(path).knowledge
+        np.testing.assert_array_equal(known.descriptions, DESCRIPTIONS)
+        np.testing.assert_array_equal(known.unlabelled, POOL.x)
+    prints = {feature_files.fingerprint(loaded(**given)[0]) for given in ({}, {"class_embeddings": DESCRIPTIONS}, {"unlabelled_x": POOL.x})}
+    assert len(prints) == 3
+
+
+BAD = {
+    "rows": ({"class_embeddings": DESCRIPTIONS[1:]}, r"mine.npz: class_embeddings: has 39 rows, there are 40 classes; give one for each"),
+    "NaN": (
+        {"class_embeddings": np.where(np.arange(40)[:, None] == 3, np.nan, DESCRIPTIONS)},
+        r"class_embeddings: .* NaN .* in row 3; give",
+    ),
+    "text": ({"class_embeddings": np.full((40, 2), "a")}, r"class_embeddings: must be \[C, m\] numbers"),
+    "dimensions": ({"unlabelled_x": POOL.x[:, 1:]}, r"mine.npz: unlabelled_x: has 23 dimensions, train_x 24; make both in the same way"),
+    "infinite": ({"unlabelled_x": POOL.x * np.where(np.arange(800) == 5, np.inf, 1)[:, None]}, r"unlabelled_x: has a value .* in row 5"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arrays_are_refused_in_a_line(case):
+    given, message = BAD[case]
+    with pytest.raises(BadInput, match=message):
+        loaded(**given)
+
+
+def test_descriptions_that_say_nothing_are_left_out_with_a_line():
+    features, said = loaded(class_embeddings=np.ones((CLASSES, 3)))
+    assert features.knowledge.descriptions is None and said == ["mine.npz: class_embeddings: not used, as all rows are the same or zero"]
+    features, said = loaded(class_embeddings=np.where(np.arange(CLASSES)[:, None] < 2, 0, DESCRIPTIONS))
+    assert features.knowledge.descriptions is not None and "2 of 40 rows are all zeros" in said[0]
+
+
+def mean_recall(model, least=0):
+    right = model.predict(TEST.x) == TEST.y
+    return 100 * right[TEST.y >= least].mean()
+
+
+def test_the_estimator_uses_what_is_known():
+    def fit(method="mmn", **known):
+        return TailClassifier(method, l2=(1e-2, 1e-4), budget=2, folds=2, random_state=0).fit(TRAIN.x, TRAIN.y, **known)
+
+    plain, named = fit(), fit(class_embeddings=DESCRIPTIONS)
+    both = fit(class_embeddings=DESCRIPTIONS, X_unlabelled=POOL.x)
+    assert mean_recall(named, 30) > mean_recall(plain, 30) + 3 and mean_recall(both) > mean_recall(plain) + 3
+    np.testing.assert_array_equal(
+        fit("mmn_all", class_embeddings=DESCRIPTIONS, X_unlabelled=POOL.x).arrays_["theta"], both.arrays_["theta"]
+    )
+    with pytest.raises(BadInput, match=r"^X_unlabelled: 'mmn_names' doesn't use it; leave it out, or take method='mmn'"):
+        fit("mmn_names", class_embeddings=DESCRIPTIONS, X_unlabelled=POOL.x)
+    with pytest.raises(BadInput, match=r"^X_unlabelled: 'mmn_unlabelled' needs it; give it to fit"):
+        fit("mmn_unlabelled")
+    with pytest.raises(BadInput, match=r"^class_embeddings: has 2 rows, there are 40 classes"):
+        fit(class_embeddings=DESCRIPTIONS[:2])
+
+
+def test_labels_that_are_text_describe_themselves_to_mmn_names():
+    words = np.array([f"{'left' if c % 2 else 'right'} side {'abcdefghij'[c % 10] * 4}" for c in range(CLASSES)])
+    names = np.array([f"{word} {c}" for c, word in enumerate(words)])
+    model = TailClassifier("mmn_names", l2=1e-2, budget=1, folds=2, random_state=0).fit(TRAIN.x, names[TRAIN.y])
+    assert (model.predict(TEST.x) == names[TEST.y]).mean() > 0.5
+
+
+@pytest.fixture(scope="module")
+def known_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("known") / "mine.npz"
+    np.savez(path, **ARRAYS, class_embeddings=DESCRIPTIONS, unlabelled_x=POOL.x)
+    return path
+
+
+def test_a_run_fits_the_informed_methods_and_saves_what_validation_prefers(known_file, tmp_path):
+    methods = ["mmn", "mmn_names", "mmn_unlabelled", "mmn_all"]
+    done = run(*own(known_file, tmp_path, *QUICK, f"--config.methods={','.join(methods)},plain"))
+    assert done.returncode == 0, done.stderr
+    table = json.loads((tmp_path / "results.json").read_text())
+    assert [table["methods"][name]["kind"] for name in methods] == ["ours"] * 4
+    accuracy = {name: table["methods"][name]["accuracy"] for name in methods}
+    assert accuracy["mmn_all"] > accuracy["mmn"] and table["classifier"] in methods[1:]
+    held = np.load(tmp_path / "classifier.npz")
+    predicted = ((TEST.x - held["mean"]) * held["scale"] @ held["W"].T + held["b"]).argmax(1)
+    right = [100 * (predicted[TEST.y == c] == c).mean() for c in range(CLASSES)]
+    np.testing.assert_allclose(np.mean(right), accuracy[table["classifier"]], atol=1e-6)
+    chosen = run(*own(known_file, tmp_path, *QUICK, f"--config.methods={','.join(methods)},plain", "--config.eval.classifier=mmn"))
+    assert chosen.returncode == 0 and json.loads((tmp_path / "results.json").read_text())["classifier"] == "mmn"
+
+
+def test_unlabelled_examples_that_are_tested_on_are_refused(tmp_path):
+    path = tmp_path / "leak.npz"
+    np.savez(path, **ARRAYS, unlabelled_x=np.concatenate([POOL.x, TEST.x[:7]]))
+    refused = run(*own(path, tmp_path / "a", *QUICK, "--config.methods=plain"))
+    assert refused.returncode == 2 and "7 rows of unlabelled_x are also in test_x" in refused.stderr
+    meant = run(*own(path, tmp_path / "a", *QUICK, "--config.methods=plain", "--config.data.transductive=true"))
+    assert meant.returncode == 0 and "transductive: 7 rows" in meant.stdout
+
+
+def test_a_method_without_what_it_needs_is_refused(feature_file, tmp_path):
+    refused = run(*own(feature_file, tmp_path, *QUICK, "--config.methods=mmn_unlabelled"))
+    assert refused.returncode == 2 and "--config.methods: mmn_unlabelled needs unlabelled_x; add that to the features" in refused.stderr
