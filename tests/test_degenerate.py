@@ -15,7 +15,7 @@ from mmn_jax.methods.tasks import make_task
 from mmn_jax.pipeline import results, stages
 from mmn_jax.report import page
 from mmn_jax.store import artifacts
-from mmn_jax.types import Examples
+from mmn_jax.types import Examples, Knowledge
 
 TAIL = [12, 9, 6, 3, 2]
 X, Y = blobs(0, TAIL, 4)
@@ -58,7 +58,9 @@ OWN_PROGRAMS = list(PROBLEMS)[:4]  # which take their time to compile
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in OWN_PROGRAMS else name for name in PROBLEMS])
 def test_every_method_has_an_answer(name):
     x, y = PROBLEMS[name]
-    task = make_task(normalisation(Examples(x, y)).of(Examples(x, y)), jax.random.key(0), 1e-4)
+    normalised = normalisation(Examples(x, y)).of(Examples(x, y))
+    known = Knowledge(np.random.default_rng(0).normal(size=(y.max() + 1, 3)), normalised.x)
+    task = make_task(normalised, jax.random.key(0), 1e-4, knowledge=known)
     for method in METHODS.values():
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes
             made = method.fit(task, {axis.name: axis.start for axis in method.axes})

@@ -90,7 +90,7 @@ def test_the_embedded_glyphs_are_whole():
 
 def test_packed_features_come_back_within_half_a_step():
     features = feature_set([9, 4], own_val=True)
-    back = glyphs.unpacked(glyphs.packed(*features[1:]))
+    back = glyphs.unpacked(glyphs.packed(*features[1:5]))
     assert back.class_names == features.class_names
     largest = np.abs(np.concatenate([features.train.x, features.val.x, features.test.x])).max(0)
     for made, kept in zip(features[1:4], back[1:4], strict=True):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from mmn_jax.data.repeats import hashes
 from mmn_jax.errors import BadInput, Say
@@ -41,7 +41,7 @@ def describe_names(names: Sequence[str]) -> Float[np.ndarray, "C m"] | None:
     return TruncatedSVD(DIMENSIONS, random_state=0).fit_transform(both)
 
 
-def checked_descriptions(given: np.ndarray, classes: int, name: str, say: Say) -> Float[np.ndarray, "C m"] | None:
+def checked_descriptions(given: Shaped[np.ndarray, "..."], classes: int, name: str, say: Say) -> Float[np.ndarray, "C m"] | None:
     """Checks the descriptions of classes.
 
     Args:
@@ -73,7 +73,7 @@ def checked_descriptions(given: np.ndarray, classes: int, name: str, say: Say) -
     return given
 
 
-def checked_unlabelled(given: np.ndarray, dim: int, name: str, of_train: str) -> Float[np.ndarray, "u d"]:
+def checked_unlabelled(given: Shaped[np.ndarray, "..."], dim: int, name: str, of_train: str) -> Float[np.ndarray, "u d"]:
     """Checks features of examples without labels, and returns them as float32.
 
     Args:
