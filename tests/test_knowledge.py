@@ -7,7 +7,7 @@ import pytest
 from commands import own, run
 from test_mean_prior import CLASSES, COUNTS, described_classes, draw
 
-from mmn_jax.data import feature_files
+from mmn_jax.data import descriptions, feature_files
 from mmn_jax.data.descriptions import describe_names
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
@@ -15,8 +15,9 @@ from mmn_jax.linear.mean_prior import description_kernel
 
 DESCRIPTIONS, MEANS = described_classes()
 TRAIN, TEST, POOL = draw(MEANS, COUNTS), draw(MEANS, np.full(CLASSES, 25), seed=2), draw(MEANS, np.full(CLASSES, 20), seed=4)
+VAL = draw(MEANS, np.full(CLASSES, 10), seed=6)
 ARRAYS = {"train_x": TRAIN.x, "train_y": TRAIN.y, "test_x": TEST.x, "test_y": TEST.y}
-QUICK = ["--config.heads.l2=1e-2,1e-4", "--config.tuning.budget=2", "--config.eval.draws=100", "--config.data.validation=train"]
+QUICK = ["--config.heads.l2=1e-2,1e-4", "--config.tuning.budget=2", "--config.eval.draws=100", "--config.data.val_per_class=5"]
 
 
 def loaded(**others):
@@ -36,10 +37,11 @@ def test_names_that_tell_nothing_describe_nothing(names):
     assert describe_names(names) is None
 
 
-def test_many_names_have_descriptions_of_bounded_size():
+def test_many_names_have_descriptions_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(descriptions, "DIMENSIONS", 20)
     rng = np.random.default_rng(0)
-    names = ["".join(rng.choice(list("abcdefghij"), 9)) for _ in range(600)]
-    assert describe_names(names).shape == (600, 512)
+    names = ["".join(rng.choice(list("abcdefghij"), 9)) for _ in range(60)]
+    assert describe_names(names).shape == (60, 20)
 
 
 def test_files_carry_descriptions_and_unlabelled_examples(tmp_path):
@@ -88,7 +90,8 @@ def mean_recall(model, least=0):
 
 def test_the_estimator_uses_what_is_known():
     def fit(method="mmn", **known):
-        return TailClassifier(method, l2=(1e-2, 1e-4), budget=2, folds=2, random_state=0).fit(TRAIN.x, TRAIN.y, **known)
+        model = TailClassifier(method, l2=(1e-2, 1e-4), budget=2, random_state=0)
+        return model.fit(TRAIN.x, TRAIN.y, X_val=VAL.x, y_val=VAL.y, **known)
 
     plain, named = fit(), fit(class_embeddings=DESCRIPTIONS)
     both = fit(class_embeddings=DESCRIPTIONS, X_unlabelled=POOL.x)

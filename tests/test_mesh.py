@@ -15,9 +15,8 @@ CLASSES, DIM = 120, 384
 TOL = 1e-5
 
 
-@pytest.fixture(scope="module")
-def train():
-    x, y = synthetic.make("large", CLASSES, DIM, 500, 60, 1, scatter=10.0).train
+def made(largest, median):
+    x, y = synthetic.make("large", CLASSES, DIM, largest, median, 1, scatter=10.0).train
     return Normalised(x / np.sqrt((x**2).sum(1).mean()), y)
 
 
@@ -26,8 +25,10 @@ def fitted(train, weighting, l2):
     return tasks.fit_weighted(train, weighting, l2, tasks.Start(zeros), TOL, eigen_coordinates(np.ones(DIM, np.float32), train.x))
 
 
-@pytest.mark.parametrize("by_example", [False, True])
-def test_a_head_on_eight_devices_is_the_one_on_one(train, by_example, monkeypatch):
+@pytest.mark.parametrize(("share", "by_example"), [(tasks.SHARE, False), (256, True)])
+def test_a_head_on_eight_devices_is_the_one_on_one(share, by_example, monkeypatch):
+    monkeypatch.setattr(tasks, "SHARE", share)
+    train = made(500, 60) if share == 1024 else made(200, 15)
     assert jax.local_device_count() == 8 and len(train.y) >= 8 * tasks.SHARE
     rng = np.random.default_rng(0)
     offset = rng.normal(size=(len(train.y), CLASSES) if by_example else CLASSES).astype(np.float32)
