@@ -4,6 +4,7 @@ from html import escape
 
 import numpy as np
 
+from mmn_jax.pipeline.results import evaluated
 from mmn_jax.report import classes, more_examples
 from mmn_jax.report.examined import ADDED, Examined
 from mmn_jax.report.html import Part, grid, listed, quiet
@@ -20,32 +21,32 @@ def parts(seed: Examined) -> list[Part]:
 
 def worst(seed: Examined, found: classes.Classes) -> Part:
     """Lists the classes that are recognised worst, and the pairs of classes that are taken for each other most."""
-    label, names = seed.made[seed.shipped].label, seed.names
+    label, names, on = seed.made[seed.shipped].label, seed.names, evaluated(seed.table).examples
     chosen = classes.worst(found, WORST)
     if not len(chosen):
-        return Part("worst", "Where it fails", f"<p>{escape(seed.shipped)} makes no mistake on the test examples.</p>")
+        return Part("worst", "Where it fails", f"<p>{escape(seed.shipped)} makes no mistake on the {on}.</p>")
     lines = [
-        f"{names[c]}: {found.after[c]:.0f}% of {found.tested[c]} test examples correct ({found.low[c]:.0f} to {found.high[c]:.0f}),"
+        f"{names[c]}: {found.after[c]:.0f}% of {found.tested[c]} {on} correct ({found.low[c]:.0f} to {found.high[c]:.0f}),"
         f" {_examples(found.counts[c])}; most often taken for {names[found.confused[c]]} ({found.share[c]:.0f}%)"
         for c in chosen
     ]
     pairs = classes.confused_pairs(classes.mistakes(seed.y, label), found.tested, WORST)
-    mixed = [_confusion(names, found.tested, *pair) for pair in zip(*pairs, strict=True)]
+    mixed = [_confusion(names, on, found.tested, *pair) for pair in zip(*pairs, strict=True)]
     note = (
-        f"Test examples of seed {seed.table['seeds'][0]}. Classes are ordered by the upper end of their 95% interval, and pairs by the"
-        " lower end of that of their share of confused examples, so that classes with few test examples aren't listed by chance."
+        f"{on.capitalize()} of seed {seed.table['seeds'][0]}. Classes are ordered by the upper end of their 95% interval, and pairs by the"
+        f" lower end of that of their share of confused examples, so that classes with few {on} aren't listed by chance."
     )
     lists = (("Classes recognised worst", lines), ("Classes taken for each other", mixed))
     content = "".join(f"<section><h3>{title}</h3>{listed(one)}</section>" for title, one in lists)
     return Part("worst", "Where it fails", f'<div class="figures">{content}</div>{quiet(note)}')
 
 
-def _confusion(names, tested, a, b, there, back) -> str:
+def _confusion(names, on, tested, a, b, there, back) -> str:
     """Describes a pair of classes that are taken for each other, in the direction that is more frequent first."""
     if there * tested[b] < back * tested[a]:
         a, b, there, back = b, a, back, there
     reverse = f"; the reverse: {back} of {tested[b]}" if back else ""
-    return f"{names[a]} taken for {names[b]}: {there} of {tested[a]} test examples{reverse}"
+    return f"{names[a]} taken for {names[b]}: {there} of {tested[a]} {on}{reverse}"
 
 
 def _examples(count: int) -> str:
@@ -54,10 +55,10 @@ def _examples(count: int) -> str:
 
 def more(seed: Examined) -> Part:
     """Says which classes would gain most from more training examples."""
-    title = "What more examples would buy"
+    title, (on, accuracy) = "What more examples would buy", evaluated(seed.table)
     if seed.gains is None:
         enough = len(np.unique(seed.y)) >= more_examples.LEAST_CLASSES
-        few = f"Fewer than {more_examples.LEAST_CLASSES} classes have test examples: too few to estimate this from."
+        few = f"Fewer than {more_examples.LEAST_CLASSES} classes have {on}: too few to estimate this from."
         flat = f"{seed.shipped} doesn't recognise classes with more training examples better, so these results don't show what more buy."
         return Part("more", title, f"<p>{escape(flat if enough else few)}</p>")
     now, then = seed.gains
@@ -75,8 +76,8 @@ def more(seed: Examined) -> Part:
     shown = grid("more-table", [header, *cells])
     note = (
         "How it is estimated: a model of how class means scatter says how much of the mean of a class is unknown after n examples. How"
-        " much accuracy that costs is fitted over all classes of this run. A class starts from its own test accuracy, which is shrunk"
-        f" towards the fitted curve if it has few test examples, and moves along the curve by {ADDED} examples. The estimate assumes that"
+        f" much accuracy that costs is fitted over all classes of this run. A class starts from its own {accuracy}, which is shrunk"
+        f" towards the fitted curve if it has few {on}, and moves along the curve by {ADDED} examples. The estimate assumes that"
         " the new examples are as varied as the old ones. It has no interval: take the order of the classes and the size of the gain as a"
         " guide."
     )
@@ -88,8 +89,8 @@ def every_class(seed: Examined, found: classes.Classes) -> Part:
     group_of = np.full(len(found.counts), "", object)
     for name, mask in seed.groups.items():
         group_of[mask] = name
-    order = np.argsort(-found.counts, kind="stable")
-    header = ["class", "training examples", "test examples", "plain", seed.shipped, "95% interval", "change", "most often taken for"]
+    order, (on, accuracy) = np.argsort(-found.counts, kind="stable"), evaluated(seed.table)
+    header = ["class", "training examples", on, "plain", seed.shipped, "95% interval", "change", "most often taken for"]
     lines = [header, *(_class_row(seed.names, found, c) for c in order)]
     shown = grid("classes-table", lines, words=(7,), groups=[group_of[c] for c in order])
     options = "".join(f'<option value="{name}">{name}-shot</option>' for name, mask in seed.groups.items() if mask.any())
@@ -99,9 +100,9 @@ def every_class(seed: Examined, found: classes.Classes) -> Part:
         '<span id="shown" class="quiet" aria-live="polite"></span><span class="quiet">Click a heading to sort.</span></div>'
     )
     note = (
-        f"Test accuracy in percent, of plain training and of {seed.shipped}, seed {seed.table['seeds'][0]}. The interval is Wilson's 95%"
-        f" interval of {seed.shipped}: with few test examples it is wide, and a change of one example is many points. The last column is"
-        " the class that is predicted most often in place of this one, with the share of its test examples that this happens to."
+        f"{accuracy.capitalize()} in percent, of plain training and of {seed.shipped}, seed {seed.table['seeds'][0]}. The"
+        f" interval is Wilson's 95% interval of {seed.shipped}: with few {on} it is wide, and a change of one example is many points. The last column is"
+        f" the class that is predicted most often in place of this one, with the share of its {on} that this happens to."
     )
     return Part("classes", "Every class", f"{tools}{shown.html}{quiet(note)}", shown.labels)
 

@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 
+from mmn_jax.pipeline.results import evaluated
 from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, number
 from mmn_jax.report import classes
 from mmn_jax.report.examined import Examined
@@ -70,8 +71,8 @@ def _sentences(table: Table, shipped: str) -> list[str]:
     average = f", averaged over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
     plain = f"; plain training {methods['plain']['accuracy']:.1f}%"
     return [
-        f"{shipped} classifies {methods[shipped]['accuracy']:.1f}% of the test examples of a class correctly, in the mean over classes"
-        f"{average}{plain if shipped != 'plain' else ''}.",
+        f"{shipped} classifies {methods[shipped]['accuracy']:.1f}% of the {evaluated(table).examples} of a class correctly, in the mean"
+        f" over classes{average}{plain if shipped != 'plain' else ''}.",
         *(compared(values, shipped, WORDS[name]) for name, values in _against(table, shipped).items()),
         *_group_sentences(table, shipped),
     ]
