@@ -143,6 +143,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       n_features_in_: d.
       counts_: array [C], training examples of each class.
       normalise_: the `Normalisation` of features, x̂ = (x − mean) · scale.
+      method_: the method that was fitted: for "mmn", the one of its family that uses what `fit` was given.
       arrays_, logits_: logits_(arrays_, x̂) scores normalised features; arrays_["theta"] [C, d+1] are the rows [W b] (not for knn).
       temperature_: scores are divided by it to be calibrated.
       record_: dict of the chosen setting, all settings tried with their accuracy, and the gradient norm of the final head (`Record`).
@@ -213,13 +214,14 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
         known = self._knowledge(class_embeddings, X_unlabelled)
         method = self._informed(method, known)
+        self.method_ = informed_name(known) if isinstance(self.method, str) and self.method == "mmn" else self.method
         say(f"{len(codes)} examples of {len(self.classes_)} classes in {train.x.shape[1]} dimensions")
         with renamed(ARRAYS):
             tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, say=say, knowledge=known)
         _warn_unless_converged(tuned.record)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
-        say("fitted")
+        say(f"fitted {self.method_ if isinstance(self.method_, str) else 'the method'}")
         return self
 
     def _checked(self, X, *y, reset=False):

@@ -7,6 +7,7 @@ import pytest
 from commands import own, run
 from test_mean_prior import CLASSES, COUNTS, described_classes, draw
 
+from mmn_jax.cli import fit as fit_command
 from mmn_jax.data import descriptions, feature_files
 from mmn_jax.data.descriptions import describe_names
 from mmn_jax.errors import BadInput
@@ -144,6 +145,19 @@ def test_unlabelled_examples_that_are_tested_on_are_refused(tmp_path):
     assert refused.returncode == 2 and "7 rows of unlabelled_x are also in test_x" in refused.stderr
     meant = run(*own(path, tmp_path / "a", *QUICK, "--config.methods=plain", "--config.data.transductive=true"))
     assert meant.returncode == 0 and "transductive: 7 rows" in meant.stdout
+
+
+def test_the_command_that_fits_alone_uses_what_the_features_hold(known_file, tmp_path):
+    def fit(*flags):
+        return fit_command.main([f"--features={known_file}", f"--out={tmp_path / 'fitted'}", *flags])
+
+    assert fit() == 0
+    held = np.load(tmp_path / "fitted" / "classifier.npz")
+    model = TailClassifier(random_state=0).fit(TRAIN.x, TRAIN.y, class_embeddings=DESCRIPTIONS, X_unlabelled=POOL.x)
+    assert model.method_ == "mmn_all"
+    predicted = ((TEST.x - held["mean"]) * held["scale"] @ held["W"].T + held["b"]).argmax(1)
+    assert (predicted == model.predict(TEST.x)).mean() > 0.98
+    assert fit("--method=plain") == 2
 
 
 def test_a_method_without_what_it_needs_is_refused(feature_file, tmp_path):

@@ -17,6 +17,7 @@ import numpy as np
 from mmn_jax import defaults
 from mmn_jax.cli import startup
 from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
+from mmn_jax.data.descriptions import describe_names
 from mmn_jax.data.feature_files import load_to_fit
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.parquet_files import Columns
@@ -25,11 +26,13 @@ from mmn_jax.errors import BadInput, renamed
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Method, linear_logits
+from mmn_jax.methods.mmn import informed_name
 from mmn_jax.pipeline.fitting import counted
 from mmn_jax.pipeline.sources import column_flags
 from mmn_jax.store.artifacts import writable_directory, write_bytes
 from mmn_jax.store.classifier import as_npz, of_rows
 from mmn_jax.store.terminal import make_terminal, never_silent, warn
+from mmn_jax.types import Knowledge
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -57,34 +60,59 @@ def _method(name: str) -> Method:
     return linear[name]
 
 
+def _informed(asked: str, known: Knowledge, names: tuple[str, ...]) -> tuple[str, Knowledge]:
+    """Returns the method to fit and what it knows: mmn becomes the one of its family that uses what the features hold; a method that was
+    asked for and needs descriptions describes the classes by their names where there are no others.
+
+    Raises:
+      BadInput: the features hold what the method doesn't use, or lack what it needs.
+    """
+    if asked == "mmn":
+        return informed_name(known), known
+    needs = _method(asked).needs
+    if "descriptions" in needs and known.descriptions is None:
+        known = known._replace(descriptions=describe_names(names))
+    for field, array in (("descriptions", "class_embeddings"), ("unlabelled", "unlabelled_x")):
+        there = getattr(known, field) is not None
+        if there and field not in needs:
+            raise BadInput(f"--method={asked}: doesn't use {array}; leave that array out, or take --method=mmn")
+        if not there and field in needs:
+            raise BadInput(f"--method={asked}: needs {array}; add that array to the features, or take --method=mmn")
+    return asked, known
+
+
 def fit(arguments: argparse.Namespace) -> None:
     """Fits the classifier that the flags describe, and writes it.
 
     Raises:
       BadInput: a flag or the features can't be used, or the folder holds a run.
     """
-    method, out = _method(arguments.method), Path(arguments.out)
+    _method(arguments.method)  # refuses a bad name before anything is read
+    out = Path(arguments.out)
     if not 0 <= arguments.seed < 2**31:
         raise BadInput(f"--seed: must be from 0 to 2^31 - 1, it is {arguments.seed}")
     if (out / "results.json").exists():
         raise BadInput(f"--out={out}: holds a run, whose results.json would no longer be those of its classifier.npz; give another folder")
     with column_flags():
         columns = Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields))
-        train, val, names = load_to_fit(arguments.features, columns, warn)
+        train, val, _, names, known = load_to_fit(arguments.features, columns, warn)[1:]
     writable_directory(out, "--out")
     start()
     began, source = time.perf_counter(), "folds of the training set" if val is None else "val_x and val_y"
     with never_silent(make_terminal(True)) as terminal, renamed({"train_x": f"{arguments.features}: train_x"}):
         terminal.say(f"{len(train.y)} training examples of {len(names)} classes; hyperparameters are chosen on {source}")
         normalise = normalisation(train)
-        with counted(method, terminal, arguments.method, defaults.BUDGET) as shown:
+        if known.unlabelled is not None:
+            known = known._replace(unlabelled=normalise(known.unlabelled))
+        name, known = _informed(arguments.method, known, names)
+        with counted(_method(name), terminal, name, defaults.BUDGET) as shown:
             key = jax.random.key(arguments.seed)
-            tuned = fit_method(shown, key, normalise.of(train), None if val is None else normalise.of(val))
+            tuned = fit_method(shown, key, normalise.of(train), None if val is None else normalise.of(val), knowledge=known)
         record = tuned.record
         saved = of_rows(tuned.arrays["theta"], record.temperature, normalise.mean, normalise.scale, names, np.bincount(train.y))
         write_bytes(out / "classifier.npz", as_npz(saved))
         reached = f"{record.val_accuracy:.1f}% mean per-class accuracy on {source}, {len(record.trials)} settings"
-        terminal.say(f"{arguments.method}: {reached}, {time.perf_counter() - began:.0f} s")
+        terminal.say(f"{name}: {reached}, {time.perf_counter() - began:.0f} s")
         terminal.say(f"{out / 'classifier.npz'}: classify by mmn-jax predict --model={out} --features=NEW.npz")
 
 

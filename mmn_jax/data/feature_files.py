@@ -315,7 +315,7 @@ def load_to_fit(
     path: str | Path,
     columns: Columns = Columns(),  # noqa: B008 - a NamedTuple cannot change
     say: Say = warn,
-) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+) -> FeatureSet:
     """Reads what a classifier is fitted to from a file or folder, whose test examples are neither needed nor read.
 
     Args:
@@ -324,7 +324,7 @@ def load_to_fit(
       say: reports what is doubtful or not used.
 
     Returns:
-      The training examples, the validation examples if there are any, and the names of the classes.
+      The set without test examples.
 
     Raises:
       BadInput: the file can't be used; the message names the file and the array or column, and says why.
@@ -333,9 +333,9 @@ def load_to_fit(
     train = _examples(arrays, "train", path, say)
     val = _examples(arrays, "val", path, say) if "val_x" in arrays or "val_y" in arrays else None
     names = class_names(arrays, train.y, path, say)
-    check(FeatureSet(str(path), train, val, val or train, names), path)
+    features = check(FeatureSet(Path(path).stem, train, val, None, names), path)
     tell_repeats(train, {} if val is None else {"val_x": val}, lambda label: names[label], lambda line: say(f"{path}: {line}"))
-    return train, val, names
+    return features._replace(knowledge=knowledge(arrays, len(names), train.x.shape[1], path, say))
 
 
 def fingerprint(features: FeatureSet) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from mmn_jax import defaults
-from mmn_jax.errors import Say, silent
+from mmn_jax.errors import BadInput, Say, silent
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.methods.contract import Method, Record, Tuned
@@ -203,8 +203,10 @@ def fit_method(
       say: gets a line for each setting that is tried.
 
     Raises:
-      BadInput: a head takes more memory than there is.
+      BadInput: a head takes more memory than there is, or the method needs what isn't known.
     """
+    if not method.applies(knowledge):
+        raise BadInput(f"knowledge: the method needs {' and '.join(sorted(method.needs))}")
     whole = Fold("all", train, val)
     parts = training_folds(whole.name, train, key, folds) if val is None else (whole,)
     return tune(method, make_tasks((whole, *parts), key, tol, final_tol, knowledge), parts, whole, budget, say)

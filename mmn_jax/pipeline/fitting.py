@@ -96,7 +96,8 @@ def _held_logits(folds: Sequence[Fold], tasks: Tasks, method: Method, setting: S
 def say_fitted(run: Run, name: str, model: Model) -> None:
     """Prints and logs that a method is finished, and what it took when it was fitted, now or in a run before."""
     metrics_log.log_method(run.terminal.log, run.seed, name, model.val_accuracy, model.seconds)
-    run.terminal.say(f"  {name}: {model.val_accuracy:.1f}% on validation examples, {len(model.trials)} settings, {model.seconds:.0f} s")
+    chosen_on = "folds of the training set" if run.config.data.validation == "train" else "validation examples"
+    run.terminal.say(f"  {name}: {model.val_accuracy:.1f}% on {chosen_on}, {len(model.trials)} settings, {model.seconds:.0f} s")
 
 
 class Edge(NamedTuple):

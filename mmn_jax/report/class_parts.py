@@ -101,8 +101,9 @@ def every_class(seed: Examined, found: classes.Classes) -> Part:
     )
     note = (
         f"{accuracy.capitalize()} in percent, of plain training and of {seed.shipped}, seed {seed.table['seeds'][0]}. The"
-        f" interval is Wilson's 95% interval of {seed.shipped}: with few {on} it is wide, and a change of one example is many points. The last column is"
-        f" the class that is predicted most often in place of this one, with the share of its {on} that this happens to."
+        f" interval is Wilson's 95% interval of {seed.shipped}: with few {on} it is wide, and a change of one example is many points."
+        " The last column is the class that is predicted most often in place of this one, with the share of its"
+        f" {on} that this happens to."
     )
     return Part("classes", "Every class", f"{tools}{shown.html}{quiet(note)}", shown.labels)
 
