@@ -21,8 +21,7 @@ from mmn_jax.data.normalisation import normalisation
 from mmn_jax.evaluation.bootstrap import student_interval
 from mmn_jax.evaluation.metrics import per_class_accuracy, terciles
 from mmn_jax.methods.catalogue import every_method
-from mmn_jax.methods.choosing import tune
-from mmn_jax.methods.folds import Fold, make_tasks
+from mmn_jax.methods.choosing import fit_method
 from mmn_jax.pipeline.table_formats import markdown
 from mmn_jax.rng import generator, stream
 from mmn_jax.types import FeatureSet, Knowledge
@@ -75,9 +74,7 @@ def accuracies(features: FeatureSet, seed: int) -> dict[str, np.ndarray]:
     methods, found = every_method(defaults.RIDGES), {}
     rarest = terciles(tail.counts)["rarest"]
     for name, case in cases(features, pool, seed).items():
-        whole = Fold("all", train, val)
-        tasks = make_tasks((whole,), jax.random.key(seed), defaults.TOL, defaults.FINAL_TOL, case.known)
-        tuned = tune(methods[case.method], tasks, (whole,), whole)
+        tuned = fit_method(methods[case.method], jax.random.key(seed), train, val, knowledge=case.known)
         each = per_class_accuracy(methods[case.method].logits(tuned.arrays, test.x), test.y)
         found[name] = np.array([np.nanmean(each), np.nanmean(each[rarest])])
         print(f"seed {seed}, {name}: {found[name][0]:.2f}, rarest third {found[name][1]:.2f}", flush=True)

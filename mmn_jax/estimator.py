@@ -39,6 +39,7 @@ from mmn_jax.methods.contract import Method
 from mmn_jax.methods.mmn import informed_name
 from mmn_jax.types import Examples, Knowledge, Normalised
 
+GIVEN_BY = {"descriptions": "class_embeddings", "unlabelled": "X_unlabelled"}  # fields of `Knowledge` → arguments
 ARRAYS = {"train_x": "X", "train_y": "y", "features": "X"}  # names in messages of the library → arguments here
 
 
@@ -194,7 +195,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         Raises:
           BadInput: a parameter or the data can't be used.
         """
-        method, say = self._method(), _progress(self.verbose)
+        self._method(self.method)  # refuses bad parameters before the work, not after
+        say = _progress(self.verbose)
         check_rows(X, y=y)
         X, y = self._checked(X, y, reset=True)
         check_classification_targets(y)
@@ -213,8 +215,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         others = {} if val is None else {"X_val": val}
         tell_repeats(train, others, lambda label: repr(self.classes_.tolist()[label]), partial(warnings.warn, stacklevel=3), "X")
         known = self._knowledge(class_embeddings, X_unlabelled)
-        method = self._informed(method, known)
         self.method_ = informed_name(known) if isinstance(self.method, str) and self.method == "mmn" else self.method
+        method = self._informed(self.method_, known)
         say(f"{len(codes)} examples of {len(self.classes_)} classes in {train.x.shape[1]} dimensions")
         with renamed(ARRAYS):
             tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, say=say, knowledge=known)
@@ -237,18 +239,18 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         with renamed({"features": name}):
             return self.normalise_(X)
 
-    def _method(self):
-        """Returns the Method, after checking the parameters that it depends on."""
+    def _method(self, method):
+        """Returns the Method of a name, or the Method itself, after checking the parameters that it depends on."""
         for name, least in (("budget", 1), ("folds", 2)):
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < least:
                 raise BadInput(f"{name}: must be an integer from {least} up, it is {value!r}")
-        if isinstance(self.method, Method):
-            return self.method
+        if isinstance(method, Method):
+            return method
         methods = every_method(_grid(self.l2))
-        if self.method not in methods:
-            raise BadInput(f"method: must be one of {', '.join(methods)}, or a `Method` (mmn_jax.methods), it is {self.method!r}")
-        return methods[self.method]
+        if method not in methods:
+            raise BadInput(f"method: must be one of {', '.join(methods)}, or a `Method` (mmn_jax.methods), it is {method!r}")
+        return methods[method]
 
     def _knowledge(self, class_embeddings, X_unlabelled):
         """Returns what is known of the classes beside X and y, as Knowledge."""
@@ -264,16 +266,13 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         return known
 
     def _informed(self, method, known):
-        """Returns the method that uses what is known: another one of its family for "mmn"; refuses one that can't."""
-        if isinstance(self.method, str) and self.method == "mmn":
-            return every_method(_grid(self.l2))[informed_name(known)]
-        for field, argument in (("descriptions", "class_embeddings"), ("unlabelled", "X_unlabelled")):
-            there = getattr(known, field) is not None
-            if there and field not in method.needs:
-                raise BadInput(f"{argument}: {self.method!r} doesn't use it; leave it out, or take method='mmn'")
-            if not there and field in method.needs:
-                raise BadInput(f"{argument}: {self.method!r} needs it; give it to fit, or take method='mmn'")
-        return method
+        """Returns the Method, after checking that it uses what is known, and that what it needs is."""
+        made = self._method(method)
+        if misfit := made.misfit(known):
+            field, there = misfit
+            says = "doesn't use it; leave it out" if there else "needs it; give it to fit"
+            raise BadInput(f"{GIVEN_BY[field]}: {method!r} {says}, or take method='mmn'")
+        return made
 
     def _validation(self, X_val, y_val):
         """Returns the validation examples as Normalised, or None if none are given."""

@@ -20,19 +20,20 @@ from mmn_jax.cli.command import Parser, exit_code, stop_on_signals
 from mmn_jax.data.descriptions import describe_names
 from mmn_jax.data.feature_files import load_to_fit
 from mmn_jax.data.normalisation import normalisation
-from mmn_jax.data.parquet_files import Columns
 from mmn_jax.devices import start
 from mmn_jax.errors import BadInput, renamed
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Method, linear_logits
 from mmn_jax.methods.mmn import informed_name
+from mmn_jax.pipeline.column_flags import add_column_flags, column_flags, columns_of
 from mmn_jax.pipeline.fitting import counted
-from mmn_jax.pipeline.sources import column_flags
 from mmn_jax.store.artifacts import writable_directory, write_bytes
 from mmn_jax.store.classifier import as_npz, of_rows
 from mmn_jax.store.terminal import make_terminal, never_silent, warn
 from mmn_jax.types import Knowledge
+
+ARRAYS = {"descriptions": "class_embeddings", "unlabelled": "unlabelled_x"}  # fields of `Knowledge`
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -42,9 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="folder for classifier.npz, made if it is missing")
     parser.add_argument("--method", default="mmn", help="a method of the table that is one linear head (default: mmn)")
     parser.add_argument("--seed", type=int, default=0)
-    for role, name in Columns._field_defaults.items():  # the flags of a run, which messages on a column name
-        told = f"the column of a Parquet file (default: {name})"
-        parser.add_argument(f"--config.data.columns.{role}", default=name, metavar="NAME", dest=f"{role}_column", help=told)
+    add_column_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -69,15 +68,13 @@ def _informed(asked: str, known: Knowledge, names: tuple[str, ...]) -> tuple[str
     """
     if asked == "mmn":
         return informed_name(known), known
-    needs = _method(asked).needs
-    if "descriptions" in needs and known.descriptions is None:
+    method = _method(asked)
+    if "descriptions" in method.missing(known):
         known = known._replace(descriptions=describe_names(names))
-    for field, array in (("descriptions", "class_embeddings"), ("unlabelled", "unlabelled_x")):
-        there = getattr(known, field) is not None
-        if there and field not in needs:
-            raise BadInput(f"--method={asked}: doesn't use {array}; leave that array out, or take --method=mmn")
-        if not there and field in needs:
-            raise BadInput(f"--method={asked}: needs {array}; add that array to the features, or take --method=mmn")
+    if misfit := method.misfit(known):
+        field, there = misfit
+        what, mend = ("doesn't use", "leave that array out") if there else ("needs", "add that array to the features")
+        raise BadInput(f"--method={asked}: {what} {ARRAYS[field]}; {mend}, or take --method=mmn")
     return asked, known
 
 
@@ -94,17 +91,14 @@ def fit(arguments: argparse.Namespace) -> None:
     if (out / "results.json").exists():
         raise BadInput(f"--out={out}: holds a run, whose results.json would no longer be those of its classifier.npz; give another folder")
     with column_flags():
-        columns = Columns(*(getattr(arguments, f"{role}_column") for role in Columns._fields))
-        train, val, _, names, known = load_to_fit(arguments.features, columns, warn)[1:]
+        _, train, val, _, names, known = load_to_fit(arguments.features, columns_of(arguments), warn)
     writable_directory(out, "--out")
     start()
     began, source = time.perf_counter(), "folds of the training set" if val is None else "val_x and val_y"
     with never_silent(make_terminal(True)) as terminal, renamed({"train_x": f"{arguments.features}: train_x"}):
         terminal.say(f"{len(train.y)} training examples of {len(names)} classes; hyperparameters are chosen on {source}")
         normalise = normalisation(train)
-        if known.unlabelled is not None:
-            known = known._replace(unlabelled=normalise(known.unlabelled))
-        name, known = _informed(arguments.method, known, names)
+        name, known = _informed(arguments.method, normalise.of_known(known), names)
         with counted(_method(name), terminal, name, defaults.BUDGET) as shown:
             key = jax.random.key(arguments.seed)
             tuned = fit_method(shown, key, normalise.of(train), None if val is None else normalise.of(val), knowledge=known)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from mmn_jax.data.checks import finite_float32
 from mmn_jax.data.repeats import hashes
 from mmn_jax.errors import BadInput, Say
 from mmn_jax.types import FeatureSet, Knowledge
@@ -89,12 +90,7 @@ def checked_unlabelled(given: Shaped[np.ndarray, "..."], dim: int, name: str, of
         raise BadInput(f"{name}: must be [u, d] numbers, it is {given.dtype} {list(given.shape)}")
     if given.shape[1] != dim:
         raise BadInput(f"{name}: has {given.shape[1]} dimensions, {of_train} {dim}; make both in the same way")
-    with np.errstate(over="ignore"):
-        given = given.astype(np.float32, copy=False)
-    finite = np.isfinite(given).all(1)
-    if not finite.all():
-        raise BadInput(f"{name}: has a value that is NaN, infinite or beyond float32 in row {int(finite.argmin())}")
-    return given
+    return finite_float32(given, f"{name}:")
 
 
 def knowledge(arrays: Mapping[str, np.ndarray], classes: int, dim: int, where: str | Path, say: Say) -> Knowledge:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Real
 from scipy.special import fdtrc
 
 from mmn_jax.errors import BadInput, warn
-from mmn_jax.types import Examples, Normalised
+from mmn_jax.types import Examples, Knowledge, Normalised
 
 # A spread is the standard deviation of a column.
 FAR = 1e18  # float32 can still square it
@@ -53,6 +53,11 @@ class Normalisation(NamedTuple):
     def of(self, examples: Examples) -> Normalised:
         """Returns the examples with normalised features."""
         return Normalised(self(examples.x), examples.y)
+
+    def of_known(self, knowledge: Knowledge) -> Knowledge:
+        """Returns what is known of the classes, with normalised features of the examples without labels."""
+        pool = knowledge.unlabelled
+        return knowledge if pool is None else knowledge._replace(unlabelled=self(pool))
 
     @property
     def by_column(self) -> bool:

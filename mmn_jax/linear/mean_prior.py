@@ -1,4 +1,4 @@
-"""Where class means lie, from what relates classes to each other: their descriptions, and examples without labels.
+"""Estimates where class means lie from what relates classes to each other: their descriptions, and examples without labels.
 
 In the coordinates of a `ClassModel`, where A = I and B = diag(λ), the class means have, coordinate by coordinate, the prior and the noise
 

@@ -85,6 +85,15 @@ class Method(NamedTuple):
     choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int, Say], Tuned] | None = None
     needs: frozenset[str] = frozenset()
 
+    def missing(self, knowledge: Knowledge) -> list[str]:
+        """Returns the fields that the method needs and that aren't known."""
+        return [name for name in sorted(self.needs) if getattr(knowledge, name) is None]
+
     def applies(self, knowledge: Knowledge) -> bool:
         """Returns whether everything that the method needs is known."""
-        return all(getattr(knowledge, name) is not None for name in self.needs)
+        return not self.missing(knowledge)
+
+    def misfit(self, knowledge: Knowledge) -> tuple[str, bool] | None:
+        """Returns the first field that is known and not used, or needed and not known, and whether it is known; None if there is none."""
+        known = {name: value is not None for name, value in knowledge._asdict().items()}
+        return next(((name, there) for name, there in known.items() if there != (name in self.needs)), None)

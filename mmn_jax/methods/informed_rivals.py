@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import softmax
 
+from mmn_jax.defaults import TOL
 from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
 from mmn_jax.methods.contract import Fitted, Method, linear
@@ -45,7 +46,7 @@ def _confident(task: Task, setting: Setting) -> Task:
     probability = softmax(predict_logits(rows, x), axis=1)
     sure = probability.max(1) >= setting["threshold"]
     y = np.concatenate([task.train.y, probability[sure].argmax(1).astype(task.train.y.dtype)])
-    return make_task(Normalised(np.concatenate([task.train.x, x[sure]]), y), task.root, 1e-5)
+    return make_task(Normalised(np.concatenate([task.train.x, x[sure]]), y), task.root, TOL)
 
 
 def pseudo_labels(task: Task, setting: Setting) -> Fitted:

@@ -46,6 +46,11 @@ class Member(NamedTuple):
     shrinkage: Shrinkage
     l2: float | None = None
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The fields of `Knowledge` that are used: none."""
+        return frozenset()
+
 
 INFORMED = {  # methods by what they know of the classes beside labelled examples
     "mmn_names": frozenset({"descriptions"}),
@@ -192,16 +197,16 @@ def fit(members: tuple[AnyMember, ...], task: Task, setting: Setting) -> Fitted:
     return fitted._replace(arrays={"theta": rows, "weights": weights})
 
 
-def method(members: tuple[AnyMember, ...], grid: tuple[float, ...], needs: frozenset[str] = frozenset()) -> Method:
-    """Makes the method that mixes these members; a single head under every other ridge of `grid` is among its candidates. needs: the fields
-    of `Knowledge` that members use."""
+def method(members: tuple[AnyMember, ...], grid: tuple[float, ...]) -> Method:
+    """Makes the method that mixes these members; a single head under every other ridge of `grid` is among its candidates."""
     kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
+    needs = frozenset().union(*(member.needs for member in members))
     return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None)), partial(fit, members), needs=needs)
 
 
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     """Returns `mmn` by its name, and the methods that know more of the classes, with members and candidates under the ridges of `grid`."""
-    informed = {name: method(informed_members(grid, needs), grid, needs) for name, needs in INFORMED.items()}
+    informed = {name: method(informed_members(grid, needs), grid) for name, needs in INFORMED.items()}
     return {"mmn": method(default_members(grid), grid), **informed}
 
 
@@ -242,5 +247,5 @@ def fit_mmn(
       BadInput: a head takes more memory than there is.
     """
     warn_unless_normalised(x)
-    known = informed_name(knowledge)
-    return fit_method(methods(l2)[known], key, Normalised(x, y), val, folds=folds, budget=budget, knowledge=knowledge)
+    name = informed_name(knowledge)
+    return fit_method(methods(l2)[name], key, Normalised(x, y), val, folds=folds, budget=budget, knowledge=knowledge)

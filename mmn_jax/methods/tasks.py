@@ -26,9 +26,7 @@ from mmn_jax.types import Knowledge, Normalised
 HEADS_BYTES = 2**31  # of the heads that a task keeps
 LOGITS = 2**28  # of all examples of a head, at most; where there are more, they are computed block by block, which takes less memory
 
-SHARE = (
-    1024  # examples of a head on each device, at least, where they are shared out: with fewer, the exchange takes as long as the products
-)
+SHARE = 1024  # examples of a head for each device, at least, where they are shared out: with fewer, exchanging takes as long as products
 
 Metric = Float[np.ndarray, " d"] | Float[np.ndarray, "d r"]  # what features are multiplied by under the ridge (`linear/coordinates.py`)
 Scaling = Callable[["Task"], Metric]  # computes the metric of a task's features
@@ -120,15 +118,15 @@ def _on_devices(problem: HeadProblem, classes: int) -> tuple[HeadProblem, int | 
       BadInput: the head takes more memory than there is.
     """
     mesh, (examples, dim) = own_devices(), problem.x.shape
-    size = _block_size(math.ceil(examples / mesh.size), classes)
-    if mesh.size > 1 and examples >= SHARE * mesh.size and size is None:
-        _check_memory(math.ceil(examples / mesh.size), dim, classes, size)
-        each, same = NamedSharding(mesh, EACH), NamedSharding(mesh, SAME)
-        places = each, each, each, each if problem.offset.ndim == 2 else same, same
-        return HeadProblem(*jax.device_put(tuple(pad_examples(problem, math.lcm(PAD, mesh.size))), places)), None
-    size = _block_size(examples, classes)
-    _check_memory(examples, dim, classes, size)
-    return jax.device_put(pad_examples(problem, size)), size
+    each = math.ceil(examples / mesh.size)
+    shared = mesh.size > 1 and examples >= SHARE * mesh.size and _block_size(each, classes) is None
+    size = None if shared else _block_size(examples, classes)
+    _check_memory(each if shared else examples, dim, classes, size)
+    if not shared:
+        return jax.device_put(pad_examples(problem, size)), size
+    split, same = NamedSharding(mesh, EACH), NamedSharding(mesh, SAME)
+    places = split, split, split, split if problem.offset.ndim == 2 else same, same
+    return HeadProblem(*jax.device_put(tuple(pad_examples(problem, math.lcm(PAD, mesh.size))), places)), None
 
 
 def _check_memory(examples: int, dim: int, classes: int, size: int | None) -> None:
@@ -226,7 +224,13 @@ def _cold_start(task: Task, rule: Rule, drawn: Weighting, l2: float, scaling: Sc
     return Start(_moved_biases(task.head(plain, l2, unscaled).theta, drawn, task.train, task.counts))
 
 
-def make_task(train: Normalised, root: Key[Array, ""], tol: float, rough: Task | None = None, knowledge: Knowledge = Knowledge()) -> Task:  # noqa: B008 - a NamedTuple cannot change
+def make_task(
+    train: Normalised,
+    root: Key[Array, ""],
+    tol: float,
+    rough: Task | None = None,
+    knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
+) -> Task:
     """Makes a Task, whose heads are each solved once.
 
     The rows that a solve starts from depend on its problem alone, never on what was solved before.

@@ -90,9 +90,9 @@ def advise(table: dict[str, Any]) -> dict[str, Any]:
     return {"take": taken, "sentences": [why, _price(table, taken)]}
 
 
-def interval_note(seeds: Sequence[int]) -> str:
-    """Says what the intervals of a run with few seeds leave out; empty for enough seeds."""
+def interval_note(seeds: Sequence[int], examples: str = "test examples") -> str:
+    """Says what the intervals of a run with few seeds leave out, which are over these examples; empty for enough seeds."""
     if len(seeds) >= FEWEST_SEEDS:
         return ""
     within = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    return f"Intervals are over test examples within {within}, not over seeds; for those, run five: --config.seeds=0,1,2,3,4"
+    return f"Intervals are over {examples} within {within}, not over seeds; for those, run five: --config.seeds=0,1,2,3,4"

@@ -22,9 +22,7 @@ WIDENED_BY = {"l2": "heads.l2", "alone": "heads.l2"}  # hyperparameter → the s
 
 def tasks_of(run: Run, data: Data) -> Tasks:
     """Returns the tasks of all training sets of a seed, each made on first use."""
-    known, heads = run.features.knowledge, run.config.heads
-    if known.unlabelled is not None:
-        known = known._replace(unlabelled=data.normalise(known.unlabelled))
+    known, heads = data.normalise.of_known(run.features.knowledge), run.config.heads
     return make_tasks((*data.folds, data.whole), jax.random.key(run.seed), heads.tol, heads.final_tol, known)
 
 

@@ -29,7 +29,7 @@ def with_what_they_need(config: ConfigDict, chosen: dict[str, Method], knowledge
       BadInput: `methods` names one that hasn't.
     """
     for name, method in chosen.items():
-        missing = [GIVEN_BY[need] for need in sorted(method.needs) if getattr(knowledge, need) is None]
+        missing = [GIVEN_BY[need] for need in method.missing(knowledge)]
         if missing and config.methods:
             raise BadInput(f"--config.methods: {name} needs {' and '.join(missing)}; add that to the features, or leave {name} out")
     return {name: method for name, method in chosen.items() if method.applies(knowledge)}

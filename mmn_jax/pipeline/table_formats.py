@@ -72,7 +72,8 @@ def as_text(table: Table) -> str:
 
 def sentences(table: Table) -> list[str]:
     """Returns what stands below the table: which method to take, what it costs frequent classes, and what the intervals leave out."""
-    return [line for line in (*table["advice"]["sentences"], interval_note(table["seeds"])) if line]
+    note = interval_note(table["seeds"], table.get("interval_over", "test examples"))
+    return [line for line in (*table["advice"]["sentences"], note) if line]
 
 
 def as_markdown(table: Table) -> str:

@@ -82,9 +82,9 @@ def _methods(table: dict[str, Any], drawn: list[Drawn]) -> Part:
     """Returns the table of all methods and the figures that compare them."""
     shown = grid("methods-table", table_formats.rows(table))
     note = (
-        "Mean per-class test accuracy in percent. Brackets hold the number of classes of a group, or the 95% interval of a difference from"
-        " a paired bootstrap; differences whose interval excludes 0 are bold. ECE and scaled: calibration error before and after"
-        " temperature scaling; NLL: after it. Seconds: to tune and fit."
+        f"Mean per-class {results.evaluated(table).accuracy} in percent. Brackets hold the number of classes of a group, or the 95%"
+        " interval of a difference from a paired bootstrap; differences whose interval excludes 0 are bold. ECE and scaled: calibration"
+        " error before and after temperature scaling; NLL: after it. Seconds: to tune and fit."
     )
     content = f'{shown.html}{quiet(note)}<div class="figures">{_figures(drawn)}</div>'
     return Part("methods", "All methods", content, shown.labels)

@@ -57,7 +57,8 @@ def answer(seed: Examined) -> Part:
     """Says which method to take, and what it gains overall and for many-, medium- and few-shot classes."""
     shown, thresholds = _gains(seed), seed.table["thresholds"]
     note = (
-        "Mean per-class test accuracy in percent, and differences in points with 95% intervals from a paired bootstrap. Many-shot classes"
+        f"Mean per-class {evaluated(seed.table).accuracy} in percent, and differences in points with 95% intervals from a paired bootstrap."
+        f" Many-shot classes"
         f" have more than {thresholds['many']} training examples, few-shot classes fewer than {thresholds['few']}. An interval that holds 0"
         " is a tie."
     )
@@ -107,7 +108,7 @@ def _gains(seed: Examined) -> Grid:
 
 def priors(seed: Examined) -> Part:
     """Compares the first seed's classifiers where every class is equally frequent, and where classes are as frequent as in training."""
-    y, train = seed.y, seed.counts / seed.counts.sum()
+    y, train, on = seed.y, seed.counts / seed.counts.sum(), evaluated(seed.table).examples
     uniform = np.full(len(train), 1 / len(train))
     labels = {name: made.label for name, made in seed.made.items()}
     adapted_name = f"{seed.shipped} with --prior=train"
@@ -126,9 +127,9 @@ def priors(seed: Examined) -> Part:
         f" frequent as in the training set, {choice}. There, {compared(adapted, adapted_name, WORDS['plain'])}"
     )
     note = (
-        f"Percentage of examples classified correctly by the classifiers of seed {seed.table['seeds'][0]}, with 95% intervals over test"
-        " examples (normal approximation, stratified by class); differences in points. Test examples are weighted to these shares of"
-        " the classes."
+        f"Percentage of examples classified correctly by the classifiers of seed {seed.table['seeds'][0]}, with 95% intervals over {on}"
+        f" (normal approximation, stratified by class); differences in points. {on.capitalize()} are weighted to these shares of the"
+        " classes."
     )
     return Part("priors", "How frequent the classes will be", f"<p>{escape(first)}</p>{shown.html}{quiet(note)}", shown.labels)
 
@@ -156,7 +157,8 @@ def calibration(seed: Examined) -> Part:
         " less often correct than their probability says; where it is below 0, more often."
     )
     note = (
-        f"Test examples of seed {seed.table['seeds'][0]}, after temperature scaling, under a uniform class prior: every true class has the"
-        " same weight. Groups are those of the predicted class. The figure on calibration below shows all levels of confidence."
+        f"{evaluated(seed.table).examples.capitalize()} of seed {seed.table['seeds'][0]}, after temperature scaling, under a uniform class"
+        " prior: every true class has the same weight. Groups are those of the predicted class. The figure on calibration below shows all"
+        " levels of confidence."
     )
     return Part("probabilities", "Whether its probabilities hold", f"<p>{escape(first)}</p>{shown.html}{quiet(note)}", shown.labels)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmn_jax.data.array_files import NAMES, read_npz_parts
-from mmn_jax.data.feature_files import check_labels, class_names, labelled, numbered
+from mmn_jax.data.checks import check_labels, class_names, labelled, numbered
 from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.types import Examples
 from mmn_jax.vision.images import Images, ImageSet

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.feature_files import check_labels
+from mmn_jax.data.checks import check_labels
 from mmn_jax.data.labels import told_apart
 from mmn_jax.errors import BadInput, Say, warn
 

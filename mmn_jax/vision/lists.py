@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmn_jax.data.feature_files import MAX_CLASSES, check_labels
+from mmn_jax.data.checks import MAX_CLASSES, check_labels
 from mmn_jax.data.parts import part_of, parts_in, visible
 from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.vision.images import ImageSet, image_set, of_files
