@@ -12,7 +12,7 @@ from mmn_jax.data import descriptions, feature_files
 from mmn_jax.data.descriptions import describe_names
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
-from mmn_jax.linear.mean_prior import description_kernel
+from mmn_jax.linear.relations import relations
 
 DESCRIPTIONS, MEANS = described_classes()
 TRAIN, TEST, POOL = draw(MEANS, COUNTS), draw(MEANS, np.full(CLASSES, 25), seed=2), draw(MEANS, np.full(CLASSES, 20), seed=4)
@@ -27,9 +27,9 @@ def loaded(**others):
 
 
 def test_names_that_share_words_or_letters_are_related():
-    kernel = description_kernel(
+    kernel = relations(
         describe_names(["Aves/Corvus corax", "Aves/Corvus corone", "Felis catus", "pay_bill", "billPayment", "Größe 3"])
-    )
+    ).kernel()
     assert kernel[0, 1] > 0.3 > kernel[0, 2] and kernel[3, 4] > 0.2 > kernel[3, 0]
 
 

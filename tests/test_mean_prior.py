@@ -5,8 +5,10 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from mmn_jax.linear import mean_prior
+from mmn_jax.linear import relations as relations_module
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows, class_model, class_statistics, mean_rows
-from mmn_jax.linear.mean_prior import MeanPrior, description_kernel, fit_mean_prior, informed_rows, posterior_means, with_unlabelled
+from mmn_jax.linear.mean_prior import MeanPrior, fit_mean_prior, informed_rows, posterior_means, typical_classes, with_unlabelled
+from mmn_jax.linear.relations import Relations, related_means, relations
 from mmn_jax.types import Normalised
 
 CLASSES, DIM = 40, 24
@@ -44,17 +46,21 @@ def test_without_a_kernel_and_at_scale_1_the_rows_are_the_bayesian_ones():
     prior = MeanPrior(model.spread, np.zeros(DIM), None)
     rows = mean_rows(model, posterior_means(prior, means, statistics.counts.astype(float)))
     np.testing.assert_allclose(rows, bayesian_rows(model, statistics.means, statistics.counts), rtol=1e-6, atol=1e-8)
-    with_kernel = prior._replace(kernel=np.eye(CLASSES), share=np.full(DIM, 0.5))  # a kernel that relates no classes says nothing
+    unrelated = Relations(np.zeros((CLASSES, 2)), np.ones(CLASSES))  # a kernel that relates no classes says nothing
+    with_kernel = prior._replace(related=unrelated, share=np.full(DIM, 0.5))
     np.testing.assert_allclose(mean_rows(model, posterior_means(with_kernel, means, statistics.counts.astype(float))), rows, atol=1e-8)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.9])
-def test_posterior_means_are_those_of_the_dense_formula(share):
+@pytest.mark.parametrize("decomposed", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.9])
+def test_posterior_means_are_those_of_the_dense_formula(share, decomposed, monkeypatch):
     descriptions, means = described_classes()
-    kernel, counts = description_kernel(descriptions), np.linspace(0.3, 9, CLASSES)
-    prior = MeanPrior(np.geomspace(0.01, 5, DIM), np.full(DIM, share), kernel)
+    descriptions[3] = 0
+    related, counts = relations(descriptions), np.linspace(0.3, 9, CLASSES)
+    prior = MeanPrior(np.geomspace(0.01, 5, DIM), np.full(DIM, share), related)
+    monkeypatch.setattr(relations_module, "MANY", CLASSES if decomposed else 1)
     found = posterior_means(prior, means, counts)
-    relation = (1 - share) * np.eye(CLASSES) + share * kernel
+    relation = (1 - share) * np.eye(CLASSES) + share * related.kernel()
     for j in (0, 11, DIM - 1):
         covariance = prior.variance[j] * relation
         np.testing.assert_allclose(found[:, j], covariance @ np.linalg.solve(covariance + np.diag(1 / counts), means[:, j]), atol=1e-10)
@@ -63,11 +69,11 @@ def test_posterior_means_are_those_of_the_dense_formula(share):
 def test_the_prior_that_is_chosen_is_the_most_likely_of_its_grid(monkeypatch):
     monkeypatch.setattr(mean_prior, "FIRST_BAND", DIM)  # one band: a grid of scales and shares
     descriptions, means = described_classes()
-    kernel, spread, counts = description_kernel(descriptions), np.geomspace(0.02, 0.2, DIM), COUNTS.astype(float)
-    prior = fit_mean_prior(spread, means, counts, kernel)
+    related, spread, counts = relations(descriptions), np.geomspace(0.02, 0.2, DIM), COUNTS.astype(float)
+    prior = fit_mean_prior(spread, means, counts, related)
 
     def log_likelihood(scale, share):
-        relation = (1 - share) * np.eye(CLASSES) + share * kernel
+        relation = (1 - share) * np.eye(CLASSES) + share * related.kernel()
         each = [np.zeros(CLASSES), scale * relation]
         return sum(multivariate_normal(each[0], each[1] * spread[j] + np.diag(1 / counts)).logpdf(means[:, j]) for j in range(DIM))
 
@@ -76,6 +82,35 @@ def test_the_prior_that_is_chosen_is_the_most_likely_of_its_grid(monkeypatch):
     np.testing.assert_allclose(prior.variance, scale * spread)
     np.testing.assert_array_equal(prior.share, np.full(DIM, share))
     assert share >= 0.5
+
+
+def test_many_classes_give_what_decompositions_do(monkeypatch):
+    rng, classes, dim = np.random.default_rng(0), 600, 96
+    descriptions = rng.normal(size=(classes, 8)) @ rng.normal(size=(8, 48)) + 0.5 * rng.normal(size=(classes, 48))
+    counts, variance = np.geomspace(1, 800, classes), np.geomspace(5, 1e-4, dim)
+    means = rng.normal(size=(classes, dim)) * np.sqrt(variance + 1 / counts[:, None])
+    share = np.repeat([0.97, 0.5, 0.1, 0.0], dim // 4)
+    exact = related_means(variance, share, relations(descriptions), means, counts)
+    monkeypatch.setattr(relations_module, "MANY", 10)
+    found = related_means(variance, share, relations(descriptions), means, counts)
+    np.testing.assert_allclose(found, exact, atol=1e-7 * np.abs(exact).max())
+
+
+def test_typical_classes_decide_as_all_do(monkeypatch):
+    counts = np.random.default_rng(0).integers(1, 100, 50)
+    np.testing.assert_array_equal(typical_classes(counts), np.arange(50))
+    monkeypatch.setattr(mean_prior, "MANY", 11)
+    assert len(typical_classes(counts)) == 11
+    np.testing.assert_allclose(np.sort(counts[typical_classes(counts)]), np.sort(counts)[np.linspace(0, 49, 11).round().astype(int)])
+    descriptions, means = described_classes()
+    model, statistics, _ = whitened(draw(means, COUNTS))
+    monkeypatch.setattr(relations_module, "MANY", 30)
+    monkeypatch.setattr(mean_prior, "MANY", 30)
+    few = informed_rows(model, statistics, relations(descriptions))
+    monkeypatch.undo()
+    every = informed_rows(model, statistics, relations(descriptions))
+    test = draw(means, np.full(CLASSES, 50), seed=2)
+    assert abs(accuracy(few, test) - accuracy(every, test)) < 1
 
 
 def test_bands_cover_every_coordinate_once():
@@ -91,7 +126,7 @@ def test_descriptions_help_rare_classes_and_shuffled_ones_do_no_harm():
     rare = 30
     shuffled = np.random.default_rng(3).permutation(descriptions)
     none, told, wrong = (
-        informed_rows(model, statistics, kernel) for kernel in (None, description_kernel(descriptions), description_kernel(shuffled))
+        informed_rows(model, statistics, related) for related in (None, relations(descriptions), relations(shuffled))
     )
     assert accuracy(told, test, rare) > accuracy(none, test, rare) + 5
     assert accuracy(wrong, test) > accuracy(none, test) - 1
@@ -101,10 +136,10 @@ def test_a_class_without_a_description_is_related_to_none_and_doesn_t_move_the_c
     descriptions, _ = described_classes()
     missing = descriptions.copy()
     missing[5] = 0
-    kernel = description_kernel(missing)
+    kernel = relations(missing).kernel()
     np.testing.assert_array_equal(kernel[5], np.eye(CLASSES)[5])
     others = np.arange(CLASSES) != 5
-    np.testing.assert_allclose(kernel[np.ix_(others, others)], description_kernel(descriptions[others]), atol=1e-12)
+    np.testing.assert_allclose(kernel[np.ix_(others, others)], relations(descriptions[others]).kernel(), atol=1e-12)
 
 
 def test_unlabelled_examples_help_rare_classes():

@@ -4,12 +4,12 @@ In the coordinates of a `ClassModel`, where A = I and B = diag(λ), the class me
 
     m_j ~ N(0, s λ_j R_j),    R_j = (1 − ρ_j) I + ρ_j K,    m̄_j | m_j ~ N(m_j, D),    D = diag(1/n_c)
 
-K is the kernel of the classes' descriptions. The scale s and the shares ρ_j, one for a band of coordinates, maximise the marginal
-likelihood of the observed means. With the eigendecomposition D^−½ R D^−½ = U diag(S) Uᵀ and Z = Uᵀ D^−½ m̄_j,
+K is the kernel of the classes' descriptions (`relations.py`). The scale s and the shares ρ_j, one for a band of coordinates, maximise the
+marginal likelihood of the observed means. With the eigendecomposition D^−½ R D^−½ = U diag(S) Uᵀ and Z = Uᵀ D^−½ m̄_j,
 
     E[m_j | m̄_j] = D^½ U (s λ_j S / (s λ_j S + 1) ∘ Z),    −2 log p = Σ_i log(s λ_j S_i + 1) + Z_i² / (s λ_j S_i + 1)
 
-up to a constant. Where ρ = 0 and s = 1, these are the means of the Bayesian rows (`class_model.py`). Examples without labels enter by
+up to a constant. Of many classes, some are enough for the likelihood. Where ρ = 0 and s = 1, these are the means of the Bayesian rows (`class_model.py`). Examples without labels enter by
 their responsibilities, as further examples of a class that count less (EM; McLachlan and Peel 2000, chapter 2).
 """
 
@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from scipy.special import softmax
 
 from mmn_jax.linear.class_model import ClassModel, ClassStatistics, mean_rows
-from mmn_jax.machine import one_thread
+from mmn_jax.linear.relations import MANY, Decompositions, Relations, decompositions, related_means
 
 SCALES: np.ndarray = 2.0 ** np.arange(-4, 2.5, 0.5)  # s
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97)  # ρ
@@ -36,51 +36,12 @@ CHUNK_FLOATS = 2**22  # of the responsibilities in memory at once
 class MeanPrior(NamedTuple):
     """The prior of class means in the coordinates of a ClassModel.
 
-    variance: s λ_j. share: ρ_j. kernel: K; None where the classes have no descriptions, and all shares are 0.
+    variance: s λ_j. share: ρ_j. related: K; None where the classes have no descriptions, and all shares are 0.
     """
 
     variance: Float[np.ndarray, " r"]
     share: Float[np.ndarray, " r"]
-    kernel: Float[np.ndarray, "C C"] | None
-
-
-def description_kernel(descriptions: Float[np.ndarray, "C m"]) -> Float[np.ndarray, "C C"]:
-    """Returns K: inner products of descriptions, centred and at unit norm.
-
-    A class whose description is all zeros has none: it is left out of the centre, and related to no other class.
-    """
-    there = descriptions.any(1, keepdims=True)
-    centred = np.where(there, descriptions - descriptions.mean(0, where=there), 0.0)
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = np.divide(centred, norm, out=np.zeros_like(centred, float), where=norm > 1e-6 * norm.max())
-    kernel = unit @ unit.T
-    np.fill_diagonal(kernel, 1.0)
-    return kernel
-
-
-class _Eigen(NamedTuple):
-    """S and U of D^−½ R D^−½; U is None for the identity."""
-
-    values: Float[np.ndarray, " C"]
-    vectors: Float[np.ndarray, "C C"] | None
-
-    def rotated(self, means: Float[np.ndarray, "C b"], counts: Float[np.ndarray, " C"]) -> Float[np.ndarray, "C b"]:
-        """Returns Uᵀ D^−½ m̄."""
-        scaled = means * np.sqrt(counts)[:, None]
-        return scaled if self.vectors is None else self.vectors.T @ scaled
-
-    def back(self, z: Float[np.ndarray, "C b"], counts: Float[np.ndarray, " C"]) -> Float[np.ndarray, "C b"]:
-        """Returns D^½ U z."""
-        return (z if self.vectors is None else self.vectors @ z) / np.sqrt(counts)[:, None]
-
-
-def _eigen(share: float, kernel: Float[np.ndarray, "C C"] | None, counts: Float[np.ndarray, " C"]) -> _Eigen:
-    if share == 0 or kernel is None:
-        return _Eigen(counts, None)
-    root = np.sqrt(counts)
-    with one_thread(len(counts)):
-        values, vectors = np.linalg.eigh(((1 - share) * np.eye(len(counts)) + share * kernel) * root[:, None] * root)
-    return _Eigen(np.maximum(values, 0.0), vectors)
+    related: Relations | None
 
 
 def _bands(dim: int) -> Iterator[slice]:
@@ -92,43 +53,54 @@ def _bands(dim: int) -> Iterator[slice]:
         first, width = last, width * GROWTH
 
 
+def typical_classes(counts: Shaped[np.ndarray, " C"]) -> Int[np.ndarray, " c"]:
+    """Returns the positions of at most MANY classes, evenly spaced in the order of their counts; of all up to that number."""
+    return np.sort(np.argsort(counts, kind="stable")[np.linspace(0, len(counts) - 1, min(MANY, len(counts))).round().astype(int)])
+
+
+def typical_decompositions(related: Relations | None, counts: Float[np.ndarray, " C"]) -> Decompositions:
+    """Returns the decompositions for the classes that a prior is fitted to."""
+    some = typical_classes(counts)
+    return decompositions(None if related is None else related.at(some), counts[some])
+
+
 def fit_mean_prior(
     spread: Float[np.ndarray, " r"],
     means: Float[np.ndarray, "C r"],
     counts: Float[np.ndarray, " C"],
-    kernel: Float[np.ndarray, "C C"] | None = None,
+    related: Relations | None = None,
+    decomposed: Decompositions | None = None,
 ) -> MeanPrior:
-    """Fits the prior by marginal likelihood: one scale, and a share of the kernel for each band of coordinates.
+    """Fits the prior by the marginal likelihood of typical classes: one scale, and a share of the kernel for each band of coordinates.
 
     Args:
       spread: λ of a ClassModel.
       means: observed class means in its coordinates.
       counts: the number of examples of each class.
-      kernel: of the classes' descriptions, if they have any.
+      related: the classes' descriptions, if they have any.
+      decomposed: the `typical_decompositions` for these counts, where they are known already.
     """
-    shares = SHARES if kernel is not None else (0.0,)
+    some, decomposed = typical_classes(counts), decomposed or typical_decompositions(related, counts)
+    shares = SHARES if related is not None else (0.0,)
     bands = list(_bands(len(spread)))
     misfit = np.empty((len(shares), len(SCALES), len(bands)))  # −2 log p
     for i, share in enumerate(shares):
-        eigen = _eigen(share, kernel, counts)
-        square = eigen.rotated(means, counts) ** 2
+        eigen = decomposed(share)
+        square = eigen.rotated(means[some], counts[some]) ** 2
         for k, scale in enumerate(SCALES):
             signal = scale * spread * eigen.values[:, None] + 1
             by_coordinate = (np.log(signal) + square / signal).sum(0)
             misfit[i, k] = [by_coordinate[band].sum() for band in bands]
     best = int(misfit.min(0).sum(1).argmin())
     of_band = np.array(shares)[misfit[:, best].argmin(0)]
-    return MeanPrior(SCALES[best] * spread, np.repeat(of_band, [band.stop - band.start for band in bands]), kernel)
+    return MeanPrior(SCALES[best] * spread, np.repeat(of_band, [band.stop - band.start for band in bands]), related)
 
 
-def posterior_means(prior: MeanPrior, means: Float[np.ndarray, "C r"], counts: Float[np.ndarray, " C"]) -> Float[np.ndarray, "C r"]:
-    """Returns the expected class means, given the observed ones and the number of examples behind each, which needn't be whole."""
-    found = np.empty_like(means)
-    for share in np.unique(prior.share):
-        there, eigen = prior.share == share, _eigen(float(share), prior.kernel, counts)
-        signal = prior.variance[there] * eigen.values[:, None]
-        found[:, there] = eigen.back(signal / (signal + 1) * eigen.rotated(means[:, there], counts), counts)
-    return found
+def posterior_means(
+    prior: MeanPrior, means: Float[np.ndarray, "C r"], counts: Float[np.ndarray, " C"], decomposed: Decompositions | None = None
+) -> Float[np.ndarray, "C r"]:
+    """Returns the expected class means, given the observed ones and the number of examples behind each (`related_means`)."""
+    return related_means(prior.variance, prior.share, prior.related, means, counts, decomposed)
 
 
 def _background(model: ClassModel, prior: MeanPrior, x: Float[np.ndarray, "u d"]) -> Float[np.ndarray, " u"]:
@@ -180,19 +152,23 @@ def with_unlabelled(
 def informed_rows(
     model: ClassModel,
     statistics: ClassStatistics,
-    kernel: Float[np.ndarray, "C C"] | None = None,
+    related: Relations | None = None,
     unlabelled: Float[np.ndarray, "u d"] | None = None,
+    decomposed: Decompositions | None = None,
 ) -> Float[np.ndarray, "C p"]:
     """Returns the Bayesian rows of classes whose means follow what descriptions and unlabelled examples say of them.
 
     Args:
       model: of the classes.
       statistics: of their labelled examples.
-      kernel: of the classes' descriptions, if they have any.
+      related: the classes' descriptions, if they have any.
       unlabelled: normalised features of examples without labels, if there are any.
+      decomposed: the `typical_decompositions` for the classes' counts, where they are known already.
     """
     means, counts = (statistics.means - model.centre) @ model.basis, statistics.counts.astype(float)
-    prior = fit_mean_prior(np.asarray(model.spread), means, counts, kernel)
+    decomposed = decomposed or typical_decompositions(related, counts)
+    prior = fit_mean_prior(np.asarray(model.spread), means, counts, related, decomposed)
     if unlabelled is not None and len(unlabelled):
         means, counts = with_unlabelled(model, prior, means, counts, unlabelled)
-    return mean_rows(model, posterior_means(prior, means, counts))
+        return mean_rows(model, posterior_means(prior, means, counts))
+    return mean_rows(model, posterior_means(prior, means, counts, decomposed if len(counts) <= MANY else None))

@@ -23,7 +23,8 @@ from mmn_jax.data.normalisation import warn_unless_normalised
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import Shrinkage, bayesian_rows
-from mmn_jax.linear.mean_prior import description_kernel, informed_rows
+from mmn_jax.linear.mean_prior import informed_rows, typical_decompositions
+from mmn_jax.linear.relations import relations
 from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
@@ -78,8 +79,10 @@ AnyMember = Member | InformedMember
 def _informed_rows(task: Task, member: InformedMember) -> Float[np.ndarray, "C p"]:
     known = {name: getattr(task.knowledge, name) for name in member.needs}
     descriptions = known.pop("descriptions", None)
-    kernel = None if descriptions is None else task.once("description kernel", lambda: description_kernel(descriptions))
-    return informed_rows(task.model(member.shrinkage), task.statistics(), kernel, **known)
+    related = None if descriptions is None else task.once("relations", lambda: relations(descriptions))
+    counts = task.counts.astype(float)
+    decomposed = task.once(("decompositions", related is None), lambda: typical_decompositions(related, counts))
+    return informed_rows(task.model(member.shrinkage), task.statistics(), related, decomposed=decomposed, **known)
 
 
 def fit_member(task: Task, member: AnyMember) -> Fitted:
