@@ -204,6 +204,7 @@ def fit_bank(
     tol: float = defaults.BANK_TOL,
     target_tol: float = defaults.FINAL_TOL,
     before: Bank | None = None,
+    plain: Float[np.ndarray, "C p"] | None = None,
     memory: int | None = None,
     mesh: Mesh | None = None,
 ) -> Bank:
@@ -219,6 +220,8 @@ def fit_bank(
       tol: the gradient norm to which k-shot heads are solved.
       target_tol: the gradient norm to which θ* is solved.
       before: the bank of the previous k, from whose θ* the solver of this θ* starts.
+      plain: rows of the plain head of all classes under this ridge, from which it starts where there is no previous bank. Where all classes
+        have 2k examples, that head is θ*.
       memory: bytes that the heads solved at once may take on a device, by default what suits the device.
       mesh: the devices, by default all.
 
@@ -236,7 +239,7 @@ def fit_bank(
     pool, stream = bank_pool(Normalised(x, y), counts, shots, mesh), fold(key, "kshot", shots)
     chunks = [fit_heads(stream, first, pool, plan, mesh) for first in range(0, plan.subsets, chunk_size(pool.shape, plan, mesh.size))]
     theta, info = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
-    target, target_info = fit_target(pool, plan, starting_target(before, pool.classes))
+    target, target_info = fit_target(pool, plan, starting_target(before, plain, pool.classes))
     warn_unless_converged(info, f"a head of k = {shots}")
     warn_unless_converged(target_info, f"θ* of k = {shots}")
     return in_memory(shots, pool.classes, theta, target)
@@ -247,9 +250,13 @@ def subsets_at(shots: int, subsets: int | Sequence[int]) -> int:
     return subsets if isinstance(subsets, int) else subsets[min(shots.bit_length() - 1, len(subsets) - 1)]
 
 
-def starting_target(before: Bank | None, classes: Int[np.ndarray, " H"]) -> Float[np.ndarray, "H p"] | None:
-    """Returns the rows of θ* of the previous bank for these classes; None if there is no previous bank."""
-    return None if before is None else before.target[np.isin(before.classes, classes)]
+def starting_target(
+    before: Bank | None, plain: Float[np.ndarray, "C p"] | None, classes: Int[np.ndarray, " H"]
+) -> Float[np.ndarray, "H p"] | None:
+    """Returns the rows of θ* of the previous bank for these classes, or else those of the plain head; None if there is neither."""
+    if before is None:
+        return None if plain is None else plain[classes]
+    return before.target[np.isin(before.classes, classes)]
 
 
 def in_memory(shots: int, classes: Int[np.ndarray, " H"], theta: Float[np.ndarray, "S H p"], target: Float[np.ndarray, "H p"]) -> Bank:

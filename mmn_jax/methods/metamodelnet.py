@@ -145,12 +145,12 @@ def move_rows(
     return np.stack([theta + one.strength * (moved[one.hyper, one.frequent_keep] - theta) for one in moves]).astype(np.float32)
 
 
-def fit_banks(key: Key[Array, ""], train: Normalised, options: BankOptions) -> list[Bank]:
-    """Fits the bank of every k of the ladder, all in memory."""
+def fit_banks(key: Key[Array, ""], train: Normalised, options: BankOptions, plain: Float[np.ndarray, "C p"] | None = None) -> list[Bank]:
+    """Fits the bank of every k of the ladder, all in memory; plain: rows of the plain head under the banks' ridge, as for `fit_bank`."""
     banks: list[Bank] = []
     for shots in ladder_of(np.bincount(train.y), options):
-        fit = partial(fit_bank, key, *train, shots, subsets=subsets_at(shots, options.subsets), before=banks[-1] if banks else None)
-        banks.append(fit(l2=options.l2, tol=options.tol, target_tol=options.target_tol, memory=options.memory))
+        fit = partial(fit_bank, key, *train, shots, subsets=subsets_at(shots, options.subsets), plain=plain)
+        banks.append(fit(before=banks[-1] if banks else None, l2=options.l2, tol=options.tol, target_tol=options.target_tol, memory=options.memory))
     return banks
 
 
@@ -158,7 +158,7 @@ def _fit(banks_by: BankOptions, regressor_by: RegressorOptions, task: Task, sett
     """Fits a plain head and moves its rows by a setting; they stay where there is nothing to learn from; `Method.fit`."""
     train, move = task.train, Move(Hyper(*(setting[name] for name in Hyper._fields)), setting["frequent_keep"], setting["strength"])
     head = task.head(weighting.plain, banks_by.l2, unscaled)
-    banks = task.once(("banks", banks_by), lambda: fit_banks(task.root, train, banks_by))
+    banks = task.once(("banks", banks_by), lambda: fit_banks(task.root, train, banks_by, head.theta))
     if not banks:
         return linear(head.theta, head)
     regressor, context = regressor_by.regressor(tuple(bank.shots for bank in banks))

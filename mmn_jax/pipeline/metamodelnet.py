@@ -135,14 +135,21 @@ def lacks_classes(run: Run, data: Data) -> str:
     return ""
 
 
-def make_banks(run: Run, data: Data) -> None:
-    """Makes the banks of every training set, and nothing that needs them."""
+def _plain_rows(run: Run, task: Callable[[], Task]) -> Callable[[], Float[np.ndarray, "C p"]]:
+    """Returns a function that solves the plain head under the banks' ridge; task: makes the Task at the final tolerance."""
+    return lambda: task().head(weighting.plain, run.config.kshot.l2, unscaled).theta
+
+
+def make_banks(run: Run, data: Data, tasks: Tasks) -> None:
+    """Makes the banks of every training set, and nothing that needs them; tasks: of the training sets."""
     run.terminal.say(f"seed {run.seed}: kshot")
     if short := lacks_classes(run, data):
         run.terminal.say(f"  there are no banks to make: {short}")
         return
     wholes = {part.name: part for part in (*data.folds, data.whole)}
-    for shots, part in [*((1, part) for part in wholes.values()), *data.stage_parts.items()]:
+    for part in wholes.values():
+        banks(run, part, all_devices(), plain=_plain_rows(run, lambda name=part.name: tasks(name)[1]))
+    for shots, part in data.stage_parts.items():
         banks(run, part, all_devices(), shots)
 
 
@@ -234,7 +241,7 @@ def move(run: Run, part: Fold, task: Callable[[], Task], others: Mapping[int, Fo
     """
     run.terminal.say(f"seed {run.seed}: kshot, {len(part.train.y)} examples")
     mesh, config, options = all_devices(), run.config, regressor_options(run.config)
-    made = banks(run, part, mesh)
+    made = banks(run, part, mesh, plain=_plain_rows(run, task))
     ladder, counts = tuple(bank.shots for bank in made.every), np.bincount(part.train.y)
     run.terminal.say(f"seed {run.seed}: meta")
     trained = train(run, part, made, others, mesh)

@@ -272,7 +272,7 @@ def run_seed(run: Run, last: str, chosen: Mapping[str, Method], studio: joint.St
 
     fit("heads", ("paper",))
     if upto == STAGES.index("kshot"):
-        make_banks(run, data)
+        make_banks(run, data, tasks)
     if upto < STAGES.index("meta"):
         return None
     if "metamodelnet" in chosen:

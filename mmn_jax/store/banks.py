@@ -240,12 +240,12 @@ def check_disk(expected: Forecast, workdir: Path) -> None:
 
 
 def _make(
-    run: Run, job: BankJob, mesh: Mesh, begun: Begun, before: Bank | None
+    run: Run, job: BankJob, mesh: Mesh, begun: Begun, before: Bank | None, plain: Callable[[], Float[np.ndarray, "C p"]] | None
 ) -> tuple[dict[str, Float[np.ndarray, "H p"]], artifacts.Record]:
     """Solves and saves the heads of a bank that are missing, after those that the forecast solved, and returns its θ* and the record of
     that.
 
-    θ* starts from that of the previous bank, which has more classes and differs little.
+    θ* starts from that of the previous bank, which has more classes and differs little, or else from the plain head.
     """
     job = job._replace(plan=begun.plan)
     plan, pool, solved = job.plan, functools.cache(job.pool), iter(begun.batches)  # the pool is made if something is missing
@@ -262,7 +262,8 @@ def _make(
             first, held, began = stop, [], time.perf_counter()
 
     def target():
-        theta, info = kshot_bank.fit_target(pool(), plan, kshot_bank.starting_target(before, job.classes))
+        start = kshot_bank.starting_target(before, plain() if plain and before is None else None, job.classes)
+        theta, info = kshot_bank.fit_target(pool(), plan, start)
         return {"theta": theta}, {"gradient_norm": float(info.gradient_norm)}
 
     return artifacts.cached(job.path / "target", target)
@@ -296,7 +297,7 @@ class Banks(NamedTuple):
     seconds: float
 
 
-def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
+def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1, plain: Callable[[], Float[np.ndarray, "C p"]] | None = None) -> Banks:
     """Returns the banks of a training set, after making those that are missing.
 
     Args:
@@ -304,6 +305,7 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
       part: the training set.
       mesh: the devices.
       least: the smallest k; the others are those of the ladder.
+      plain: makes the rows of the plain head under the banks' ridge, from which the first θ* starts; None: from zeros.
 
     Raises:
       BadInput: the banks don't fit into memory or onto the disk.
@@ -322,7 +324,8 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1) -> Banks:
     for job in jobs:
         plan = job.plan
         say(f"  k = {plan.shots}: {plan.subsets} heads of the {len(job.classes)} classes with {2 * plan.shots} examples or more")
-        target, record = _make(run, job, mesh, expected.begun.get(plan.shots, Begun(plan, [], 0.0, 0.0)), made[-1] if made else None)
+        begun = expected.begun.get(plan.shots, Begun(plan, [], 0.0, 0.0))
+        target, record = _make(run, job, mesh, begun, made[-1] if made else None, plain)
         records = [artifacts.restore_record(path) for *_, path in _pieces(job.path)]
         warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
         warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")

@@ -14,7 +14,7 @@ from mmn_jax.store import artifacts
 from mmn_jax.store.terminal import Terminal
 from mmn_jax.types import FeatureSet, LongTail
 
-ARTIFACT_SCHEMA = 13  # part of every hash, so that artefacts of another layout are not used
+ARTIFACT_SCHEMA = 14  # part of every hash, so that artefacts of another layout are not used
 
 
 class Run(NamedTuple):
