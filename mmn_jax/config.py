@@ -174,8 +174,8 @@ SETTINGS = (
     ),
     #
     Entry("heads.l2", defaults.RIDGES, _POSITIVES, "candidates for the ridge ℓ, relative to the mean loss"),
-    Entry("heads.tol", defaults.TOL, _POSITIVE, "gradient norm to reach during tuning"),
-    Entry("heads.final_tol", defaults.FINAL_TOL, _POSITIVE, "gradient norm to reach for the chosen head and θ*"),
+    Entry("heads.tol", defaults.TOL, _POSITIVE, "gradient norm to reach during tuning, and for θ*"),
+    Entry("heads.final_tol", defaults.FINAL_TOL, _POSITIVE, "gradient norm to reach for the chosen head"),
     #
     Entry("kshot.top", defaults.TOP, _TOP, "maximum N; k runs over 1, 2, .., 2^N"),
     Entry(

@@ -125,9 +125,7 @@ def test_descriptions_help_rare_classes_and_shuffled_ones_do_no_harm():
     model, statistics, _ = whitened(train)
     rare = 30
     shuffled = np.random.default_rng(3).permutation(descriptions)
-    none, told, wrong = (
-        informed_rows(model, statistics, related) for related in (None, relations(descriptions), relations(shuffled))
-    )
+    none, told, wrong = (informed_rows(model, statistics, related) for related in (None, relations(descriptions), relations(shuffled)))
     assert accuracy(told, test, rare) > accuracy(none, test, rare) + 5
     assert accuracy(wrong, test) > accuracy(none, test) - 1
 

@@ -202,7 +202,7 @@ def fit_bank(
     subsets: int | Sequence[int] = defaults.SUBSETS,
     l2: float = defaults.BANK_L2,
     tol: float = defaults.BANK_TOL,
-    target_tol: float = defaults.FINAL_TOL,
+    target_tol: float = defaults.TOL,
     before: Bank | None = None,
     plain: Float[np.ndarray, "C p"] | None = None,
     memory: int | None = None,

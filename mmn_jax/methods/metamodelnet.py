@@ -53,7 +53,7 @@ class BankOptions(NamedTuple):
     subsets: tuple[int, ...] = defaults.SUBSETS
     l2: float = defaults.BANK_L2
     tol: float = defaults.BANK_TOL
-    target_tol: float = defaults.FINAL_TOL
+    target_tol: float = defaults.TOL
     memory: int | None = None
 
 
@@ -150,7 +150,9 @@ def fit_banks(key: Key[Array, ""], train: Normalised, options: BankOptions, plai
     banks: list[Bank] = []
     for shots in ladder_of(np.bincount(train.y), options):
         fit = partial(fit_bank, key, *train, shots, subsets=subsets_at(shots, options.subsets), plain=plain)
-        banks.append(fit(before=banks[-1] if banks else None, l2=options.l2, tol=options.tol, target_tol=options.target_tol, memory=options.memory))
+        banks.append(
+            fit(before=banks[-1] if banks else None, l2=options.l2, tol=options.tol, target_tol=options.target_tol, memory=options.memory)
+        )
     return banks
 
 

@@ -49,7 +49,7 @@ HEADS = {
     "knn": 11,
 }
 OTHERS = {"ours": 49, "rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
-TARGETS = 28, 8  # plain heads that θ* of the first bank costs, and that of each other bank
+TARGETS = 3, 4  # plain heads that θ* of the first bank costs, and that of each other bank
 BANK_STEPS, BANK_SPEED = 16, 0.3  # solver steps of a k-shot head; speed of batches of them relative to one large product
 CHAIN_STEPS = 40  # of a level, which ends early as a rule
 PROGRAMS = {"heads": 1, "kshot": 6, "meta": 6, "ours": 6, "rivals": 2}  # to compile, in units of the first head's

@@ -45,7 +45,7 @@ def shots_used(config: ConfigDict, counts: Int[np.ndarray, " C"]) -> tuple[int, 
 def bank_options(config: ConfigDict) -> BankOptions:
     """Returns the settings of banks from the config of a run."""
     kshot, fixed = config.kshot, config.meta.fixed_shots if config.meta.split == "fixed" else None
-    memory, target_tol = kshot.memory_mb << 20 or None, config.heads.final_tol
+    memory, target_tol = kshot.memory_mb << 20 or None, config.heads.tol
     return BankOptions(kshot.top, kshot.min_classes, fixed, tuple(kshot.subsets), kshot.l2, kshot.tol, target_tol, memory)
 
 
@@ -328,7 +328,7 @@ def banks(run: Run, part: Fold, mesh: Mesh, least: int = 1, plain: Callable[[], 
         target, record = _make(run, job, mesh, begun, made[-1] if made else None, plain)
         records = [artifacts.restore_record(path) for *_, path in _pieces(job.path)]
         warn_unless_solved(run, f"a head of k = {plan.shots}", max(one["gradient_norm"] for one in records), plan.tol, "kshot.tol")
-        warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.final_tol")
+        warn_unless_solved(run, f"θ* of k = {plan.shots}", record["gradient_norm"], plan.target_tol, "heads.tol")
         seconds += record["seconds"] + sum(one["seconds"] for one in records)
         made.append(read_bank(job, target["theta"]))
     targets = [bank.target for bank in made]
