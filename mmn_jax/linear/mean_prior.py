@@ -9,8 +9,9 @@ marginal likelihood of the observed means. With the eigendecomposition D^−½ R
 
     E[m_j | m̄_j] = D^½ U (s λ_j S / (s λ_j S + 1) ∘ Z),    −2 log p = Σ_i log(s λ_j S_i + 1) + Z_i² / (s λ_j S_i + 1)
 
-up to a constant. Of many classes, some are enough for the likelihood. Where ρ = 0 and s = 1, these are the means of the Bayesian rows (`class_model.py`). Examples without labels enter by
-their responsibilities, as further examples of a class that count less (EM; McLachlan and Peel 2000, chapter 2).
+up to a constant. Of many classes, some are enough for the likelihood. Where ρ = 0 and s = 1, these are the means of the Bayesian rows
+(`class_model.py`). Examples without labels enter by their responsibilities, as further examples of a class that count less (EM; McLachlan
+and Peel 2000, chapter 2).
 """
 
 from collections.abc import Iterator

@@ -10,8 +10,8 @@ D^−½ R D^−½ = U diag(S) Uᵀ, serves all coordinates. For more, with Δ = 
 
     (v R + D)⁻¹ = Δ⁻¹ − v ρ Δ⁻¹ F (I + v ρ Fᵀ Δ⁻¹ F)⁻¹ Fᵀ Δ⁻¹
 
-in which Fᵀ Δ⁻¹ F is needed for every coordinate. Δ⁻¹ of a class is the smooth function n / (1 + n v (1 − ρ)) of its count and its coordinate,
-so that all of these matrices are combinations of about twenty.
+in which Fᵀ Δ⁻¹ F is needed for every coordinate. Δ⁻¹ of a class is the smooth function n / (1 + n v (1 − ρ)) of its count and its
+coordinate, so that all of these matrices are combinations of about twenty.
 """
 
 import functools

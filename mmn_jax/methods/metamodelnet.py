@@ -149,10 +149,9 @@ def fit_banks(key: Key[Array, ""], train: Normalised, options: BankOptions, plai
     """Fits the bank of every k of the ladder, all in memory; plain: rows of the plain head under the banks' ridge, as for `fit_bank`."""
     banks: list[Bank] = []
     for shots in ladder_of(np.bincount(train.y), options):
-        fit = partial(fit_bank, key, *train, shots, subsets=subsets_at(shots, options.subsets), plain=plain)
-        banks.append(
-            fit(before=banks[-1] if banks else None, l2=options.l2, tol=options.tol, target_tol=options.target_tol, memory=options.memory)
-        )
+        start = partial(fit_bank, before=banks[-1] if banks else None, plain=plain)
+        fit = partial(start, l2=options.l2, tol=options.tol, target_tol=options.target_tol, memory=options.memory)
+        banks.append(fit(key, *train, shots, subsets=subsets_at(shots, options.subsets)))
     return banks
 
 

@@ -104,6 +104,11 @@ def default_members(grid: tuple[float, ...]) -> tuple[Member, ...]:
     return (*heads, *rows)
 
 
+def row_members() -> tuple[Member, ...]:
+    """Returns Bayesian rows at six shrinkages."""
+    return tuple(Member(Shrinkage(within, between)) for within, between in itertools.product((0.1, 0.3, 0.9), (0.03, 0.5)))
+
+
 def informed_members(grid: tuple[float, ...], needs: frozenset[str]) -> tuple[AnyMember, ...]:
     """Returns the default members, and Bayesian rows at four shrinkages that use these fields of `Knowledge`."""
     return (*default_members(grid), *(InformedMember(shrinkage, needs) for shrinkage in INFORMED_SHRINKAGES))
@@ -207,10 +212,17 @@ def method(members: tuple[AnyMember, ...], grid: tuple[float, ...]) -> Method:
     return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None)), partial(fit, members), needs=needs)
 
 
+def rows_method() -> Method:
+    """Makes `mmn_rows`, which mixes Bayesian rows alone and so solves no head: for thousands of classes and hundreds of thousands of
+    examples, where a head takes hours."""
+    return method(row_members(), ())
+
+
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
-    """Returns `mmn` by its name, and the methods that know more of the classes, with members and candidates under the ridges of `grid`."""
+    """Returns `mmn` by its name, the methods that know more of the classes, with members and candidates under the ridges of `grid`, and
+    `mmn_rows`, whose members are in closed form."""
     informed = {name: method(informed_members(grid, needs), grid) for name, needs in INFORMED.items()}
-    return {"mmn": method(default_members(grid), grid), **informed}
+    return {"mmn": method(default_members(grid), grid), **informed, "mmn_rows": rows_method()}
 
 
 def informed_name(knowledge: Knowledge) -> str:

@@ -51,6 +51,8 @@ HEADS = {
 OTHERS = {"ours": 49, "rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
 TARGETS = 3, 4  # plain heads that θ* of the first bank costs, and that of each other bank
 BANK_STEPS, BANK_SPEED = 16, 0.3  # solver steps of a k-shot head; speed of batches of them relative to one large product
+LARGE = 30.0  # seconds from which a head isn't solved for the forecast
+NEWTON_STEPS, NEWTON_PRODUCTS = 6, 15  # of such a head
 CHAIN_STEPS = 40  # of a level, which ends early as a rule
 PROGRAMS = {"heads": 1, "kshot": 6, "meta": 6, "ours": 6, "rivals": 2}  # to compile, in units of the first head's
 
@@ -78,12 +80,16 @@ def _clock(work: Callable[[], Any]) -> float:
 
 
 def measure(task: Task) -> Speed:
-    """Times a matrix product and the first plain heads of a task, which it keeps."""
+    """Times a matrix product and the first plain heads of a task, which it keeps; the time of large ones follows from that of the product."""
     x, weights = jnp.asarray(task.train.x), jnp.zeros((task.train.x.shape[1], len(task.counts)))
     mm(x, weights).block_until_ready()  # compiles
     times = [_clock(lambda: mm(x, weights).block_until_ready()) for _ in range(5)]
+    product = 2.0 * x.size * len(task.counts) / float(np.median(times))
+    expected = float(head_flops(*x.shape, len(task.counts), NEWTON_STEPS, NEWTON_PRODUCTS)) / product
+    if expected > LARGE:
+        return Speed(product, expected, 0.0)
     first, *others = [_clock(partial(task.head, weighting.plain, l2, unscaled)) for l2 in (1e-2, 1e-3, 1e-4)]
-    return Speed(2.0 * x.size * len(task.counts) / float(np.median(times)), float(np.mean(others)), max(first - others[0], 0.0))
+    return Speed(product, float(np.mean(others)), max(first - others[0], 0.0))
 
 
 def _method_seconds(run: Run, data: Data, name: str, method: Method, speed: Speed) -> float:

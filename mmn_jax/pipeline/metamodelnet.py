@@ -140,6 +140,11 @@ def _plain_rows(run: Run, task: Callable[[], Task]) -> Callable[[], Float[np.nda
     return lambda: task().head(weighting.plain, run.config.kshot.l2, unscaled).theta
 
 
+def _final(tasks: Tasks, name: str) -> Task:
+    """Returns the task of a training set at the final tolerance."""
+    return tasks(name)[1]
+
+
 def make_banks(run: Run, data: Data, tasks: Tasks) -> None:
     """Makes the banks of every training set, and nothing that needs them; tasks: of the training sets."""
     run.terminal.say(f"seed {run.seed}: kshot")
@@ -147,8 +152,8 @@ def make_banks(run: Run, data: Data, tasks: Tasks) -> None:
         run.terminal.say(f"  there are no banks to make: {short}")
         return
     wholes = {part.name: part for part in (*data.folds, data.whole)}
-    for part in wholes.values():
-        banks(run, part, all_devices(), plain=_plain_rows(run, lambda name=part.name: tasks(name)[1]))
+    for name, part in wholes.items():
+        banks(run, part, all_devices(), plain=_plain_rows(run, partial(_final, tasks, name)))
     for shots, part in data.stage_parts.items():
         banks(run, part, all_devices(), shots)
 
@@ -310,7 +315,7 @@ def meta(run: Run, data: Data, tasks: Tasks, plain: Callable[[], Model]) -> tupl
         return model._replace(tuned={**model.tuned, "fallback": "plain"}), None
 
     def moved(fold):
-        return move(run, fold, lambda: tasks(fold.name)[1], data.stage_parts)
+        return move(run, fold, partial(_final, tasks, fold.name), data.stage_parts)
 
     parts = [moved(fold) for fold in data.folds]
     whole = parts[0] if data.whole.val is not None else moved(data.whole)

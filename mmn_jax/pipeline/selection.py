@@ -9,6 +9,7 @@ from mmn_jax.types import Knowledge
 
 FIRST_RIVAL = "logit_adjustment"  # in the first table, too: the simple method that a reader would use otherwise
 GIVEN_BY = {"descriptions": "class_embeddings or names of the classes", "unlabelled": "unlabelled_x"}  # fields of `Knowledge`
+ON_REQUEST = ("mmn_rows",)  # fitted only where `methods` names them
 REPORTED = ("plain", "metamodelnet", "mmn")  # the report shows their rows
 
 
@@ -49,7 +50,7 @@ def selected(config: ConfigDict, last: str) -> dict[str, Method]:
     every = {name: method for methods in known.values() for name, method in methods.items()}
     asked = [name.strip() for names in config.methods for name in names.split(",")]
     if not asked:
-        return {name: method for stage in stages.get(last, known) for name, method in known[stage].items()}
+        return {name: method for stage in stages.get(last, known) for name, method in known[stage].items() if name not in ON_REQUEST}
     for name in asked:
         if name not in every:
             raise BadInput(f"--config.methods: {name or 'an empty name'} is no method; there are {', '.join(every)}")

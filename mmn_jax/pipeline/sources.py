@@ -12,8 +12,6 @@ from mmn_jax.pipeline.column_flags import column_flags
 from mmn_jax.store.terminal import warn
 from mmn_jax.types import FeatureSet
 
-MOST_NAMED = 2000  # classes, up to which names describe them by default: the time of the class model with a kernel grows with C³
-
 
 def _embedded(config: ConfigDict) -> bool:
     """Returns whether the config names the embedded glyphs."""
@@ -60,9 +58,7 @@ def with_knowledge(config: ConfigDict, features: FeatureSet, say: Say) -> Featur
         raise BadInput(f"{config.data.path}: {both}; leave them out, or say by --config.data.transductive=true that this is meant")
     if again:
         say(f"transductive: {again} rows of unlabelled_x are test examples, by data.transductive")
-    if known.descriptions is None and len(features.class_names) > MOST_NAMED:
-        say(f"the names of more than {MOST_NAMED} classes do not describe them, as that takes long; class_embeddings would")
-    elif known.descriptions is None:
+    if known.descriptions is None:
         known = known._replace(descriptions=describe_names(features.class_names))
         if known.descriptions is not None:
             say("the names of the classes describe them to mmn_names (class_embeddings would take their place)")
