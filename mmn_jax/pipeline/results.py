@@ -10,7 +10,7 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -25,31 +25,13 @@ from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
 from mmn_jax.methods.contract import linear_logits
 from mmn_jax.methods.folds import in_order
-from mmn_jax.pipeline.advice import advise
+from mmn_jax.pipeline.advice import advise, best_other, best_rival
 from mmn_jax.pipeline.sources import licence
 from mmn_jax.pipeline.stages import SeedResult
-from mmn_jax.pipeline.table_formats import GROUPS, TERCILES, Table, as_csv, as_markdown
+from mmn_jax.pipeline.table_formats import EVALUATED, GROUPS, TERCILES, Table, as_csv, as_markdown
 from mmn_jax.store import artifacts
 from mmn_jax.store.classifier import as_npz, of_rows
 from mmn_jax.store.run import Model
-
-
-class Evaluated(NamedTuple):
-    """What texts call the examples that a table is evaluated on, and the accuracy on them."""
-
-    examples: str
-    accuracy: str
-
-
-EVALUATED = {
-    "test": Evaluated("test examples", "test accuracy"),
-    "folds": Evaluated("held-out training examples", "cross-validated accuracy"),
-}
-
-
-def evaluated(table: Table) -> Evaluated:
-    """Returns what a table is evaluated on; an older one on test examples."""
-    return EVALUATED[table.get("evaluated_on", "test")]
 
 
 def labels(result: SeedResult) -> np.ndarray:
@@ -197,17 +179,6 @@ def _versions() -> dict[str, str]:
     """Returns the versions of Python and of every package that affects results."""
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
     return {"python": platform.python_version(), "mmn_jax": __version__, **{name: metadata.version(name) for name in names}}
-
-
-def best_rival(methods: dict[str, dict], name: str) -> str | None:
-    """Returns the rival with the highest test accuracy, other than `name`; None if no rival was fitted."""
-    rivals = [other for other, entry in methods.items() if entry["kind"] == "rival" and other != name]
-    return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
-
-
-def best_other(methods: dict[str, dict], name: str) -> str | None:
-    """Returns the most accurate method on the test set other than `name` and `plain`; None if there is none."""
-    return max((other for other in methods if other not in (name, "plain")), key=lambda other: methods[other]["accuracy"], default=None)
 
 
 def classifier_of(models: Mapping[str, Model], wanted: str = "") -> str:
