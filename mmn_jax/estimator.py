@@ -37,6 +37,7 @@ from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Method
 from mmn_jax.methods.mmn import informed_name
+from mmn_jax.methods.progress import Tell
 from mmn_jax.types import Examples, Knowledge, Normalised
 
 GIVEN_BY = {"descriptions": "class_embeddings", "unlabelled": "X_unlabelled"}  # fields of `Knowledge` → arguments
@@ -86,6 +87,16 @@ def _progress(verbose: int) -> Say:
         print(f"[TailClassifier] {time.perf_counter() - began:6.1f} s  {line}", file=sys.stderr, flush=True)
 
     return say if verbose else silent
+
+
+def _by_setting(say: Say) -> Tell:
+    """Returns what reports every setting in a line, and each fold and subsample of the first, which takes longest."""
+
+    def tell(step):
+        if step.ends or (step.number == 1 and step.pieces and step.pieces[-1].name in ("fold", "subsample")):
+            say(str(step))
+
+    return tell
 
 
 def _warn_unless_converged(record):
@@ -219,7 +230,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         method = self._informed(self.method_, known)
         say(f"{len(codes)} examples of {len(self.classes_)} classes in {train.x.shape[1]} dimensions")
         with renamed(ARRAYS):
-            tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, say=say, knowledge=known)
+            tuned = fit_method(
+                method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, tell=_by_setting(say), knowledge=known
+            )
         _warn_unless_converged(tuned.record)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)

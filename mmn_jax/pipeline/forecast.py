@@ -18,6 +18,7 @@ from mmn_jax.devices import all_devices
 from mmn_jax.linear import weighting
 from mmn_jax.linear.algebra import mm
 from mmn_jax.linear.solve import BFGS, head_flops
+from mmn_jax.methods.choosing import Setup
 from mmn_jax.methods.contract import Method
 from mmn_jax.methods.folds import Tasks
 from mmn_jax.methods.tasks import Task, unscaled
@@ -86,10 +87,10 @@ def measure(task: Task) -> Speed:
     return Speed(2.0 * x.size * len(task.counts) / float(np.median(times)), float(np.mean(others)), max(first - others[0], 0.0))
 
 
-def _method_seconds(run: Run, data: Data, name: str, method: Method, speed: Speed) -> float:
+def _method_seconds(name: str, method: Method, folds: int, ridges: int, budget: int, speed: Speed) -> float:
     """Estimates the seconds of a method: its search on every fold, for as many settings as there are."""
-    tuned = min(1.0, run.config.tuning.budget / BUDGET) * min(1.0, len(run.config.heads.l2) / len(RIDGES))
-    return HEADS.get(name, OTHERS[method.kind]) * speed.head * len(data.folds) * max(tuned, 1 / BUDGET)
+    tuned = min(1.0, budget / BUDGET) * min(1.0, ridges / len(RIDGES))
+    return HEADS.get(name, OTHERS[method.kind]) * speed.head * folds * max(tuned, 1 / BUDGET)
 
 
 def _bank_seconds(jobs: list[BankJob], speed: Speed) -> float:
@@ -111,6 +112,19 @@ def _chain_seconds(run: Run, jobs: list[BankJob], speed: Speed) -> float:
     return steps * (step / (BANK_SPEED * speed.product) + 5e-3)
 
 
+def of_method(name: str, method: Method, setup: Setup) -> Part:
+    """Forecasts one method under the default grid and budget.
+
+    Args:
+      name: of the method, any but metamodelnet, most of whose time banks take.
+      method: what is fitted.
+      setup: what it is chosen on and fitted to, whose first plain heads are solved, and kept.
+    """
+    speed = measure(setup.tasks((*setup.folds, setup.whole)[0].name)[0])
+    seconds = _method_seconds(name, method, max(1, len(setup.folds)), len(RIDGES), BUDGET, speed)
+    return Part("fit", seconds + PROGRAMS["ours" if method.kind == "ours" else "rivals"] * speed.compiling, name)
+
+
 def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method], last: str) -> list[Part]:
     """Forecasts the stages of a seed; what is kept from a run before costs nothing and is left out.
 
@@ -130,12 +144,16 @@ def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method], last:
     untrained = [one for one in jobs if last != "kshot" and not chain_is_kept(run, one)]
     if not new and not missing and not untrained:
         return []
-    speed = measure(tasks(data.folds[0].name)[0])
+    speed, budget, ridges = measure(tasks(data.folds[0].name)[0]), run.config.tuning.budget, len(run.config.heads.l2)
     found = {}
+
+    def seconds(name):
+        return _method_seconds(name, new[name], len(data.folds), ridges, budget, speed)
+
     for stage, kinds in stages.items():
         names = [name for name, method in new.items() if method.kind in kinds]
         if names:
-            found[stage] = Part(stage, sum(_method_seconds(run, data, name, new[name], speed) for name in names), ", ".join(names))
+            found[stage] = Part(stage, sum(map(seconds, names)), ", ".join(names))
     if missing:
         found["kshot"] = Part("kshot", sum(_bank_seconds(part, speed) for part in jobs), f"{missing} heads of {len(jobs)} training set(s)")
     if untrained:
