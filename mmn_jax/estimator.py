@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 from mmn_jax import defaults, devices
 from mmn_jax.data.descriptions import checked_descriptions, describe_names
 from mmn_jax.data.labels import codes_among, is_text, normal, spelled
-from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
+from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns, vectors_by_label
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput, Say, renamed, silent
@@ -195,8 +195,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
           y: array-like [n] of labels: integers, other numbers without fractions, or text.
           X_val: array-like [m, d]; examples that choose hyperparameters in place of folds.
           y_val: array-like [m] of labels that are in y, not necessarily all of them.
-          class_embeddings: array-like [C, m]; a description of each class in any space, in the order of the sorted labels, such as an
-            embedding of its name; zeros for a class without one.
+          class_embeddings: a description of each class in any space, such as an embedding of its name: a mapping from label to vector, or
+            a data frame indexed by label, or array-like [C, m] in the order of the sorted labels; zeros for a class without one.
           X_unlabelled: array-like [u, d]; examples without labels.
 
         Returns:
@@ -269,7 +269,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         """Returns what is known of the classes beside X and y, as Knowledge."""
         known = Knowledge()
         if class_embeddings is not None:
-            given = np.asarray(class_embeddings)
+            given = vectors_by_label(class_embeddings, self.classes_.tolist(), "class_embeddings")
             tell = partial(warnings.warn, stacklevel=4)
             known = known._replace(descriptions=checked_descriptions(given, len(self.classes_), "class_embeddings", tell))
         elif self.method in ("mmn_names", "mmn_all") and is_text(self.classes_):

@@ -86,16 +86,16 @@ class Edge(NamedTuple):
 
 
 def edges(models: Mapping[str, Model]) -> list[str]:
-    """Says which hyperparameters were chosen at the end of their grids, and what to do about it."""
+    """Says which hyperparameters were chosen at the end of their grids, and what to do about it; where nothing can be done, nothing."""
     found: dict[str, list[Edge]] = {"ours": [], "rival": []}
     for method, model in models.items():
         kind = "rival" if model.kind.startswith("rival") else "ours"
-        found[kind] += [Edge(method, name, model.tuned[name]) for name in model.tuned["at_edge"]]
+        ends = [name for name in model.tuned["at_edge"] if kind == "rival" or name in WIDENED_BY]
+        found[kind] += [Edge(method, name, model.tuned[name]) for name in ends]
     lines = []
-    for setting in dict.fromkeys(WIDENED_BY.get(edge.name, "") for edge in found["ours"]):
-        at = ", ".join(f"{one.method} ({one.name} = {one.value:g})" for one in found["ours"] if WIDENED_BY.get(one.name, "") == setting)
-        hint = f"more values beyond that end in --config.{setting} may do better" if setting else "no setting widens it"
-        lines.append(f"  chosen at the end of the grid: {at}; {hint}")
+    for setting in dict.fromkeys(WIDENED_BY[edge.name] for edge in found["ours"]):
+        at = ", ".join(f"{one.method} ({one.name} = {one.value:g})" for one in found["ours"] if WIDENED_BY[one.name] == setting)
+        lines.append(f"  chosen at the end of the grid: {at}; more values beyond that end in --config.{setting} may do better")
     if found["rival"]:
         at = ", ".join(f"{one.method} ({one.name})" for one in found["rival"])
         lines.append(f"  rivals at the end of their grids: {at}; this can be ignored, as it concerns their own rows of the table alone")

@@ -251,13 +251,13 @@ def other_settings(workdir: Path, config: ConfigDict) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError):  # no results, or those of an older version, which did not keep them
         return []
     now = json.loads(json.dumps(flat(config)))
-    return [f"{key} was {_shown(before.get(key))}, is {_shown(now[key])}" for key in now if before.get(key) != now[key]]
+    return [f"{key} was {_shown(key, before.get(key))}, is {_shown(key, now[key])}" for key in now if before.get(key) != now[key]]
 
 
-def _shown(value: object) -> str:
-    """Formats the value of a setting as on the command line."""
+def _shown(key: str, value: object) -> str:
+    """Formats the value of a setting as on the command line; an empty list of methods stands for all of a stage."""
     if isinstance(value, list):
-        return ",".join(map(str, value)) or "empty"
+        return ",".join(map(str, value)) or ("all" if key == "methods" else "empty")
     return "unset" if value is None else str(value) or "empty"
 
 
