@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
@@ -75,6 +75,15 @@ def _with_label(classes, label):
     if label in classes:
         raise BadInput(f"add_class: label {label!r} is known; fit again with the new examples")
     return np.append(classes, label)
+
+
+def _descriptions(given, classes):
+    """Returns the descriptions of the sorted classes that are given or, without, those that their labels make; None if these make none."""
+    if given is None:
+        return describe_names(classes.tolist()) if is_text(classes) else None
+    tell = partial(warnings.warn, stacklevel=5)
+    given = vectors_by_label(given, classes.tolist(), "class_embeddings")
+    return checked_descriptions(given, len(classes), "class_embeddings", tell)
 
 
 def _progress(verbose: int) -> Say:
@@ -268,12 +277,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def _knowledge(self, class_embeddings, X_unlabelled):
         """Returns what is known of the classes beside X and y, as Knowledge."""
         known = Knowledge()
-        if class_embeddings is not None:
-            given = vectors_by_label(class_embeddings, self.classes_.tolist(), "class_embeddings")
-            tell = partial(warnings.warn, stacklevel=4)
-            known = known._replace(descriptions=checked_descriptions(given, len(self.classes_), "class_embeddings", tell))
-        elif self.method in ("mmn_names", "mmn_all") and is_text(self.classes_):
-            known = known._replace(descriptions=describe_names(self.classes_.tolist()))
+        if class_embeddings is not None or self.method in ("mmn_names", "mmn_all"):
+            known = known._replace(descriptions=_descriptions(class_embeddings, self.classes_))
         if X_unlabelled is not None:
             known = known._replace(unlabelled=self._normalised(self._checked(X_unlabelled), "X_unlabelled"))
         return known
@@ -402,8 +407,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.statistics_ = ClassStatistics(self.counts_, np.vstack([old.means, x.mean(0, dtype=float)])[order], old.within)
         return self
 
-    def diagnose(self, X, y, cuts=5):
-        """Estimates the gain of mmn over logit adjustment on data like these.
+    def diagnose(self, X, y, cuts=5, *, class_embeddings=None, X_unlabelled=None):
+        """Estimates the gain of mmn over logit adjustment on data like these, and what more knowledge of the classes adds.
 
         It needs no fit and changes none. l2 and budget are the defaults, whatever this classifier's are. Print the result to read it, with
         advice on the method and on the classes that need more examples.
@@ -412,6 +417,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
           X: array-like [n, d] of numbers, or a data frame.
           y: array-like [n] of labels.
           cuts: int; number of long-tailed subsamples that the gain is measured on.
+          class_embeddings: descriptions of the classes, as for `fit`; without them, labels that are text describe their classes.
+          X_unlabelled: array-like [u, d]; examples without labels.
 
         Returns:
           A `Diagnosis`.
@@ -423,7 +430,12 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=(np.float64, np.float32))
         classes, codes = np.unique(spelled(y), return_inverse=True)
+        known = Knowledge(_descriptions(class_embeddings, classes))
+        if X_unlabelled is not None:
+            known = known._replace(unlabelled=check_array(X_unlabelled, dtype=(np.float64, np.float32), input_name="X_unlabelled"))
+            if known.unlabelled.shape[1] != X.shape[1]:
+                raise BadInput(f"X_unlabelled: has {known.unlabelled.shape[1]} dimensions, X {X.shape[1]}; make both in the same way")
         with renamed(ARRAYS):
             return diagnosis.diagnose(
-                Examples(X, codes.astype(np.int32)), _seed(self.random_state), cuts, classes.astype(str).tolist(), say
+                Examples(X, codes.astype(np.int32)), _seed(self.random_state), cuts, classes.astype(str).tolist(), say, known
             )
