@@ -5,6 +5,7 @@ methods that need it. How many such heads a method costs is known from measureme
 operations, at the speed of a measured matrix product, and programs to compile in the time that the first one took.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -49,7 +50,10 @@ HEADS = {
     "lda": 11,
     "knn": 11,
 }
-OTHERS = {"ours": 49, "rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
+OWN = {"mmn_names": 12, "mmn_unlabelled": 12, "mmn_all": 35}  # heads that methods of the mmn family cost beside the members that they share
+GRIDLESS = 0.2  # of the time of such a method, which a smaller grid doesn't shorten: rows without a ridge, and mixtures
+EM_PRODUCTS, EM_SPEED = 320, 0.1  # products of unlabelled examples with rows on a fold, and their speed relative to one large product
+OTHERS = {"rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
 TARGETS = 28, 8  # plain heads that θ* of the first bank costs, and that of each other bank
 BANK_STEPS, BANK_SPEED = 16, 0.3  # solver steps of a k-shot head; speed of batches of them relative to one large product
 CHAIN_STEPS = 40  # of a level, which ends early as a rule
@@ -87,10 +91,28 @@ def measure(task: Task) -> Speed:
     return Speed(2.0 * x.size * len(task.counts) / float(np.median(times)), float(np.mean(others)), max(first - others[0], 0.0))
 
 
-def _method_seconds(name: str, method: Method, folds: int, ridges: int, budget: int, speed: Speed) -> float:
-    """Estimates the seconds of a method: its search on every fold, for as many settings as there are."""
-    tuned = min(1.0, budget / BUDGET) * min(1.0, ridges / len(RIDGES))
-    return HEADS.get(name, OTHERS[method.kind]) * speed.head * folds * max(tuned, 1 / BUDGET)
+class Search(NamedTuple):
+    """What a search takes time by: a task of one fold, the number of folds and of ridges, and the budget of settings."""
+
+    task: Task
+    folds: int
+    ridges: int
+    budget: int
+
+
+def _methods_seconds(methods: Mapping[str, Method], search: Search, speed: Speed) -> float:
+    """Estimates the seconds of methods, one after the other: the search of each on every fold, for as many settings as there are."""
+    tuned = min(1.0, search.budget / BUDGET) * min(1.0, search.ridges / len(RIDGES))
+    members = GRIDLESS + (1 - GRIDLESS) * min(1.0, math.ceil(search.ridges / 2) / math.ceil(len(RIDGES) / 2))  # every other ridge
+    seconds, family = 0.0, False
+    for name, method in methods.items():
+        ours = method.kind == "ours"
+        shared = 0.0 if family else members * HEADS["mmn"]
+        seconds += speed.head * (shared + OWN.get(name, 0) if ours else HEADS.get(name, OTHERS[method.kind]) * max(tuned, 1 / BUDGET))
+        if ours and "unlabelled" in method.needs and search.task.knowledge.unlabelled is not None:
+            seconds += EM_PRODUCTS * 2.0 * search.task.knowledge.unlabelled.size * len(search.task.counts) / (EM_SPEED * speed.product)
+        family |= ours
+    return seconds * search.folds
 
 
 def _bank_seconds(jobs: list[BankJob], speed: Speed) -> float:
@@ -120,8 +142,9 @@ def of_method(name: str, method: Method, setup: Setup) -> Part:
       method: what is fitted.
       setup: what it is chosen on and fitted to, whose first plain heads are solved, and kept.
     """
-    speed = measure(setup.tasks((*setup.folds, setup.whole)[0].name)[0])
-    seconds = _method_seconds(name, method, max(1, len(setup.folds)), len(RIDGES), BUDGET, speed)
+    task = setup.tasks((*setup.folds, setup.whole)[0].name)[0]
+    speed = measure(task)
+    seconds = _methods_seconds({name: method}, Search(task, max(1, len(setup.folds)), len(RIDGES), BUDGET), speed)
     return Part("fit", seconds + PROGRAMS["ours" if method.kind == "ours" else "rivals"] * speed.compiling, name)
 
 
@@ -144,16 +167,12 @@ def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method], last:
     untrained = [one for one in jobs if last != "kshot" and not chain_is_kept(run, one)]
     if not new and not missing and not untrained:
         return []
-    speed, budget, ridges = measure(tasks(data.folds[0].name)[0]), run.config.tuning.budget, len(run.config.heads.l2)
-    found = {}
-
-    def seconds(name):
-        return _method_seconds(name, new[name], len(data.folds), ridges, budget, speed)
-
+    search = Search(tasks(data.folds[0].name)[0], len(data.folds), len(run.config.heads.l2), run.config.tuning.budget)
+    speed, found = measure(search.task), {}
     for stage, kinds in stages.items():
-        names = [name for name, method in new.items() if method.kind in kinds]
-        if names:
-            found[stage] = Part(stage, sum(map(seconds, names)), ", ".join(names))
+        methods = {name: method for name, method in new.items() if method.kind in kinds}
+        if methods:
+            found[stage] = Part(stage, _methods_seconds(methods, search, speed), ", ".join(methods))
     if missing:
         found["kshot"] = Part("kshot", sum(_bank_seconds(part, speed) for part in jobs), f"{missing} heads of {len(jobs)} training set(s)")
     if untrained:
