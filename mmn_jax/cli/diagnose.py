@@ -18,7 +18,7 @@ from mmn_jax.errors import BadInput
 from mmn_jax.methods.diagnosis import describe, diagnose
 from mmn_jax.methods.progress import Step
 from mmn_jax.pipeline.column_flags import add_column_flags, column_flags, columns_of
-from mmn_jax.store.terminal import make_terminal, never_silent, warn
+from mmn_jax.store.terminal import make_terminal, never_silent, print_line, warn
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         if known.descriptions is None:
             known = known._replace(descriptions=describe_names(names))
         print(f"{len(train.y)} examples; mmn and logit adjustment are tuned on each of {arguments.cuts} long-tailed subsamples", flush=True)
-        progress = make_terminal(True)._replace(say=partial(print, file=sys.stderr, flush=True))
+        progress = make_terminal(True)._replace(say=partial(print_line, error=True))
         try:
             with never_silent(progress) as terminal, terminal.doing("diagnosis") as show:
                 told = partial(_show, show)

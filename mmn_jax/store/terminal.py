@@ -47,6 +47,12 @@ def _in_place(name: str) -> Iterator[Callable[[str], None]]:
         yield lambda line: bar.set_description_str(f"{name}: {line}")
 
 
+def print_line(line: str, error: bool = False) -> None:
+    """Prints a line to the standard output or the standard error, above the progress that is shown in place."""
+    with tqdm.external_write_mode():
+        print(line, file=sys.stderr if error else sys.stdout, flush=True)
+
+
 def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda figures: None) -> Terminal:
     """Makes a Terminal.
 
@@ -56,7 +62,7 @@ def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda fi
     """
     if not shown:
         return Terminal(lambda line: None, lambda items, name: items)
-    return Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None), log, _in_place)
+    return Terminal(print_line, lambda items, name: tqdm(items, name, leave=False, disable=None), log, _in_place)
 
 
 class Work(NamedTuple):
