@@ -84,7 +84,8 @@ def versus_rival(methods: dict[str, dict[str, Any]]) -> str:
 
 def title(table: Table) -> str:
     """Returns what the table shows: the data, which accuracy it is, and of which seeds."""
-    return f"{table['dataset']}: mean per-class {evaluated(table).accuracy} in percent, seeds {table['seeds']}"
+    seeds = f"seed{'s' * (len(table['seeds']) > 1)} {', '.join(map(str, table['seeds']))}"
+    return f"{table['dataset']}: mean per-class {evaluated(table).accuracy} in percent, {seeds}"
 
 
 def as_text(table: Table) -> str:
