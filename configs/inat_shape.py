@@ -1,5 +1,5 @@
-"""Synthetic features with about the shape of iNaturalist 2018 (436,000 × 768, 8,142 classes of 315 to 2 examples, median 16), to measure time
-and memory. `mmn_rows` is in closed form, the logit-adjusted head has one ridge: a head takes the better part of an hour on two cores.
+"""Synthetic features with about the shape of iNaturalist 2018 (436,000 × 768, 8,142 classes of 315 to 2 examples, median 16), to measure
+time and memory. `mmn_rows` is in closed form; the logit-adjusted head has one ridge, as it takes the better part of an hour on two cores.
 
 python bin/run.py --stage=eval --config=configs/inat_shape.py
 """

@@ -19,14 +19,14 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mmn_jax import defaults, devices
 from mmn_jax.data.descriptions import checked_descriptions, describe_names
 from mmn_jax.data.labels import codes_among, is_text, normal, spelled
-from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns
+from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns, vectors_by_label
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput, Say, renamed, silent
@@ -37,6 +37,7 @@ from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Method
 from mmn_jax.methods.mmn import informed_name
+from mmn_jax.methods.progress import Tell
 from mmn_jax.types import Examples, Knowledge, Normalised
 
 GIVEN_BY = {"descriptions": "class_embeddings", "unlabelled": "X_unlabelled"}  # fields of `Knowledge` → arguments
@@ -76,6 +77,15 @@ def _with_label(classes, label):
     return np.append(classes, label)
 
 
+def _descriptions(given, classes):
+    """Returns the descriptions of the sorted classes that are given or, without, those that their labels make; None if these make none."""
+    if given is None:
+        return describe_names(classes.tolist()) if is_text(classes) else None
+    tell = partial(warnings.warn, stacklevel=5)
+    given = vectors_by_label(given, classes.tolist(), "class_embeddings")
+    return checked_descriptions(given, len(classes), "class_embeddings", tell)
+
+
 def _progress(verbose: int) -> Say:
     """Returns what reports progress: lines on the standard error with the seconds since this call, or nothing if verbose is 0."""
     if not isinstance(verbose, numbers.Integral) or verbose < 0:
@@ -86,6 +96,16 @@ def _progress(verbose: int) -> Say:
         print(f"[TailClassifier] {time.perf_counter() - began:6.1f} s  {line}", file=sys.stderr, flush=True)
 
     return say if verbose else silent
+
+
+def _by_setting(say: Say) -> Tell:
+    """Returns what reports every setting in a line, and each fold and subsample of the first, which takes longest."""
+
+    def tell(step):
+        if step.ends or (step.number == 1 and step.pieces and step.pieces[-1].name in ("fold", "subsample")):
+            say(str(step))
+
+    return tell
 
 
 def _warn_unless_converged(record):
@@ -184,8 +204,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
           y: array-like [n] of labels: integers, other numbers without fractions, or text.
           X_val: array-like [m, d]; examples that choose hyperparameters in place of folds.
           y_val: array-like [m] of labels that are in y, not necessarily all of them.
-          class_embeddings: array-like [C, m]; a description of each class in any space, in the order of the sorted labels, such as an
-            embedding of its name; zeros for a class without one.
+          class_embeddings: a description of each class in any space, such as an embedding of its name: a mapping from label to vector, or
+            a data frame indexed by label, or array-like [C, m] in the order of the sorted labels; zeros for a class without one.
           X_unlabelled: array-like [u, d]; examples without labels.
 
         Returns:
@@ -219,7 +239,9 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         method = self._informed(self.method_, known)
         say(f"{len(codes)} examples of {len(self.classes_)} classes in {train.x.shape[1]} dimensions")
         with renamed(ARRAYS):
-            tuned = fit_method(method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, say=say, knowledge=known)
+            tuned = fit_method(
+                method, jax.random.key(seed), train, val, folds=self.folds, budget=self.budget, tell=_by_setting(say), knowledge=known
+            )
         _warn_unless_converged(tuned.record)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
@@ -255,12 +277,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def _knowledge(self, class_embeddings, X_unlabelled):
         """Returns what is known of the classes beside X and y, as Knowledge."""
         known = Knowledge()
-        if class_embeddings is not None:
-            given = np.asarray(class_embeddings)
-            tell = partial(warnings.warn, stacklevel=4)
-            known = known._replace(descriptions=checked_descriptions(given, len(self.classes_), "class_embeddings", tell))
-        elif self.method in ("mmn_names", "mmn_all") and is_text(self.classes_):
-            known = known._replace(descriptions=describe_names(self.classes_.tolist()))
+        if class_embeddings is not None or self.method in ("mmn_names", "mmn_all"):
+            known = known._replace(descriptions=_descriptions(class_embeddings, self.classes_))
         if X_unlabelled is not None:
             known = known._replace(unlabelled=self._normalised(self._checked(X_unlabelled), "X_unlabelled"))
         return known
@@ -389,8 +407,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self.statistics_ = ClassStatistics(self.counts_, np.vstack([old.means, x.mean(0, dtype=float)])[order], old.within)
         return self
 
-    def diagnose(self, X, y, cuts=5):
-        """Estimates the gain of mmn over logit adjustment on data like these.
+    def diagnose(self, X, y, cuts=5, *, class_embeddings=None, X_unlabelled=None):
+        """Estimates the gain of mmn over logit adjustment on data like these, and what more knowledge of the classes adds.
 
         It needs no fit and changes none. l2 and budget are the defaults, whatever this classifier's are. Print the result to read it, with
         advice on the method and on the classes that need more examples.
@@ -399,6 +417,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
           X: array-like [n, d] of numbers, or a data frame.
           y: array-like [n] of labels.
           cuts: int; number of long-tailed subsamples that the gain is measured on.
+          class_embeddings: descriptions of the classes, as for `fit`; without them, labels that are text describe their classes.
+          X_unlabelled: array-like [u, d]; examples without labels.
 
         Returns:
           A `Diagnosis`.
@@ -410,7 +430,12 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         check_rows(X, y=y)
         X, y = check_X_y(X, y, dtype=(np.float64, np.float32))
         classes, codes = np.unique(spelled(y), return_inverse=True)
+        known = Knowledge(_descriptions(class_embeddings, classes))
+        if X_unlabelled is not None:
+            known = known._replace(unlabelled=check_array(X_unlabelled, dtype=(np.float64, np.float32), input_name="X_unlabelled"))
+            if known.unlabelled.shape[1] != X.shape[1]:
+                raise BadInput(f"X_unlabelled: has {known.unlabelled.shape[1]} dimensions, X {X.shape[1]}; make both in the same way")
         with renamed(ARRAYS):
             return diagnosis.diagnose(
-                Examples(X, codes.astype(np.int32)), _seed(self.random_state), cuts, classes.astype(str).tolist(), say
+                Examples(X, codes.astype(np.int32)), _seed(self.random_state), cuts, classes.astype(str).tolist(), say, known
             )

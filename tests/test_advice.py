@@ -30,7 +30,8 @@ def table(vs_plain=AHEAD, vs_next=AHEAD, many=TIE, leave=(), rival=AHEAD):
         (
             {"vs_next": TIE},
             "mmn",
-            "Take mmn or logit_adjustment: they tie (+0.3 points, -0.4 to +1.0); classifier.npz holds mmn, 2.0 points",
+            "Take mmn or logit_adjustment: they tie (+0.3 points, -0.4 to +1.0). mmn is 2.0 points above plain (+1.0 to +3.0), and"
+            " classifier.npz holds it, as it does unless --config.eval.classifier names another.",
         ),
         (
             {"vs_next": BEHIND},
@@ -67,6 +68,40 @@ def test_what_frequent_classes_pay_is_said(given, expected):
     assert advise(table(**given))["sentences"][1].startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, "as validation examples preferred it to mmn_names and mmn_all."),
+        ({"validation": "train"}, "as folds of the training set preferred it to mmn_names and mmn_all."),
+        ({"seeds": [3, 4]}, "as validation examples of seed 3 preferred it to mmn_names and mmn_all."),
+        ({"settings": {"eval.classifier": "mmn"}}, "as --config.eval.classifier says."),
+        ({"classifier": "logit_adjustment"}, "as it has the highest accuracy of the linear heads on validation examples."),
+    ],
+)
+def test_it_is_said_why_the_classifier_holds_one_of_two_that_tie(change, why):
+    one = table(vs_next=TIE) | {"validation": "set"}
+    one["methods"] |= {name: method(79.0, "ours", AHEAD, None) for name in ("mmn_names", "mmn_all")}
+    one["methods"]["logit_adjustment"]["vs_next"] = TIE
+    assert advise(one | change)["sentences"][0].endswith(f"classifier.npz holds it, {why}")
+
+
+def test_frequent_classes_are_held_against_logit_adjustment_where_it_makes_a_difference():
+    one = table()
+    for many, said in ((BEHIND, ["loses 2.0 points"]), (AHEAD, ["gains 2.0 points"]), (TIE, []), (None, [])):
+        one["methods"]["mmn"]["vs_logit_adjustment_groups"] = {"many": many, "most": None}
+        lines = advise(one)["sentences"][2:]
+        assert len(lines) == len(said) and all(f"Against logit_adjustment, mmn {each} on the 7 classes" in lines[0] for each in said)
+
+
+def test_the_best_rival_is_named_and_what_it_is_itself_compared_with():
+    one = table()
+    assert table_formats.versus_rival(one["methods"]) == "vs logit_adjustment"
+    one["methods"]["tau_norm"] = method(79.0, "rival", AHEAD, None)
+    assert table_formats.versus_rival(one["methods"]) == "vs tau_norm, best rival"
+    one["advice"] = {"sentences": []}
+    assert table_formats.sentences(one)[0] == "The row of tau_norm compares it with logit_adjustment, the second best rival."
+
+
 def test_few_seeds_are_named_with_a_hint_to_run_five():
     assert "within one seed" in interval_note([3]) and "within 2 seeds" in interval_note([0, 1])
     assert interval_note([0, 1]).endswith("--config.seeds=0,1,2,3,4") and not interval_note([0, 1, 2])
@@ -76,3 +111,5 @@ def test_the_text_stands_below_the_table():
     one = table()
     one["advice"] = advise(one)
     assert table_formats.sentences(one) == [*one["advice"]["sentences"], interval_note([0])]
+    noted = table_formats.sentences(one | {"validation": "set"})
+    assert len(noted) == 4 and "no method is fitted to them" in noted[2]

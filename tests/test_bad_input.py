@@ -586,7 +586,8 @@ TOOLS = {
     "predict without a model": (
         predict.main,
         ["--model=DIR", "--features=x"],
-        "--model=DIR: has no classifier.npz; make it by bin/run.py --stage=meta --workdir=DIR --config.data.path=FEATURES",
+        "--model=DIR: has no classifier.npz; make it by mmn-jax fit --features=FEATURES --out=DIR, or bin/run.py --stage=meta --workdir=DIR"
+        " --config.data.path=FEATURES",
         nothing,
     ),
     "predict by a damaged model": (

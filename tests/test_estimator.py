@@ -79,9 +79,11 @@ def test_it_reports_every_setting_on_the_standard_error_if_it_is_asked_to(capsys
     model = quick(l2=(1e-2, 1e-3), budget=4, verbose=1).fit(X, Y)
     out, err = capsys.readouterr()
     assert out == "" and all(re.match(r"\[TailClassifier\] +\d+\.\d s  \w", line) for line in err.splitlines())
-    told = [float(figure) for figure in re.findall(r"setting \d+ \(.*\): (\d+\.\d)%", err)]
+    told = [float(figure) for figure in re.findall(r"setting \d+ of 4 \(.*\): (\d+\.\d)%", err)]
     assert told == [pytest.approx(trial["val_accuracy"], abs=0.051) for trial in model.record_["trials"]] and len(told) == 4
-    assert f"{len(Y)} examples of 10 classes in 8 dimensions" in err and "setting 1, fold 2 of 2" in err
+    assert f"{len(Y)} examples of 10 classes in 8 dimensions" in err and "setting 1 of 4, fold 2 of 2\n" in err
+    assert "setting 2 of 4, fold" not in err
+    assert "4 of 4 settings tried; the best (" in err and f"is fitted to all {len(Y)} examples" in err
     assert model.set_params(verbose=0).fit(X, Y) and capsys.readouterr().err == ""
 
 

@@ -3,11 +3,16 @@
 import re
 
 import jax
+import numpy as np
 import pytest
+from conftest import blobs
 from test_pipeline import small
 
+from mmn_jax.methods import baselines, mmn
+from mmn_jax.methods.tasks import make_task
 from mmn_jax.pipeline import forecast, stages
 from mmn_jax.store import artifacts
+from mmn_jax.types import Knowledge, Normalised
 
 
 def run(config, workdir, stage="meta"):
@@ -52,3 +57,18 @@ def test_several_seeds_are_forecast_together():
     lines = forecast.describe(parts, 5)
     assert lines[0] == "  forecast from this machine's speed now: about 60.8 min for this seed, 5.1 h for 5 seeds"
     assert lines[1:] == ["    heads       50 s  plain", "    meta     60.0 min  metamodelnet"]
+
+
+def test_a_smaller_grid_shortens_what_has_a_ridge_and_shared_members_are_paid_for_once():
+    train = Normalised(*blobs(0, [20, 10, 6], 5))
+    known = Knowledge(np.eye(3), np.ones((1000, 5), np.float32))
+    task, speed = make_task(train, jax.random.key(0), 1e-3, knowledge=known), forecast.Speed(1e9, 1.0, 0.0)
+    family = mmn.methods((1e-2,))
+
+    def seconds(names, ridges, methods=family):
+        return forecast._methods_seconds({name: methods[name] for name in names}, forecast.Search(task, 1, ridges, 18), speed)
+
+    assert seconds(["plain"], 1, baselines.methods((1e-2,))) < 0.2 * seconds(["plain"], 8, baselines.methods((1e-2,)))
+    assert 0.3 * seconds(["mmn"], 8) < seconds(["mmn"], 1) < 0.5 * seconds(["mmn"], 8)
+    assert seconds(["mmn", "mmn_names"], 8) < 1.5 * seconds(["mmn"], 8)
+    assert seconds(["mmn_unlabelled"], 8) > seconds(["mmn_names"], 8)

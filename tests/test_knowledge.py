@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas
 import pytest
 from commands import own, run
 from test_mean_prior import CLASSES, COUNTS, described_classes, draw
@@ -106,6 +107,29 @@ def test_the_estimator_uses_what_is_known():
         fit("mmn_unlabelled")
     with pytest.raises(BadInput, match=r"^class_embeddings: has 2 rows, there are 40 classes"):
         fit(class_embeddings=DESCRIPTIONS[:2])
+
+
+def test_descriptions_are_given_by_label_too():
+    names = [f"kind {c:02}" for c in range(CLASSES)]
+    y, by_label = np.array(names)[TRAIN.y], dict(zip(names, DESCRIPTIONS, strict=True))
+    backwards = dict(reversed(by_label.items()))
+
+    def rows(given):
+        return TailClassifier(l2=1e-2, budget=1, folds=2, random_state=0).fit(TRAIN.x, y, class_embeddings=given).arrays_["theta"]
+
+    expected = rows(DESCRIPTIONS)
+    frame = pandas.DataFrame.from_dict(backwards, orient="index")
+    for given in (backwards, frame, pandas.DataFrame(DESCRIPTIONS)):
+        np.testing.assert_array_equal(rows(given), expected)
+    start = r"^class_embeddings: must have one vector, zeros where there is none, for the label of each class, but "
+    for given, wrong in (
+        ({name: vector for name, vector in by_label.items() if name != "kind 07"}, start + "'kind 07' is missing"),
+        ({**by_label, "kind 7": DESCRIPTIONS[7]}, start + "'kind 7' is not a class"),
+        (pandas.concat([frame, frame[:1]]), "^class_embeddings: .* some labels are repeated"),
+        ({**by_label, "kind 07": DESCRIPTIONS[7, :2]}, r"^class_embeddings: must have vectors of one length, but 'kind 00' has shape"),
+    ):
+        with pytest.raises(BadInput, match=wrong):
+            rows(given)
 
 
 def test_labels_that_are_text_describe_themselves_to_mmn_names():

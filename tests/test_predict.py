@@ -240,6 +240,11 @@ def test_a_bad_classifier_is_one_line(workdir, tmp_path, capsys, name):
     assert f"--model={tmp_path}" in error and reason in error and len(error.splitlines()) == 1
 
 
+def test_the_model_may_be_the_file_itself(workdir):
+    by_folder, by_file = (run(model, workdir / "x.npz") for model in (workdir, workdir / "classifier.npz"))
+    assert by_file.returncode == 0 and by_file.stdout == by_folder.stdout
+
+
 def test_without_a_temperature_it_says_so_and_predicts_all_the_same(workdir, tmp_path):
     np.savez(tmp_path / "classifier.npz", **{name: array for name, array in MODEL.items() if name != "temperature"})
     done, usual = run(tmp_path, workdir / "x.npz"), run(workdir, workdir / "x.npz")
@@ -250,7 +255,11 @@ def test_without_a_temperature_it_says_so_and_predicts_all_the_same(workdir, tmp
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--model=none", "--features=x.npz"], "--model=none: has no classifier.npz"),
+        (
+            ["--model=none", "--features=x.npz"],
+            "--model=none: has no classifier.npz; make it by mmn-jax fit --features=FEATURES --out=none",
+        ),
+        (["--model=a/b.npz", "--features=x.npz"], "--model=a/b.npz: is no file; make it by mmn-jax fit --features=FEATURES --out=a, or"),
         (["--model=none"], "--features"),
         (["--model=none", "--features=x.npz", "--outt=a"], "--outt=a"),
     ],

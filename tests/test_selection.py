@@ -133,7 +133,10 @@ def test_fit_makes_the_classifier_of_the_estimator_and_nothing_else(tmp_path, ca
         given = {"X_val": val["val_x"], "y_val": val["val_y"]} if validated else {}
         model = TailClassifier("logit_adjustment", random_state=3).fit(x, names[y], **given)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["classifier.npz"]
-    assert f"chosen on {'val_x and val_y' if validated else 'folds of the training set'}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"chosen on {'val_x and val_y, which no method is fitted to' if validated else 'folds of the training set'}\n" in shown
+    assert re.search(r"forecast from this machine's speed now: about \d+ s\n    fit +\d+ s  logit_adjustment\n", shown)
+    assert re.search(r"\n  \d+ of 18 settings tried.*; the best \(l2 .*\) is fitted to all 70 examples\n", shown)
     np.save(tmp_path / "x.npy", x)
     assert main.main(["predict", f"--model={tmp_path / 'out'}", f"--features={tmp_path / 'x.npy'}"]) == 0
     assert [line.split(",")[1] for line in capsys.readouterr().out.splitlines()[1:]] == model.predict(x).tolist()

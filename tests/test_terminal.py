@@ -1,5 +1,6 @@
 """A run is never silent for long: it says what it is doing and how far it is, even in the middle of a computation."""
 
+import re
 import sys
 import time
 
@@ -32,6 +33,20 @@ def test_long_work_is_told_with_its_name_its_steps_and_its_seconds():
 
 def test_quick_work_is_told_nothing_of():
     assert shown(lambda told: [told.say("a"), list(told.track([1, 2], "b"))]) == ["a"]
+
+
+def test_how_far_work_is_that_counts_no_steps_is_told_in_words():
+    def work(told):
+        with told.doing("mmn") as show:
+            show("setting 1 of 18, fold 1 of 3")
+            show("setting 1 of 18, fold 2 of 3")
+            time.sleep(0.5)
+        told.say("after")
+        time.sleep(0.5)
+
+    lines = shown(work)
+    assert re.fullmatch(r"  \.\. mmn: setting 1 of 18, fold 2 of 3, \d+ s", lines[0])
+    assert lines[lines.index("after") + 1].startswith("  .. after: ")
 
 
 def test_a_bar_that_is_seen_needs_no_lines_beside_it():

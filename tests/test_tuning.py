@@ -1,5 +1,7 @@
 """Choosing on validation data: the search, its budget, ties, grids and folds."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,10 @@ from conftest import blobs
 
 from mmn_jax.methods import tuning
 from mmn_jax.methods.baselines import methods
-from mmn_jax.methods.folds import Fold, held_accuracy, training_folds
+from mmn_jax.methods.choosing import tune
+from mmn_jax.methods.contract import Method, linear
+from mmn_jax.methods.folds import Fold, held_accuracy, make_tasks, training_folds
+from mmn_jax.methods.progress import Piece
 from mmn_jax.methods.tuning import Axis, Trial
 from mmn_jax.types import Normalised
 
@@ -92,3 +97,34 @@ def test_folds_beyond_those_that_hold_enough_examples_are_left_out():
         folds = training_folds("x", Normalised(np.arange(len(y), dtype=np.float32)[:, None], y), jax.random.key(0), 3)
         assert [fold.name for fold in folds] == [f"x-fold{i}of3" for i in range(expected)]
         assert all(len(fold.val.y) * 3 == pytest.approx(len(y), rel=0.01) for fold in folds)
+
+
+def test_a_search_says_why_it_ends_before_its_budget():
+    axes = methods((1e-2, 1e-3, 1e-4, 1e-5, 1e-6))["plain"].axes
+    for optimum, budget, said in (
+        (-2.0, 100, "l2 1e-05, 1e-06 left out, as the 2 values before were less accurate and every neighbour of the best one was tried"),
+        (-6.0, 100, "every neighbour of the best one was tried"),
+        (-2.0, 2, ""),
+    ):
+        tried = tuning.search(lambda setting, optimum=optimum: -abs(np.log10(setting["l2"]) - optimum), axes, budget)
+        assert tuning.why_ended([trial.setting for trial in tried], axes, budget) == said
+
+
+def test_every_step_of_a_choice_is_told():
+    steps, folds = [], [Fold("a", TRAIN, Normalised(X, TRAIN.y)), Fold("b", TRAIN, Normalised(X, TRAIN.y))]
+    whole = Fold("all", TRAIN, None)
+
+    def fit(task, setting):
+        task.tell(Piece("part", 1, 1))
+        return linear(np.zeros((3, X.shape[1] + 1)))
+
+    tasks = make_tasks((*folds, whole), jax.random.key(0), 1e-3, 1e-3)
+    tune(Method("ours", (Axis("a", (1, 2), 1),), fit), tasks, folds, whole, 5, steps.append)
+    first = ["setting 1 of 5, fold 1 of 2", "setting 1 of 5, fold 1 of 2, part 1 of 1", "setting 1 of 5, fold 2 of 2"]
+    told = list(map(str, steps))
+    assert told[:3] == first and re.fullmatch(r"setting 1 of 5 \(a 1\): [\d.]+% mean per-class accuracy", told[4])
+    assert told[-2:] == [
+        f"2 of 5 settings tried: every neighbour of the best one was tried; the best (a 1) is fitted to all {len(X)} examples",
+        f"fit to all {len(X)} examples, part 1 of 1",
+    ]
+    assert [step.ends for step in steps].count(True) == 3

@@ -23,15 +23,15 @@ from mmn_jax.data.normalisation import normalisation
 from mmn_jax.devices import start
 from mmn_jax.errors import BadInput, renamed
 from mmn_jax.methods.catalogue import every_method
-from mmn_jax.methods.choosing import fit_method
-from mmn_jax.methods.contract import Method, linear_logits
+from mmn_jax.methods.choosing import set_up, tune
+from mmn_jax.methods.contract import Method, Tuned, linear_logits
 from mmn_jax.methods.mmn import informed_name
+from mmn_jax.pipeline import forecast
 from mmn_jax.pipeline.column_flags import add_column_flags, column_flags, columns_of
-from mmn_jax.pipeline.fitting import counted
 from mmn_jax.store.artifacts import writable_directory, write_bytes
 from mmn_jax.store.classifier import as_npz, of_rows
-from mmn_jax.store.terminal import make_terminal, never_silent, warn
-from mmn_jax.types import Knowledge
+from mmn_jax.store.terminal import Terminal, make_terminal, never_silent, warn
+from mmn_jax.types import Knowledge, Normalised
 
 ARRAYS = {"descriptions": "class_embeddings", "unlabelled": "unlabelled_x"}  # fields of `Knowledge`
 
@@ -78,6 +78,22 @@ def _informed(asked: str, known: Knowledge, names: tuple[str, ...]) -> tuple[str
     return asked, known
 
 
+def _fitted(name: str, seed: int, train: Normalised, val: Normalised | None, known: Knowledge, terminal: Terminal) -> Tuned:
+    """Fits a method, and shows what it will take, how far it is, and how its setting was chosen."""
+    method, setup = _method(name), set_up(jax.random.key(seed), train, val, knowledge=known)
+    if name != "metamodelnet":  # whose banks take most of its time
+        for line in forecast.describe([forecast.of_method(name, method, setup)], 1):
+            terminal.say(line)
+    with terminal.doing(name) as show:
+
+        def tell(step):
+            if step.ends and step.examples:
+                terminal.say(f"  {step}")
+            show(str(step))
+
+        return tune(method, *setup, tell=tell)
+
+
 def fit(arguments: argparse.Namespace) -> None:
     """Fits the classifier that the flags describe, and writes it.
 
@@ -95,13 +111,12 @@ def fit(arguments: argparse.Namespace) -> None:
     writable_directory(out, "--out")
     start()
     began, source = time.perf_counter(), "folds of the training set" if val is None else "val_x and val_y"
+    unseen = "" if val is None else ", which no method is fitted to"
     with never_silent(make_terminal(True)) as terminal, renamed({"train_x": f"{arguments.features}: train_x"}):
-        terminal.say(f"{len(train.y)} training examples of {len(names)} classes; hyperparameters are chosen on {source}")
+        terminal.say(f"{len(train.y)} training examples of {len(names)} classes; hyperparameters are chosen on {source}{unseen}")
         normalise = normalisation(train)
         name, known = _informed(arguments.method, normalise.of_known(known), names)
-        with counted(_method(name), terminal, name, defaults.BUDGET) as shown:
-            key = jax.random.key(arguments.seed)
-            tuned = fit_method(shown, key, normalise.of(train), None if val is None else normalise.of(val), knowledge=known)
+        tuned = _fitted(name, arguments.seed, normalise.of(train), None if val is None else normalise.of(val), known, terminal)
         record = tuned.record
         saved = of_rows(tuned.arrays["theta"], record.temperature, normalise.mean, normalise.scale, names, np.bincount(train.y))
         write_bytes(out / "classifier.npz", as_npz(saved))

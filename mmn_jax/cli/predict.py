@@ -1,6 +1,6 @@
 """Classifies new features by a run's classifier.npz, in numpy without JAX:
 
-    python -m mmn_jax.predict --model=WORKDIR --features=FILE [--out=FILE.csv] [--prior=train] [--id=NAME] [--top=K] [--probabilities]
+    python -m mmn_jax.predict --model=DIR --features=FILE [--out=FILE.csv] [--prior=train] [--id=NAME] [--top=K] [--probabilities]
 
 FILE is an npz file with x [n, d] (or test_x), an .npy file or, as -, the standard input with such an array, a folder with x.npy, or a
 Parquet file or folder with a column of features; where there are parts, the rows of test are classified. Rows are read, scored and written
@@ -121,7 +121,7 @@ def _to_standard_output(classifier: Classifier, stream: RowStream, layout: Layou
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parses the flags."""
     parser = Parser("python -m mmn_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="workdir of a run, with classifier.npz")
+    parser.add_argument("--model", required=True, help="classifier.npz, or the folder that mmn-jax fit or a run wrote it to")
     parser.add_argument("--features", required=True, help="features in any form that a run reads, or - for an npy on the standard input")
     parser.add_argument("--out", help="CSV file to write (default: the standard output)")
     parser.add_argument("--prior", default="uniform", help="class prior in use: uniform, train, or a text file of C numbers")

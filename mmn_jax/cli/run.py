@@ -136,8 +136,7 @@ def show(config: ConfigDict, values: flags.FlagValues, workdir: Path) -> None:
         if seeds:
             table = results.collect(seeds, config)
             results.write(workdir, table, seeds)
-            terminal.say(f"\n{table['dataset']}: mean per-class {results.evaluated(table).accuracy} in percent, seeds {table['seeds']}")
-            terminal.say(table_formats.as_text(table))
+            terminal.say(f"\n{table_formats.as_text(table)}")
         if seeds:
             programs, seconds = compiling()
             terminal.say(f"{seconds:.0f} s went into compiling {programs} programs")

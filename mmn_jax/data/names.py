@@ -12,13 +12,14 @@ from mmn_jax.data.labels import normal
 from mmn_jax.errors import BadInput
 
 
-def by_label(values: Any, labels: list[Any], name: str) -> Any:
+def by_label(values: Any, labels: list[Any], name: str, each: str = "number") -> Any:
     """Returns values that carry labels, as a mapping or a pandas Series does, as a list in the order of `labels`; others unchanged.
 
     Args:
       values: the values of an argument.
       labels: each label once.
       name: the argument, with which a message begins.
+      each: what one value is, for messages.
 
     Raises:
       BadInput: the values have other labels.
@@ -33,8 +34,36 @@ def by_label(values: Any, labels: list[Any], name: str) -> Any:
         wrong.append("some labels are repeated")
     if wrong:
         advice = "" if isinstance(values, Mapping) else f"; give numpy.asarray({name}) to go by position"
-        raise BadInput(f"{name}: must have one number for the label of each class, but {wrong[0]}{advice}")
+        raise BadInput(f"{name}: must have one {each} for the label of each class, but {wrong[0]}{advice}")
     return [given[label] for label in labels]
+
+
+def vectors_by_label(values: Any, labels: list[Any], name: str) -> Any:
+    """Returns vectors that carry labels, as a mapping does or a data frame indexed by them, as an array in the order of `labels`.
+
+    Other values are returned as an array, too, and so is a data frame whose index only numbers its rows.
+
+    Args:
+      values: the value of an argument.
+      labels: each label once.
+      name: the argument, with which a message begins.
+
+    Raises:
+      BadInput: the vectors have other labels, or different lengths.
+    """
+    index = _index(values)
+    if hasattr(values, "columns") and index is not None and list(index) != list(range(len(values))):
+        if len(set(index)) < len(values):
+            raise BadInput(f"{name}: must have one vector for the label of each class, but some labels are repeated")
+        values = dict(zip(index, np.asarray(values), strict=True))
+    if not isinstance(values, Mapping):
+        return np.asarray(values)
+    found = [np.asarray(one) for one in by_label(values, labels, name, "vector, zeros where there is none,")]
+    other = next((c for c, one in enumerate(found) if one.shape != found[0].shape), None)
+    if other is not None:
+        shapes = f"{labels[0]!r} has shape {list(found[0].shape)}, {labels[other]!r} {list(found[other].shape)}"
+        raise BadInput(f"{name}: must have vectors of one length, but {shapes}")
+    return np.stack(found)
 
 
 def _index(values):

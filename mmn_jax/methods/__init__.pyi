@@ -19,6 +19,8 @@ from .head_methods import by_step as by_step
 from .head_methods import head_axes as head_axes
 from .head_methods import scaling as scaling
 from .head_methods import solved as solved
+from .progress import Piece as Piece
+from .progress import Step as Step
 from .tasks import Task as Task
 from .tasks import make_task as make_task
 from .tasks import standardised as standardised

@@ -2,19 +2,21 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from mmn_jax import defaults
-from mmn_jax.errors import BadInput, Say, silent
+from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.evaluation.metrics import mean_class_accuracy
-from mmn_jax.methods.contract import Method, Record, Tuned
+from mmn_jax.methods.contract import Fitted, Method, Record, Tuned
 from mmn_jax.methods.folds import Fold, Tasks, held_accuracy, held_labels, make_tasks, training_folds
+from mmn_jax.methods.progress import Piece, Step, Tell, unheard
 from mmn_jax.methods.tasks import Task
-from mmn_jax.methods.tuning import Setting, Trial, at_edge, best, ranking, search
+from mmn_jax.methods.tuning import Setting, Trial, at_edge, best, ranking, search, why_ended
 from mmn_jax.types import Knowledge, Normalised
 
 
@@ -43,46 +45,49 @@ def _remembering(
     return accuracy, found
 
 
-def _words(setting: Setting) -> str:
-    """Returns a setting as text, without the hyperparameters that have no effect in it."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in setting.items() if value is not None
-    )
-
-
-def _result(number: int, trial: Trial) -> str:
-    """Returns the line about a setting that was tried; number: how many have been."""
-    return f"setting {number} ({_words(trial.setting)}): {trial.accuracy:.1f}% mean per-class accuracy"
-
-
-def _last(setting: Setting, tried: int, whole: Fold) -> str:
-    """Returns the line about the chosen one of the settings that were tried, which is now fitted to all training examples."""
-    return f"the best of {tried} ({_words(setting)}) is fitted to all {len(whole.train.y)} examples"
-
-
-def _by_fold(method: Method, parts: Sequence[Task], folds: Sequence[Fold], say: Say) -> Callable[[Setting], list[Float[np.ndarray, "_ C"]]]:
-    """Returns the logits of every fold's validation examples as a function of a setting.
+def _by_fold(
+    method: Method, parts: Sequence[Task], folds: Sequence[Fold], of: int, tell: Tell
+) -> Callable[[int, Setting], list[Float[np.ndarray, "_ C"]]]:
+    """Returns the logits of every fold's validation examples as a function of a setting's number and the setting.
 
     Args:
       method: what is fitted.
       parts: the folds' tasks.
       folds: training and validation examples that choose.
-      say: gets a line for each fold of the first setting, which takes longest: with it, a method solves what its settings share.
+      of: the largest number of settings.
+      tell: gets a step for each fold that begins, if there are several, and for each piece of work that the method reports.
     """
-    first = iter(range(1, len(folds) + 1) if len(folds) > 1 else ())
 
-    def logits(setting):
+    def logits(number, setting):
+        def at(*pieces):
+            tell(Step(number, of, setting, pieces))
+
         scores = []
-        for task, fold in zip(parts, folds, strict=True):
-            scores.append(method.logits(method.fit(task, setting).arrays, fold.val.x))
-            if number := next(first, None):
-                say(f"setting 1, fold {number} of {len(folds)}")
+        for fold_number, (task, fold) in enumerate(zip(parts, folds, strict=True), 1):
+            here = (Piece("fold", fold_number, len(folds)),) if len(folds) > 1 else ()
+            at(*here)
+            fitted = method.fit(task._replace(tell=partial(at, *here)), setting)
+            scores.append(method.logits(fitted.arrays, fold.val.x))
         return scores
 
     return logits
 
 
-def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, say: Say = silent) -> Tuned:
+def _fit_last(method: Method, task: Task, step: Step, tell: Tell) -> Fitted:
+    """Fits the chosen setting to all training examples, and reports that.
+
+    Args:
+      method: what is fitted.
+      task: of all training examples.
+      step: of the choice, without the number of examples.
+      tell: gets it, and a step for each piece of work that the method reports.
+    """
+    step = step._replace(examples=len(task.train.y))
+    tell(step)
+    return method.fit(task._replace(tell=lambda *pieces: tell(step._replace(pieces=pieces))), step.setting)
+
+
+def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, tell: Tell = unheard) -> Tuned:
     """Chooses a setting by `tuning.search` along the method's axes, and fits it to the whole training set.
 
     With no folds, the setting is the one that the search starts from, and scores are not calibrated.
@@ -93,7 +98,7 @@ def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, 
       folds: training and validation examples that choose.
       whole: all training examples.
       budget: the largest number of settings that are tried.
-      say: gets a line for each setting that is tried.
+      tell: gets every step (`progress.py`).
     """
     final = tasks(whole.name)[1]
     if not folds:
@@ -101,18 +106,19 @@ def by_search(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, 
         fitted = method.fit(final, setting)
         return Tuned(fitted.arrays, Record(setting, float("nan"), 1.0, [], fitted.gradient_norm, [], fitted.converged))
     rough = [tasks(fold.name)[0] for fold in folds]
-    evaluate, found = _remembering(_by_fold(method, rough, folds, say), folds)
-    tried = itertools.count(1)
+    logits, numbers = _by_fold(method, rough, folds, budget, tell), itertools.count(1)
+    evaluate, found = _remembering(lambda numbered: logits(*numbered), folds)
 
     def told(setting):
-        trial = Trial(setting, evaluate(setting))
-        say(_result(next(tried), trial))
-        return trial.accuracy
+        number = next(numbers)
+        accuracy = evaluate((number, setting))
+        tell(Step(number, budget, setting, accuracy=accuracy))
+        return accuracy
 
     trials = search(told, method.axes, budget)
     setting = best(trials).setting
-    say(_last(setting, len(trials), whole))
-    fitted = method.fit(final._replace(folds=tuple(rough)), setting)
+    why = why_ended([trial.setting for trial in trials], method.axes, budget)
+    fitted = _fit_last(method, final._replace(folds=tuple(rough)), Step(len(trials), budget, setting, ended=why), tell)
     record = _record(trials, trials.index(best(trials)), found[0], folds, fitted.gradient_norm)
     return Tuned(fitted.arrays, record._replace(at_edge=at_edge(setting, method.axes), converged=fitted.converged))
 
@@ -122,7 +128,7 @@ def choose_among(
     logits: Callable[[int], list[Float[np.ndarray, "_ C"]]],
     folds: Sequence[Fold],
     norm: float,
-    say: Say = silent,
+    tell: Tell = unheard,
 ) -> tuple[int, Record]:
     """Chooses the setting that is most accurate on the folds' validation examples.
 
@@ -131,7 +137,7 @@ def choose_among(
       logits: returns the logits of each fold's validation examples, from the number of a setting.
       folds: training and validation examples that choose.
       norm: the gradient norm of the final head.
-      say: gets a line for each setting.
+      tell: gets a step for each setting that is evaluated.
 
     Returns:
       The number of the chosen setting, and the Record of the choice.
@@ -140,12 +146,12 @@ def choose_among(
     trials: list[Trial] = []
     for number, setting in enumerate(settings):
         trials.append(Trial(setting, evaluate(number)))
-        say(_result(len(trials), trials[-1]))
+        tell(Step(len(trials), len(settings), setting, accuracy=trials[-1].accuracy))
     number = trials.index(best(trials))
     return number, _record(trials, number, found[0], folds, norm)
 
 
-def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, say: Say = silent) -> Tuned:
+def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, tell: Tell = unheard) -> Tuned:
     """Chooses among all combinations of the values of the method's axes, and fits the chosen one to the whole training set.
 
     The arguments are those of `by_search`; the budget is ignored. Heads are solved to the final tolerance.
@@ -154,14 +160,13 @@ def by_grid(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, bu
         dict(zip([axis.name for axis in method.axes], point, strict=True))
         for point in itertools.product(*(axis.values for axis in method.axes))
     ]
-    logits = _by_fold(method, [tasks(fold.name)[1] for fold in folds], folds, say)
-    number, record = choose_among(settings, lambda number: logits(settings[number]), folds, 0.0, say)
-    say(_last(settings[number], len(settings), whole))
-    fitted = method.fit(tasks(whole.name)[1], settings[number])
+    logits = _by_fold(method, [tasks(fold.name)[1] for fold in folds], folds, len(settings), tell)
+    number, record = choose_among(settings, lambda number: logits(number + 1, settings[number]), folds, 0.0, tell)
+    fitted = _fit_last(method, tasks(whole.name)[1], Step(len(settings), len(settings), settings[number]), tell)
     return Tuned(fitted.arrays, record._replace(gradient_norm=fitted.gradient_norm, converged=fitted.converged))
 
 
-def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int = defaults.BUDGET, say: Say = silent) -> Tuned:
+def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int = defaults.BUDGET, tell: Tell = unheard) -> Tuned:
     """Chooses a method's hyperparameters on folds and fits it to the whole training set.
 
     Args:
@@ -170,9 +175,37 @@ def tune(method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budge
       folds: training and validation examples that choose; none where there is nothing to choose by.
       whole: all training examples.
       budget: the largest number of settings that are tried.
-      say: gets a line for each setting that is tried.
+      tell: gets every step (`progress.py`).
     """
-    return (method.choose or by_search)(method, tasks, folds, whole, budget, say)
+    return (method.choose or by_search)(method, tasks, folds, whole, budget, tell)
+
+
+class Setup(NamedTuple):
+    """What a method is chosen on and fitted to.
+
+    tasks: of the training sets. folds: training and validation examples that choose; none where every class has a single example. whole:
+    all training examples.
+    """
+
+    tasks: Tasks
+    folds: tuple[Fold, ...]
+    whole: Fold
+
+
+def set_up(
+    key: Key[Array, ""],
+    train: Normalised,
+    val: Normalised | None = None,
+    *,
+    folds: int = defaults.FOLDS,
+    tol: float = defaults.TOL,
+    final_tol: float = defaults.FINAL_TOL,
+    knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
+) -> Setup:
+    """Makes what `tune` needs of a training set; the arguments are those of `fit_method`."""
+    whole = Fold("all", train, val)
+    parts = training_folds(whole.name, train, key, folds) if val is None else (whole,)
+    return Setup(make_tasks((whole, *parts), key, tol, final_tol, knowledge), parts, whole)
 
 
 def fit_method(
@@ -186,7 +219,7 @@ def fit_method(
     tol: float = defaults.TOL,
     final_tol: float = defaults.FINAL_TOL,
     knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
-    say: Say = silent,
+    tell: Tell = unheard,
 ) -> Tuned:
     """Fits a method, its hyperparameters chosen on a validation set or on folds of the training set.
 
@@ -200,13 +233,12 @@ def fit_method(
       tol: the gradient norm to which heads are solved while choosing.
       final_tol: that of the final head.
       knowledge: what is known of the classes beside the examples; its unlabelled features are normalised, too.
-      say: gets a line for each setting that is tried.
+      tell: gets every step (`progress.py`).
 
     Raises:
       BadInput: a head takes more memory than there is, or the method needs what isn't known.
     """
     if not method.applies(knowledge):
         raise BadInput(f"knowledge: the method needs {' and '.join(sorted(method.needs))}")
-    whole = Fold("all", train, val)
-    parts = training_folds(whole.name, train, key, folds) if val is None else (whole,)
-    return tune(method, make_tasks((whole, *parts), key, tol, final_tol, knowledge), parts, whole, budget, say)
+    setup = set_up(key, train, val, folds=folds, tol=tol, final_tol=final_tol, knowledge=knowledge)
+    return tune(method, *setup, budget=budget, tell=tell)

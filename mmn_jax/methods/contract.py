@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mmn_jax.errors import Say
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods.folds import Fold, Tasks
+from mmn_jax.methods.progress import Tell
 from mmn_jax.methods.tasks import Head, Task
 from mmn_jax.methods.tuning import Axis, Setting
 from mmn_jax.types import Knowledge
@@ -74,7 +74,7 @@ class Method(NamedTuple):
 
     kind: "paper" (its baselines and its method), "rival", "ours", or "rival_informed", a rival that gets what `needs` says. axes: the
     hyperparameters, in the order in which they are searched. fit(task, setting) learns arrays from a Task. logits(arrays, x) scores
-    normalised features. choose(method, tasks, folds, whole, budget, say) chooses a setting and fits it; None for `choosing.by_search`.
+    normalised features. choose(method, tasks, folds, whole, budget, tell) chooses a setting and fits it; None for `choosing.by_search`.
     needs: the fields of `Knowledge` without which it can't be fitted.
     """
 
@@ -82,7 +82,7 @@ class Method(NamedTuple):
     axes: tuple[Axis, ...]
     fit: Callable[[Task, Setting], Fitted]
     logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
-    choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int, Say], Tuned] | None = None
+    choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int, Tell], Tuned] | None = None
     needs: frozenset[str] = frozenset()
 
     def missing(self, knowledge: Knowledge) -> list[str]:

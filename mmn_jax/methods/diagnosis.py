@@ -3,12 +3,14 @@
 Classes with 8 examples or more are subsampled to a long tail again, each to the count of a random class of the training set and to at most
 half of its own. Both methods are fitted to the subsample, with the same budget of settings; half of the examples left out choose the
 settings, the other half evaluate. The gain is thus measured on a smaller data set. As every class gets a random count, the subsamples also
-show how accuracy grows with the number of examples.
+show how accuracy grows with the number of examples. Where descriptions of the classes or examples without labels are known, the methods
+that use them are fitted, too, and held against `mmn`.
 """
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,7 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
 from mmn_jax.data.longtail import class_pool, random_ranks
-from mmn_jax.data.normalisation import normalisation
+from mmn_jax.data.normalisation import Normalisation, normalisation
 from mmn_jax.devices import start
 from mmn_jax.errors import BadInput, Say, silent
 from mmn_jax.evaluation.bootstrap import student_interval
@@ -26,14 +28,16 @@ from mmn_jax.methods import mmn, rivals
 from mmn_jax.methods.choosing import tune
 from mmn_jax.methods.contract import Method
 from mmn_jax.methods.folds import Fold
+from mmn_jax.methods.progress import Step, Tell, unheard
 from mmn_jax.methods.subsampling import draw_shots
 from mmn_jax.methods.tasks import Task, make_task
 from mmn_jax.rng import generator, stream
-from mmn_jax.types import Examples, Normalised
+from mmn_jax.types import Examples, Knowledge, Normalised
 
 LEAST = 8  # examples that a class needs: at least 2 are left to choose by and 2 to evaluate
 FEW = 30  # classes; fewer hardly determine the covariance of class means
 OURS, THEIRS = "mmn", "logit_adjustment"
+KNOWN = {"descriptions": "descriptions of the classes", "unlabelled": "examples without labels"}  # fields of `Knowledge` in words
 MANY = 10**9
 EXAMPLES = ((1, 3), (4, 15), (16, 63), (64, MANY))  # levels: counts of the classes that are reported together
 WORTH = 3.0  # points that examples have to add to be worth collecting
@@ -67,11 +71,26 @@ class Level(NamedTuple):
         return f"{self.least} to {self.most}" if self.most < MANY else f"{self.least} or more"
 
 
+class Worth(NamedTuple):
+    """What knowledge of the classes is worth: the gain of a method of the mmn family over `mmn`.
+
+    method: its name. needs: the fields of `Knowledge` that it uses. gains: of each subsample, in percentage points. low, high: 95% interval
+    of their mean.
+    """
+
+    method: str
+    needs: tuple[str, ...]
+    gains: Float[np.ndarray, " subsamples"]
+    low: float
+    high: float
+
+
 class Diagnosis(NamedTuple):
     """An estimated gain; `str` puts it into words, with advice.
 
     gains: of each subsample, the difference in mean per-class accuracy, in percentage points. low, high: 95% interval of their mean
-    (Student's t). classes: number of classes that were subsampled. levels: the gain by number of training examples.
+    (Student's t). classes: number of classes that were subsampled. levels: the gain by number of training examples. worth: what is known of
+    the classes beside labelled examples, and what it adds; empty if nothing is.
     """
 
     gains: Float[np.ndarray, " subsamples"]
@@ -79,12 +98,13 @@ class Diagnosis(NamedTuple):
     high: float
     classes: int
     levels: tuple[Level, ...] = ()
+    worth: tuple[Worth, ...] = ()
 
     def __str__(self) -> str:
         return describe(self)
 
 
-def expected_seconds(counts: Int[np.ndarray, " C"], dim: int, cuts: int) -> float:
+def expected_seconds(counts: Int[np.ndarray, " C"], dim: int, cuts: int, informed: int = 0) -> float:
     """Returns about how many seconds a diagnosis takes on two idle cores like those of docs/speed.md.
 
     It is a rule of thumb: a constant for each subsample, most of it for compiling, and a power of the size that matches heads of subsamples
@@ -94,26 +114,33 @@ def expected_seconds(counts: Int[np.ndarray, " C"], dim: int, cuts: int) -> floa
       counts: training examples of each class.
       dim: of the features.
       cuts: number of subsamples.
+      informed: number of methods that use what is known of the classes; each takes about a third of the time of `mmn`, whose heads it
+        shares, and longer where there are many examples without labels.
     """
     own = counts[counts >= LEAST]
     examples = np.minimum.outer(counts, own // 2).mean(0).sum()
-    return 5 + cuts * (5 + 5.4e-6 * (examples * dim * len(own)) ** 0.75)
+    return 5 + cuts * (1 + informed / 3) * (5 + 5.4e-6 * (examples * dim * len(own)) ** 0.75)
 
 
-def _tuned_accuracies(method: Method, task: Task, val: Normalised, test: Normalised) -> Float[np.ndarray, " C"]:
+def _tuned_accuracies(method: Method, task: Task, val: Normalised, test: Normalised, tell: Tell) -> Float[np.ndarray, " C"]:
     """Computes the accuracies of a method on the test examples of each class, tuned on validation examples."""
     whole = Fold("subsample", task.train, val)
-    arrays = tune(method, lambda name: (task, task), [whole], whole).arrays
+    arrays = tune(method, lambda name: (task, task), [whole], whole, tell=tell).arrays
     return per_class_accuracy(method.logits(arrays, test.x), test.y)
 
 
-def subsample(key: Key[Array, ""], pool: Examples, counts: Int[np.ndarray, " C"]) -> tuple[Normalised, Normalised, Normalised]:
+def subsample(
+    key: Key[Array, ""], pool: Examples, counts: Int[np.ndarray, " C"]
+) -> tuple[Normalisation, Normalised, Normalised, Normalised]:
     """Draws a long-tailed subsample of a pool, and two halves of the rest; all are normalised by the subsample.
 
     Args:
       key: draws it.
       pool: examples sorted by label.
       counts: counts to draw from.
+
+    Returns:
+      What normalises features, the subsample, and the halves.
     """
     draw, keep, halve = jax.random.split(key, 3)
     shots = draw_shots(generator(draw), counts, np.bincount(pool.y))
@@ -121,7 +148,7 @@ def subsample(key: Key[Array, ""], pool: Examples, counts: Int[np.ndarray, " C"]
     rest = pool.at(~used)
     odd = random_ranks(halve, rest.y) % 2 == 1
     normalise = normalisation(pool.at(used))
-    return normalise.of(pool.at(used)), normalise.of(rest.at(odd)), normalise.of(rest.at(~odd))
+    return normalise, normalise.of(pool.at(used)), normalise.of(rest.at(odd)), normalise.of(rest.at(~odd))
 
 
 def _levels(
@@ -151,8 +178,21 @@ def _levels(
     return tuple(found)
 
 
-def diagnose(train: Examples, seed: int = 0, cuts: int = 5, names: Sequence[str] = (), say: Say = silent) -> Diagnosis:
-    """Estimates the gain of mmn over logit adjustment on data like a training set.
+def _of_family(knowledge: Knowledge) -> dict[str, Method]:
+    """Returns the methods of the mmn family that use some of what is known, by name."""
+    return {name: method for name, method in mmn.methods(defaults.RIDGES).items() if method.needs and method.applies(knowledge)}
+
+
+def diagnose(
+    train: Examples,
+    seed: int = 0,
+    cuts: int = 5,
+    names: Sequence[str] = (),
+    say: Say = silent,
+    knowledge: Knowledge = Knowledge(),  # noqa: B008 - a NamedTuple cannot change
+    tell: Callable[[str, Step], None] = unheard,
+) -> Diagnosis:
+    """Estimates the gain of mmn over logit adjustment on data like a training set, and what more knowledge of the classes adds.
 
     Args:
       train: the training set; features needn't be normalised.
@@ -160,6 +200,9 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, names: Sequence[str]
       cuts: number of subsamples.
       names: of the classes, for the advice.
       say: gets a line with what it will take, and one for each method on each subsample.
+      knowledge: descriptions of all classes, and unlabelled examples, which needn't be normalised. Subsamples use the same unlabelled
+        examples as a fit would, but not the labelled ones that they leave out.
+      tell: gets every step of every choice (`progress.py`), with the words for what it belongs to before it.
 
     Raises:
       BadInput: fewer than 3 classes have 8 examples, `cuts` is less than 2, or JAX cannot start.
@@ -171,25 +214,35 @@ def diagnose(train: Examples, seed: int = 0, cuts: int = 5, names: Sequence[str]
     if len(classes) < 3:
         have = f"{len(classes)} of {(counts > 0).sum()} classes have {LEAST} examples or more"
         raise BadInput(f"train_y: {have}; at least 3 must, to be subsampled and evaluated")
-    say(f"{cuts} subsamples of {len(classes)} classes: {_about(expected_seconds(counts, train.x.shape[1], cuts))} on two idle cores")
+    informed = _of_family(knowledge)
+    seconds = expected_seconds(counts, train.x.shape[1], cuts, len(informed))
+    say(f"{cuts} subsamples of {len(classes)} classes: {_about(seconds)} on two idle cores")
     start()
-    pool, known = class_pool(train, classes), counts[counts > 0]
-    pair = {OURS: mmn.methods(defaults.RIDGES)[OURS], THEIRS: rivals.methods(defaults.RIDGES)[THEIRS]}
-    accuracies: dict[str, list[np.ndarray]] = {name: [] for name in pair}
+    pool, there = class_pool(train, classes), counts[counts > 0]
+    if knowledge.descriptions is not None:
+        knowledge = knowledge._replace(descriptions=knowledge.descriptions[classes])
+    compared = {OURS: mmn.methods(defaults.RIDGES)[OURS], THEIRS: rivals.methods(defaults.RIDGES)[THEIRS], **informed}
+    accuracies: dict[str, list[np.ndarray]] = {name: [] for name in compared}
     shots, began = [], time.perf_counter()
     for i in range(cuts):
-        part, val, test = subsample(stream(seed, "diagnose", i, "cut"), pool, known)  # another name would draw others
-        task = make_task(part, stream(seed, "diagnose", i), defaults.TOL)
+        normalise, part, val, test = subsample(stream(seed, "diagnose", i, "cut"), pool, there)  # another name would draw others
+        task = make_task(part, stream(seed, "diagnose", i), defaults.TOL, knowledge=normalise.of_known(knowledge))
         shots.append(task.counts)
-        for name, method in pair.items():
-            accuracies[name].append(_tuned_accuracies(method, task, val, test))
-            say(f"subsample {i + 1} of {cuts}: {name} {accuracies[name][-1].mean():.1f}%")
+        for name, method in compared.items():
+            what = f"subsample {i + 1} of {cuts}: {name}"
+            accuracies[name].append(_tuned_accuracies(method, task, val, test, partial(tell, what)))
+            say(f"{what} {accuracies[name][-1].mean():.1f}%")
         if i + 1 < cuts:
             say(f"{_about((time.perf_counter() - began) / (i + 1) * (cuts - i - 1))} left")
     by_class = {name: np.stack(each) for name, each in accuracies.items()}
     gains = (by_class[OURS] - by_class[THEIRS]).mean(1)
     _, low, high = student_interval(gains)
-    return Diagnosis(gains, low, high, len(classes), _levels(counts, names, np.stack(shots), by_class))
+    worth = []
+    for name, method in informed.items():
+        added = (by_class[name] - by_class[OURS]).mean(1)
+        worth.append(Worth(name, tuple(sorted(method.needs)), added, *student_interval(added)[1:]))
+    pair = {name: by_class[name] for name in (OURS, THEIRS)}
+    return Diagnosis(gains, low, high, len(classes), _levels(counts, names, np.stack(shots), pair), tuple(worth))
 
 
 def _about(seconds: float) -> str:
@@ -231,12 +284,34 @@ def _what_to_collect(diagnosis: Diagnosis) -> str | None:
 def _what_would_change(diagnosis: Diagnosis) -> str:
     """Returns what would change the advice."""
     if diagnosis.low <= 0 <= diagnosis.high:
-        return "more subsamples: four times as many halve the interval"
-    mean = diagnosis.gains.mean()
-    level = next((level for level in diagnosis.levels if level.gain * mean <= 0), None)
-    if level is None:
-        return "nothing that these subsamples show: the same method is ahead at every number of examples"
-    return f"another number of examples: for classes with {level.words} the other one was as accurate or more"
+        return "more subsamples: four times as many about halve the interval"
+    sign = 1 if diagnosis.low > 0 else -1
+    ahead, behind = (OURS, THEIRS)[::sign]
+    ends = {level.words: sorted((sign * level.low, sign * level.high)) for level in diagnosis.levels}
+    other = [words for words, (_, high) in ends.items() if high < 0]
+    if other:
+        return f"another number of examples: {behind} is ahead for classes with {' and '.join(other)}"
+    tied = [words for words, (low, _) in ends.items() if low <= 0]
+    if len(tied) == len(ends):
+        return "not known: at no number of examples by itself do these subsamples tell the two apart"
+    if tied:
+        return f"perhaps another number of examples: for classes with {' and '.join(tied)} these subsamples don't tell the two apart"
+    return f"nothing that these subsamples show: {ahead} is ahead at every number of examples"
+
+
+def _what_it_is_worth(worth: Worth) -> str:
+    """Returns the gain by what is known of the classes."""
+    what = " and ".join(KNOWN[need] for need in worth.needs)
+    tie = "; the interval contains 0" if worth.low <= 0 <= worth.high else ""
+    return f"expected gain of {worth.method} over {OURS}, by {what}: {_interval(worth.gains.mean(), worth.low, worth.high)}{tie}"
+
+
+def _what_to_give(worth: Worth) -> str | None:
+    """Returns the advice on what is known of the classes; None where these subsamples don't tell."""
+    what = " and ".join(KNOWN[need] for need in worth.needs)
+    if worth.low > 0:
+        return f"use the {what}: {worth.method} is ahead of {OURS} on data like this"
+    return f"leave the {what} out: {worth.method} is behind {OURS} on data like this" if worth.high < 0 else None
 
 
 def _table(levels: Sequence[Level]) -> list[str]:
@@ -263,7 +338,8 @@ def describe(diagnosis: Diagnosis) -> str:
     if diagnosis.classes < FEW:
         lines.append(f"warning: only {diagnosis.classes} classes have {LEAST} examples; fewer than {FEW} hardly show how classes scatter")
     lines += _table(diagnosis.levels)
-    advice = [_what_to_take(diagnosis), _what_to_collect(diagnosis)]
+    lines += [_what_it_is_worth(one) for one in diagnosis.worth]
+    advice = [_what_to_take(diagnosis), *map(_what_to_give, diagnosis.worth), _what_to_collect(diagnosis)]
     lines += [f"advice: {one}" for one in advice if one]
     lines.append(f"what would change it: {_what_would_change(diagnosis)}")
     return "\n".join(lines)

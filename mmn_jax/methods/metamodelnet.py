@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mmn_jax import defaults
-from mmn_jax.errors import BadInput, Say
+from mmn_jax.errors import BadInput
 from mmn_jax.linear import weighting
 from mmn_jax.metamodelnet.chain import residual_chain
 from mmn_jax.metamodelnet.kshot_bank import enough_classes, fit_bank, shot_classes, shot_ladder, subsets_at
@@ -29,6 +29,7 @@ from mmn_jax.methods import baselines
 from mmn_jax.methods.choosing import by_grid, tune
 from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
 from mmn_jax.methods.folds import Fold, Tasks
+from mmn_jax.methods.progress import Tell
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
 from mmn_jax.types import Bank, Normalised
@@ -172,11 +173,11 @@ def _fit(banks_by: BankOptions, regressor_by: RegressorOptions, task: Task, sett
 
 
 def _choose(
-    banks_by: BankOptions, plain: Method, method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, say: Say
+    banks_by: BankOptions, plain: Method, method: Method, tasks: Tasks, folds: Sequence[Fold], whole: Fold, budget: int, tell: Tell
 ) -> Tuned:
     """Tries every setting, whatever the budget, or tunes `plain` where one of the training sets has no bank; `Method.choose`."""
     can_learn = all(ladder_of(np.bincount(part.train.y), banks_by) for part in (*folds, whole))
-    return by_grid(method, tasks, folds, whole, budget, say) if folds and can_learn else tune(plain, tasks, folds, whole, budget, say)
+    return by_grid(method, tasks, folds, whole, budget, tell) if folds and can_learn else tune(plain, tasks, folds, whole, budget, tell)
 
 
 def method(

@@ -29,6 +29,7 @@ from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
 from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
 from mmn_jax.methods.head_methods import by_factor
+from mmn_jax.methods.progress import Piece
 from mmn_jax.methods.stacking import HeldOut, Mixture, class_weights, fit_mixture, mix
 from mmn_jax.methods.subsampling import make_subsample
 from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled
@@ -123,7 +124,10 @@ def _rows(task: Task, members: tuple[AnyMember, ...]) -> Fitted:
 
     Heads are rough ones where the task has these: the weights of members are learned from subsamples' heads, which are as rough.
     """
-    fitted = [fit_member(task.rough or task, member) for member in members]
+    fitted = []
+    for number, member in enumerate(members, 1):
+        task.tell(Piece("member", number, len(members)))
+        fitted.append(fit_member(task.rough or task, member))
     rows = centred(np.stack([one.arrays["theta"] for one in fitted]))
     return Fitted({"theta": rows}, max(one.gradient_norm for one in fitted), all(one.converged for one in fitted))
 
@@ -153,9 +157,12 @@ def _subsample(task: Task, i: int) -> tuple[Task, Normalised]:
     return make_task(train, task.root, SUBSAMPLE_TOL, knowledge=task.knowledge), held
 
 
-def _held_out(task: Task, members: tuple[AnyMember, ...], i: int) -> HeldOut:
-    """Fits the members to subsample i, and returns their logits for its held-out examples."""
+def _held_out(task: Task, members: tuple[AnyMember, ...], i: int, number: int) -> HeldOut:
+    """Fits the members to subsample i of a number, and returns their logits for its held-out examples."""
+    piece = Piece("subsample", i + 1, number)
+    task.tell(piece)
     subsample, held = task.once(("subsample", i), lambda: _subsample(task, i))
+    subsample = subsample._replace(tell=partial(task.tell, piece))
     logits = np.stack([predict_logits(rows, held.x) for rows in _rows(subsample, members).arrays["theta"]])
     return HeldOut(logits, _traits(subsample.counts, task.counts), held.y)
 
@@ -163,7 +170,7 @@ def _held_out(task: Task, members: tuple[AnyMember, ...], i: int) -> HeldOut:
 def _calibrated(task: Task, members: tuple[AnyMember, ...]) -> Calibrated:
     """Fits the members to every subsample of a task, and calibrates each on all held-out examples."""
     number = math.ceil(SUBSAMPLES * min(1.0, ENOUGH / len(task.counts)))
-    held = [_held_out(task, members, i) for i in range(number)]
+    held = [_held_out(task, members, i, number) for i in range(number)]
     y = np.concatenate([each.y for each in held])
     if len(y) == 0:  # every class has a single example: nothing can be held out
         return Calibrated(held, np.ones((len(members), 1, 1)))

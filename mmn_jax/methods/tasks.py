@@ -20,6 +20,7 @@ from mmn_jax.linear.problem import PAD, HeadProblem, pad_examples, padded
 from mmn_jax.linear.solve import ALIGNED_NEWTON, NEWTON, HeadInfo, fit_one, newton_in_blocks, solve_bytes
 from mmn_jax.linear.weighting import Rule, Weighting, checked, plain
 from mmn_jax.machine import one_thread
+from mmn_jax.methods.progress import unheard
 from mmn_jax.rng import fold
 from mmn_jax.types import Knowledge, Normalised
 
@@ -153,7 +154,7 @@ class Task(NamedTuple):
     looked up by the weights and offsets that its rule draws. once(name, make) keeps the result of make(), which must not depend on the
     tolerance of heads. rough: the task of the same training set with heads of a larger tolerance, from which this one's start; None if
     there is none. folds: per-fold tasks used for tuning; empty outside the final task. knowledge: what is known of the classes beside the
-    training set, the same in all tasks of a run.
+    training set, the same in all tasks of a run. tell(*pieces) reports which pieces of the work of a fit begin, the outermost first.
     """
 
     train: Normalised
@@ -168,6 +169,7 @@ class Task(NamedTuple):
     rough: "Task | None" = None
     folds: tuple["Task", ...] = ()
     knowledge: Knowledge = Knowledge()
+    tell: Callable[..., None] = unheard
 
 
 def _stronger(l2: float) -> float | None:

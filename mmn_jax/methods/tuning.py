@@ -7,7 +7,7 @@ examples that it was not fitted to: the validation set, or every training exampl
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 Setting = dict[str, Any]
@@ -108,6 +108,25 @@ def search(evaluate: Callable[[Setting], float], axes: Iterable[Axis], budget: i
             break
         axes = finer
     return list(trials.values())
+
+
+def why_ended(tried: Sequence[Setting], axes: Iterable[Axis], budget: int) -> str:
+    """Says why `search` tried fewer settings than its budget; empty if it tried as many.
+
+    Args:
+      tried: the settings that it tried.
+      axes: the hyperparameters.
+      budget: the largest number of settings.
+    """
+    if len(tried) >= budget:
+        return ""
+    reasons = []
+    for axis in axes:
+        left = [value for value in axis.values if value not in {setting[axis.name] for setting in tried}]
+        if left and axis.patience:
+            values = ", ".join(f"{value:g}" for value in left)
+            reasons.append(f"{axis.name} {values} left out, as the {axis.patience} values before were less accurate")
+    return " and ".join([*reasons, "every neighbour of the best one was tried"])
 
 
 def ranking(accuracy: float) -> float:

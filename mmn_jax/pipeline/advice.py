@@ -1,9 +1,23 @@
-"""Says in plain words which method to take and what frequent classes pay for it, from the intervals of results.json."""
+"""Says in plain words which method to take and what frequent classes pay for it, from the intervals of results.json.
 
-from collections.abc import Sequence
+The terminal, table.md and the report show these sentences; none has a rule of its own.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmn_jax.evaluation.bootstrap import FEWEST_SEEDS
+
+
+def best_rival(methods: Mapping[str, dict[str, Any]], name: str = "") -> str | None:
+    """Returns the rival with the highest accuracy, other than `name`; None if no rival was fitted."""
+    rivals = [other for other, entry in methods.items() if entry["kind"] == "rival" and other != name]
+    return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
+
+
+def best_other(methods: Mapping[str, dict[str, Any]], name: str) -> str | None:
+    """Returns the most accurate method other than `name` and `plain`; None if there is none."""
+    return max((other for other in methods if other not in (name, "plain")), key=lambda other: methods[other]["accuracy"], default=None)
 
 
 def _ends(interval: Sequence[float]) -> str:
@@ -32,6 +46,24 @@ def _against_plain(interval: Sequence[float] | None) -> str:
     return f"{_points(interval)} plain {_ends(interval)}"
 
 
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _why_held(table: dict[str, Any]) -> str:
+    """Says in the rest of a sentence why classifier.npz holds the method that it does (`results.classifier_of`)."""
+    if table.get("settings", {}).get("eval.classifier"):
+        return "as --config.eval.classifier says"
+    chosen_by = "folds of the training set" if table.get("validation") == "train" else "validation examples"
+    chosen_by += f" of seed {table['seeds'][0]}" if len(table["seeds"]) > 1 else ""
+    others = [name for name, entry in table["methods"].items() if entry["kind"] == "ours" and name != table["classifier"]]
+    if table["methods"][table["classifier"]]["kind"] != "ours":
+        return f"as it has the highest accuracy of the linear heads on {chosen_by}"
+    if others:
+        return f"as {chosen_by} preferred it to {_listed(others)}"
+    return "as it does unless --config.eval.classifier names another"
+
+
 def _choice(table: dict[str, Any]) -> tuple[str, str]:
     """Returns the method to take, and a sentence that says why.
 
@@ -39,8 +71,7 @@ def _choice(table: dict[str, Any]) -> tuple[str, str]:
     that one, and against plain.
     """
     methods, held = table["methods"], table["classifier"]
-    rest = [name for name in methods if name not in (held, "plain")]
-    best = max(rest, key=lambda name: methods[name]["accuracy"], default=None)
+    best = best_other(methods, held)
     ahead = methods[held]["vs_next"]
     taken = best if best is not None and ahead is not None and ahead[2] < 0 else held
     if taken == "plain":
@@ -56,9 +87,26 @@ def _choice(table: dict[str, Any]) -> tuple[str, str]:
         return taken, f"Take {taken}: {why}{f' and {plainly}' if plainly else ''}; --config.methods={taken} fits it alone."
     if _tie(ahead):
         both = f"they tie ({ahead[0]:+.1f} points, {ahead[1]:+.1f} to {ahead[2]:+.1f})"
-        return held, f"Take {held} or {best}: {both}; classifier.npz holds {held}{f', {plainly}' if plainly else ''}."
+        holds = f"{held} is {plainly}, and classifier.npz holds it" if plainly else f"classifier.npz holds {held}"
+        return held, f"Take {held} or {best}: {both}. {holds}, {_why_held(table)}."
     why = f"its mean per-class accuracy is {_points(ahead)} {best}, the next best {_ends(ahead)}"
     return held, f"Take {held}: {why}{f', and {plainly}' if plainly else ''}."
+
+
+def _frequent(table: dict[str, Any], taken: str, other: str) -> tuple[Sequence[float] | None, str]:
+    """Returns the difference of two methods on frequent classes, None where it isn't known, and which classes these are."""
+    groups = table["methods"][taken].get(f"vs_{other}_groups") or {}
+    if groups.get("many") is None:
+        return groups.get("most"), "the third of the classes with the most training examples"
+    return groups["many"], f"the {table['groups']['many']} classes with more than {table['thresholds']['many']} training examples"
+
+
+def _against_adjusted(table: dict[str, Any], taken: str) -> str:
+    """Returns a sentence on frequent classes against logit adjustment; empty if it wasn't run or the difference is a tie."""
+    many, where = _frequent(table, taken, "logit_adjustment")
+    if taken == "logit_adjustment" or many is None or _tie(many):
+        return ""
+    return f"Against logit_adjustment, {taken} {'gains' if many[0] > 0 else 'loses'} {abs(many[0]):.1f} points on {where} {_ends(many)}."
 
 
 def _price(table: dict[str, Any], taken: str) -> str:
@@ -67,11 +115,7 @@ def _price(table: dict[str, Any], taken: str) -> str:
         return "Frequent classes pay nothing for it, and rare ones gain nothing."
     if "plain" not in table["methods"]:
         return "What frequent classes pay for it is not known, as plain was not run (--config.methods)."
-    groups = table["methods"][taken]["vs_plain_groups"]
-    many = groups["many"]
-    where = f"the {table['groups']['many']} classes with more than {table['thresholds']['many']} training examples"
-    if many is None:
-        many, where = groups["most"], "the third of the classes with the most training examples"
+    many, where = _frequent(table, taken, "plain")
     if many is None:
         return "What frequent classes pay for it is not known, as none of them has test examples."
     figures = f"{many[0]:+.1f} points against plain on {where}, {_ends(many)[1:-1]}"
@@ -87,7 +131,14 @@ def advise(table: dict[str, Any]) -> dict[str, Any]:
       table: results.json without its advice.
     """
     taken, why = _choice(table)
-    return {"take": taken, "sentences": [why, _price(table, taken)]}
+    return {"take": taken, "sentences": [line for line in (why, _price(table, taken), _against_adjusted(table, taken)) if line]}
+
+
+def validation_note(table: dict[str, Any]) -> str:
+    """Says what validation examples are not used for; empty where folds of the training set choose."""
+    if table.get("validation") != "set":
+        return ""
+    return "Validation examples choose settings: no method is fitted to them, and the groups many, medium and few don't count them."
 
 
 def interval_note(seeds: Sequence[int], examples: str = "test examples") -> str:

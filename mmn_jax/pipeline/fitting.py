@@ -1,7 +1,6 @@
 """Fits the methods of a run, each with its hyperparameters chosen on folds, and says how far it is and what it found."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,6 @@ from mmn_jax.methods.folds import Fold, Tasks, in_order, make_tasks
 from mmn_jax.methods.tuning import Setting
 from mmn_jax.store import artifacts, metrics_log
 from mmn_jax.store.run import Data, Model, Run, make_model
-from mmn_jax.store.terminal import Terminal
 
 WIDENED_BY = {"l2": "heads.l2", "alone": "heads.l2"}  # hyperparameter → the setting that lists its candidates
 
@@ -24,25 +22,6 @@ def tasks_of(run: Run, data: Data) -> Tasks:
     """Returns the tasks of all training sets of a seed, each made on first use."""
     known, heads = data.normalise.of_known(run.features.knowledge), run.config.heads
     return make_tasks((*data.folds, data.whole), jax.random.key(run.seed), heads.tol, heads.final_tol, known)
-
-
-@contextlib.contextmanager
-def counted(method: Method, terminal: Terminal, name: str, budget: int) -> Iterator[Method]:
-    """Yields the method, which shows how many of the settings that it may try it has tried."""
-
-    def progress():
-        yield from terminal.track(range(budget), f"{name}, settings tried")
-
-    steps, before = progress(), [None]
-
-    def fit(task, setting):
-        if setting != before[0]:  # all folds are fitted under one setting, then under the next
-            before[0] = setting
-            next(steps, None)
-        return method.fit(task, setting)
-
-    with contextlib.closing(steps):
-        yield method._replace(fit=fit)
 
 
 def artefact(run: Run, data: Data, name: str, method: Method) -> Path:
@@ -65,8 +44,8 @@ def tune_methods(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method
     for name, method in chosen.items():
 
         def make(name=name, method=method):
-            with counted(method, run.terminal, name, budget) as shown:
-                tuned = tune(shown, tasks, data.folds, data.whole, budget)
+            with run.terminal.doing(name) as show:
+                tuned = tune(method, tasks, data.folds, data.whole, budget, lambda step: show(str(step)))
             return tuned.arrays, tuned.record._asdict()
 
         path = artefact(run, data, name, method)
@@ -107,16 +86,16 @@ class Edge(NamedTuple):
 
 
 def edges(models: Mapping[str, Model]) -> list[str]:
-    """Says which hyperparameters were chosen at the end of their grids, and what to do about it."""
+    """Says which hyperparameters were chosen at the end of their grids, and what to do about it; where nothing can be done, nothing."""
     found: dict[str, list[Edge]] = {"ours": [], "rival": []}
     for method, model in models.items():
         kind = "rival" if model.kind.startswith("rival") else "ours"
-        found[kind] += [Edge(method, name, model.tuned[name]) for name in model.tuned["at_edge"]]
+        ends = [name for name in model.tuned["at_edge"] if kind == "rival" or name in WIDENED_BY]
+        found[kind] += [Edge(method, name, model.tuned[name]) for name in ends]
     lines = []
-    for setting in dict.fromkeys(WIDENED_BY.get(edge.name, "") for edge in found["ours"]):
-        at = ", ".join(f"{one.method} ({one.name} = {one.value:g})" for one in found["ours"] if WIDENED_BY.get(one.name, "") == setting)
-        hint = f"more values beyond that end in --config.{setting} may do better" if setting else "no setting widens it"
-        lines.append(f"  chosen at the end of the grid: {at}; {hint}")
+    for setting in dict.fromkeys(WIDENED_BY[edge.name] for edge in found["ours"]):
+        at = ", ".join(f"{one.method} ({one.name} = {one.value:g})" for one in found["ours"] if WIDENED_BY[one.name] == setting)
+        lines.append(f"  chosen at the end of the grid: {at}; more values beyond that end in --config.{setting} may do better")
     if found["rival"]:
         at = ", ".join(f"{one.method} ({one.name})" for one in found["rival"])
         lines.append(f"  rivals at the end of their grids: {at}; this can be ignored, as it concerns their own rows of the table alone")

@@ -5,6 +5,7 @@ methods that need it. How many such heads a method costs is known from measureme
 operations, at the speed of a measured matrix product, and programs to compile in the time that the first one took.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,8 +19,10 @@ from mmn_jax.devices import all_devices
 from mmn_jax.linear import weighting
 from mmn_jax.linear.algebra import mm
 from mmn_jax.linear.solve import BFGS, head_flops
+from mmn_jax.methods.choosing import Setup
 from mmn_jax.methods.contract import Method
 from mmn_jax.methods.folds import Tasks
+from mmn_jax.methods.mmn import row_members
 from mmn_jax.methods.tasks import Task, unscaled
 from mmn_jax.pipeline.fitting import artefact
 from mmn_jax.pipeline.metamodelnet import chain_is_kept, lacks_classes, regressor_options
@@ -48,9 +51,14 @@ HEADS = {
     "lda": 11,
     "knn": 11,
 }
-OTHERS = {"ours": 49, "rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
+OWN = {"mmn_names": 12, "mmn_unlabelled": 12, "mmn_all": 35}  # heads that methods of the mmn family cost beside the members that they share
+GRIDLESS = 0.2  # of the time of such a method, which a smaller grid doesn't shorten: rows without a ridge, and mixtures
+EIGH = 25  # operations of an eigendecomposition with side d, in units of d³
+EM_PRODUCTS, EM_SPEED = 320, 0.1  # products of unlabelled examples with rows on a fold, and their speed relative to one large product
+OTHERS = {"rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
 TARGETS = 3, 4  # plain heads that θ* of the first bank costs, and that of each other bank
 BANK_STEPS, BANK_SPEED = 16, 0.3  # solver steps of a k-shot head; speed of batches of them relative to one large product
+PRODUCT = 2**24  # logits of the matrix product that is timed, at most
 LARGE = 30.0  # seconds from which a head isn't solved for the forecast
 NEWTON_STEPS, NEWTON_PRODUCTS = 6, 15  # of such a head
 CHAIN_STEPS = 40  # of a level, which ends early as a rule
@@ -80,22 +88,45 @@ def _clock(work: Callable[[], Any]) -> float:
 
 
 def measure(task: Task) -> Speed:
-    """Times a matrix product and the first plain heads of a task, which it keeps; the time of large ones follows from that of the product."""
-    x, weights = jnp.asarray(task.train.x), jnp.zeros((task.train.x.shape[1], len(task.counts)))
+    """Times a matrix product and the first plain heads of a task, which it keeps; the time of large heads follows from the product's."""
+    (examples, dim), classes = task.train.x.shape, len(task.counts)
+    x, weights = jnp.asarray(task.train.x[: max(1, PRODUCT // classes)]), jnp.zeros((dim, classes))
     mm(x, weights).block_until_ready()  # compiles
     times = [_clock(lambda: mm(x, weights).block_until_ready()) for _ in range(5)]
-    product = 2.0 * x.size * len(task.counts) / float(np.median(times))
-    expected = float(head_flops(*x.shape, len(task.counts), NEWTON_STEPS, NEWTON_PRODUCTS)) / product
+    product = 2.0 * x.size * classes / float(np.median(times))
+    expected = float(head_flops(examples, dim, classes, NEWTON_STEPS, NEWTON_PRODUCTS)) / product
     if expected > LARGE:
         return Speed(product, expected, 0.0)
     first, *others = [_clock(partial(task.head, weighting.plain, l2, unscaled)) for l2 in (1e-2, 1e-3, 1e-4)]
     return Speed(product, float(np.mean(others)), max(first - others[0], 0.0))
 
 
-def _method_seconds(run: Run, data: Data, name: str, method: Method, speed: Speed) -> float:
-    """Estimates the seconds of a method: its search on every fold, for as many settings as there are."""
-    tuned = min(1.0, run.config.tuning.budget / BUDGET) * min(1.0, len(run.config.heads.l2) / len(RIDGES))
-    return HEADS.get(name, OTHERS[method.kind]) * speed.head * len(data.folds) * max(tuned, 1 / BUDGET)
+class Search(NamedTuple):
+    """What a search takes time by: a task of one fold, the number of folds and of ridges, and the budget of settings."""
+
+    task: Task
+    folds: int
+    ridges: int
+    budget: int
+
+
+def _methods_seconds(methods: Mapping[str, Method], search: Search, speed: Speed) -> float:
+    """Estimates the seconds of methods, one after the other: the search of each on every fold, for as many settings as there are."""
+    tuned = min(1.0, search.budget / BUDGET) * min(1.0, search.ridges / len(RIDGES))
+    members = GRIDLESS + (1 - GRIDLESS) * min(1.0, math.ceil(search.ridges / 2) / math.ceil(len(RIDGES) / 2))  # every other ridge
+    seconds, family = 0.0, False
+    (examples, dim), shrinkages = search.task.train.x.shape, len(row_members())
+    for name, method in methods.items():
+        if name == "mmn_rows":
+            seconds += (2.0 * examples * dim**2 + shrinkages * EIGH * dim**3) / (BANK_SPEED * speed.product)
+            continue
+        ours = method.kind == "ours"
+        shared = 0.0 if family else members * HEADS["mmn"]
+        seconds += speed.head * (shared + OWN.get(name, 0) if ours else HEADS.get(name, OTHERS[method.kind]) * max(tuned, 1 / BUDGET))
+        if ours and "unlabelled" in method.needs and search.task.knowledge.unlabelled is not None:
+            seconds += EM_PRODUCTS * 2.0 * search.task.knowledge.unlabelled.size * len(search.task.counts) / (EM_SPEED * speed.product)
+        family |= ours
+    return seconds * search.folds
 
 
 def _bank_seconds(jobs: list[BankJob], speed: Speed) -> float:
@@ -117,6 +148,20 @@ def _chain_seconds(run: Run, jobs: list[BankJob], speed: Speed) -> float:
     return steps * (step / (BANK_SPEED * speed.product) + 5e-3)
 
 
+def of_method(name: str, method: Method, setup: Setup) -> Part:
+    """Forecasts one method under the default grid and budget.
+
+    Args:
+      name: of the method, any but metamodelnet, most of whose time banks take.
+      method: what is fitted.
+      setup: what it is chosen on and fitted to, whose first plain heads are solved, and kept.
+    """
+    task = setup.tasks((*setup.folds, setup.whole)[0].name)[0]
+    speed = measure(task)
+    seconds = _methods_seconds({name: method}, Search(task, max(1, len(setup.folds)), len(RIDGES), BUDGET), speed)
+    return Part("fit", seconds + PROGRAMS["ours" if method.kind == "ours" else "rivals"] * speed.compiling, name)
+
+
 def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method], last: str) -> list[Part]:
     """Forecasts the stages of a seed; what is kept from a run before costs nothing and is left out.
 
@@ -136,12 +181,12 @@ def plan(run: Run, data: Data, tasks: Tasks, chosen: Mapping[str, Method], last:
     untrained = [one for one in jobs if last != "kshot" and not chain_is_kept(run, one)]
     if not new and not missing and not untrained:
         return []
-    speed = measure(tasks(data.folds[0].name)[0])
-    found = {}
+    search = Search(tasks(data.folds[0].name)[0], len(data.folds), len(run.config.heads.l2), run.config.tuning.budget)
+    speed, found = measure(search.task), {}
     for stage, kinds in stages.items():
-        names = [name for name, method in new.items() if method.kind in kinds]
-        if names:
-            found[stage] = Part(stage, sum(_method_seconds(run, data, name, new[name], speed) for name in names), ", ".join(names))
+        methods = {name: method for name, method in new.items() if method.kind in kinds}
+        if methods:
+            found[stage] = Part(stage, _methods_seconds(methods, search, speed), ", ".join(methods))
     if missing:
         found["kshot"] = Part("kshot", sum(_bank_seconds(part, speed) for part in jobs), f"{missing} heads of {len(jobs)} training set(s)")
     if untrained:

@@ -10,7 +10,7 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -25,31 +25,13 @@ from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
 from mmn_jax.methods.contract import linear_logits
 from mmn_jax.methods.folds import in_order
-from mmn_jax.pipeline.advice import advise
+from mmn_jax.pipeline.advice import advise, best_other, best_rival
 from mmn_jax.pipeline.sources import licence
 from mmn_jax.pipeline.stages import SeedResult
-from mmn_jax.pipeline.table_formats import GROUPS, TERCILES, Table, as_csv, as_markdown
+from mmn_jax.pipeline.table_formats import EVALUATED, GROUPS, TERCILES, Table, as_csv, as_markdown
 from mmn_jax.store import artifacts
 from mmn_jax.store.classifier import as_npz, of_rows
 from mmn_jax.store.run import Model
-
-
-class Evaluated(NamedTuple):
-    """What texts call the examples that a table is evaluated on, and the accuracy on them."""
-
-    examples: str
-    accuracy: str
-
-
-EVALUATED = {
-    "test": Evaluated("test examples", "test accuracy"),
-    "folds": Evaluated("held-out training examples", "cross-validated accuracy"),
-}
-
-
-def evaluated(table: Table) -> Evaluated:
-    """Returns what a table is evaluated on; an older one on test examples."""
-    return EVALUATED[table.get("evaluated_on", "test")]
 
 
 def labels(result: SeedResult) -> np.ndarray:
@@ -199,17 +181,6 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), "mmn_jax": __version__, **{name: metadata.version(name) for name in names}}
 
 
-def best_rival(methods: dict[str, dict], name: str) -> str | None:
-    """Returns the rival with the highest test accuracy, other than `name`; None if no rival was fitted."""
-    rivals = [other for other, entry in methods.items() if entry["kind"] == "rival" and other != name]
-    return max(rivals, key=lambda other: methods[other]["accuracy"], default=None)
-
-
-def best_other(methods: dict[str, dict], name: str) -> str | None:
-    """Returns the most accurate method on the test set other than `name` and `plain`; None if there is none."""
-    return max((other for other in methods if other not in (name, "plain")), key=lambda other: methods[other]["accuracy"], default=None)
-
-
 def classifier_of(models: Mapping[str, Model], wanted: str = "") -> str:
     """Returns the method that classifier.npz holds.
 
@@ -280,13 +251,13 @@ def other_settings(workdir: Path, config: ConfigDict) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError):  # no results, or those of an older version, which did not keep them
         return []
     now = json.loads(json.dumps(flat(config)))
-    return [f"{key} was {_shown(before.get(key))}, is {_shown(now[key])}" for key in now if before.get(key) != now[key]]
+    return [f"{key} was {_shown(key, before.get(key))}, is {_shown(key, now[key])}" for key in now if before.get(key) != now[key]]
 
 
-def _shown(value: object) -> str:
-    """Formats the value of a setting as on the command line."""
+def _shown(key: str, value: object) -> str:
+    """Formats the value of a setting as on the command line; an empty list of methods stands for all of a stage."""
     if isinstance(value, list):
-        return ",".join(map(str, value)) or "empty"
+        return ",".join(map(str, value)) or ("all" if key == "methods" else "empty")
     return "unset" if value is None else str(value) or "empty"
 
 

@@ -259,6 +259,8 @@ def run_seed(run: Run, last: str, chosen: Mapping[str, Method], studio: joint.St
     expected = forecast.plan(run, data, tasks, chosen, last)
     for line in forecast.describe(expected, len(run.config.seeds) or 1):
         say(line)
+    if expected and studio is not None:
+        say("    fine-tuning backbones, which is done for this seed, is not in it")
 
     def fit(title, kinds):
         methods = {name: method for name, method in chosen.items() if method.kind in kinds and name != "metamodelnet"}

@@ -4,15 +4,33 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from mmn_jax.pipeline.advice import interval_note
+from mmn_jax.pipeline.advice import best_rival, interval_note, validation_note
 from mmn_jax.pipeline.markdown import in_markdown
 
 GROUPS = ("many", "medium", "few")
 TERCILES = ("most", "middle", "rarest")
 
 Table = dict[str, Any]  # the content of results.json
+
+
+class Evaluated(NamedTuple):
+    """What texts call the examples that a table is evaluated on, and the accuracy on them."""
+
+    examples: str
+    accuracy: str
+
+
+EVALUATED = {
+    "test": Evaluated("test examples", "test accuracy"),
+    "folds": Evaluated("held-out training examples", "cross-validated accuracy"),
+}
+
+
+def evaluated(table: Table) -> Evaluated:
+    """Returns what a table is evaluated on; an older one on test examples."""
+    return EVALUATED[table.get("evaluated_on", "test")]
 
 
 def number(value: float | None) -> str:
@@ -41,11 +59,10 @@ def ranked(methods: dict[str, dict[str, Any]]) -> list[str]:
 def rows(table: Table) -> list[list[str]]:
     """Returns the table as cells of text: a header and one row per method, the most accurate first."""
     methods = table["methods"]
-    rivals = [name for name, method in methods.items() if method["kind"] == "rival"]
     prior = table["prior"] != "uniform"
     versus = {"vs_plain": "vs plain"} if "plain" in methods and len(methods) > 1 else {}
     if any(method["vs_best_rival"] for method in methods.values()):
-        versus["vs_best_rival"] = f"vs {rivals[0]}" if len(rivals) == 1 else "vs best rival"
+        versus["vs_best_rival"] = versus_rival(methods)
     header = ["method", "accuracy", *(["at prior"] if prior else []), *versus.values()]
     lines = [[*header, *(f"{g} ({table['groups'][g]})" for g in GROUPS), "ECE", "scaled", "NLL", "seconds"]]
     for name in ranked(methods):
@@ -59,27 +76,42 @@ def rows(table: Table) -> list[list[str]]:
     return lines
 
 
+def versus_rival(methods: dict[str, dict[str, Any]]) -> str:
+    """Returns the heading of differences to the best rival, by its name; its own row compares it with the second best."""
+    rivals = [name for name, method in methods.items() if method["kind"] == "rival"]
+    return f"vs {best_rival(methods)}{', best rival' if len(rivals) > 1 else ''}"
+
+
+def title(table: Table) -> str:
+    """Returns what the table shows: the data, which accuracy it is, and of which seeds."""
+    seeds = f"seed{'s' * (len(table['seeds']) > 1)} {', '.join(map(str, table['seeds']))}"
+    return f"{table['dataset']}: mean per-class {evaluated(table).accuracy} in percent, {seeds}"
+
+
 def as_text(table: Table) -> str:
-    """Formats the table for a terminal, in aligned columns, with the advice below it."""
+    """Formats the table for a terminal, in aligned columns, with its title above and the advice below it."""
     lines = rows(table)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     aligned = [
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
         for line in lines
     ]
-    return "\n".join([*aligned, *sentences(table)])
+    return "\n".join([title(table), *aligned, *sentences(table)])
 
 
 def sentences(table: Table) -> list[str]:
-    """Returns what stands below the table: which method to take, what it costs frequent classes, and what the intervals leave out."""
-    note = interval_note(table["seeds"], table.get("interval_over", "test examples"))
-    return [line for line in (*table["advice"]["sentences"], note) if line]
+    """Returns what stands below the table: which method to take and at what cost, and what the figures leave out."""
+    methods, best = table["methods"], best_rival(table["methods"])
+    second = best_rival(methods, best) if best else None
+    own = f"The row of {best} compares it with {second}, the second best rival." if second else ""
+    notes = own, validation_note(table), interval_note(table["seeds"], table.get("interval_over", "test examples"))
+    return [line for line in (*table["advice"]["sentences"], *notes) if line]
 
 
 def as_markdown(table: Table) -> str:
-    """Formats the table in Markdown, with the advice below it."""
+    """Formats the table in Markdown, with its title above and the advice below it."""
     cells = [[f"**{in_markdown(cell)}**" if isinstance(cell, Clear) else in_markdown(cell) for cell in line] for line in rows(table)]
-    return "\n".join([markdown(cells), "", *map(in_markdown, sentences(table))])
+    return "\n".join([in_markdown(title(table)), "", markdown(cells), "", *map(in_markdown, sentences(table))])
 
 
 def markdown(lines: list[list[str]]) -> str:

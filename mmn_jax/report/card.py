@@ -7,8 +7,8 @@ import numpy as np
 from mmn_jax.data.labels import numbered_names
 from mmn_jax.errors import BadInput, one_line
 from mmn_jax.pipeline.markdown import in_markdown
-from mmn_jax.pipeline.results import evaluated, read
-from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, markdown, number
+from mmn_jax.pipeline.results import read
+from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, evaluated, markdown, number, versus_rival
 from mmn_jax.store.classifier import Classifier
 
 USES = {
@@ -74,6 +74,7 @@ def _data(classifier: Classifier, table: Table) -> list[str]:
     counts, (classes, dim) = np.sort(table["counts"][0])[::-1], classifier.W.shape
     shared = numbered_names(tuple(map(str, classifier.class_names.tolist())))
     numbered = [f"- Classes that share a name carry their number: {one_line(', '.join(shared))}"] if shared else []
+    chosen_on = "folds of the training set" if table.get("validation") == "train" else "validation examples, which no method is fitted to"
     groups, few, many = table["groups"], table["thresholds"]["few"], table["thresholds"]["many"]
     return [
         f"- Data set: {in_markdown(table['dataset'])}, {dim}-dimensional features, {classes} classes",
@@ -81,8 +82,7 @@ def _data(classifier: Classifier, table: Table) -> list[str]:
         f" in the smallest; {groups['many']} classes have more than {many}, {groups['medium']} from {few} to {many}, {groups['few']} fewer",
         f"- Split: seed {table['seeds'][0]}, SHA-256 of its rows `{split.get('indices_sha256', 'not known')}`, of the labels they belong to"
         f" `{split.get('labels_sha256', 'not known')}`",
-        "- Hyperparameters were chosen on"
-        f" {'folds of the training set' if table.get('validation') == 'train' else 'validation examples'}; {_evaluation(table)}",
+        f"- Hyperparameters were chosen on {chosen_on}; {_evaluation(table)}",
         *numbered,
         f"- Licence of the features: {in_markdown(table.get('licence') or 'not known to the run; ask the provider of the features')}",
     ]
@@ -102,7 +102,7 @@ def _held(table: Table) -> str:
 
 def _accuracies(table: Table) -> str:
     ours = table["methods"][_held(table)]
-    rows = [["classes", "accuracy", "vs plain", "vs best rival"]]
+    rows = [["classes", "accuracy", "vs plain", in_markdown(versus_rival(table["methods"])) if ours["vs_best_rival"] else "vs best rival"]]
     rows.append(["all", number(ours["accuracy"]), *(difference(ours[versus]) or "n/a" for versus in VERSUS)])
     for group in GROUPS:
         versus = (difference((ours.get(f"{key}_groups") or {}).get(group)) or "n/a" for key in VERSUS)

@@ -4,7 +4,7 @@ from html import escape
 
 import numpy as np
 
-from mmn_jax.pipeline.results import evaluated
+from mmn_jax.pipeline.table_formats import evaluated
 from mmn_jax.report import classes, more_examples
 from mmn_jax.report.examined import ADDED, Examined
 from mmn_jax.report.html import Part, grid, listed, quiet

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmn_jax.pipeline.results import best_rival
+from mmn_jax.pipeline.advice import best_rival
 from mmn_jax.pipeline.table_formats import Table, ranked
 
 INK, PAPER = "#222222", "#ffffff"

@@ -82,7 +82,7 @@ def _methods(table: dict[str, Any], drawn: list[Drawn]) -> Part:
     """Returns the table of all methods and the figures that compare them."""
     shown = grid("methods-table", table_formats.rows(table))
     note = (
-        f"Mean per-class {results.evaluated(table).accuracy} in percent. Brackets hold the number of classes of a group, or the 95%"
+        f"Mean per-class {table_formats.evaluated(table).accuracy} in percent. Brackets hold the number of classes of a group, or the 95%"
         " interval of a difference from a paired bootstrap; differences whose interval excludes 0 are bold. ECE and scaled: calibration"
         " error before and after temperature scaling; NLL: after it. Seconds: to tune and fit."
     )
@@ -99,7 +99,7 @@ def _run(table: dict[str, Any]) -> Part:
         "groups": f"many-shot: more than {table['thresholds']['many']} training examples ({groups['many']} classes), few-shot: fewer than"
         f" {table['thresholds']['few']} ({groups['few']}), medium-shot between them ({groups['medium']})",
         "hyperparameters chosen on": "a validation set" if table["validation"] == "set" else "folds of the training set",
-        "evaluated on": results.evaluated(table).examples,
+        "evaluated on": table_formats.evaluated(table).examples,
         "configuration": table["config_hash"],
         "versions": ", ".join(f"{name} {version}" for name, version in table["versions"].items()),
     }

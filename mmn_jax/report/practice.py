@@ -9,8 +9,8 @@ from html import escape
 
 import numpy as np
 
-from mmn_jax.pipeline.results import evaluated
-from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, number
+from mmn_jax.pipeline.advice import validation_note
+from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, evaluated, number
 from mmn_jax.report import classes
 from mmn_jax.report.examined import Examined
 from mmn_jax.report.html import Grid, Part, grid, listed, quiet
@@ -32,21 +32,6 @@ def compared(values: Sequence[float], name: str, other: str) -> str:
     return f"{name} is {abs(mean):.1f} points {more} accurate than {other} (95% interval {ends[0]:.1f} to {ends[1]:.1f})."
 
 
-def advice(table: Table, shipped: str) -> str:
-    """States in a sentence which method to take."""
-    against = _against(table, shipped)
-    if "plain" not in against:
-        return f"classifier.npz holds {shipped}."
-    _, low, high = against["plain"]
-    if high < 0:
-        return f"Keep plain training: {shipped} is less accurate on these data."
-    if "logit_adjustment" in against and against["logit_adjustment"][2] < 0:
-        return f'Take logit adjustment, TailClassifier(method="logit_adjustment"): it is more accurate on these data than {shipped}.'
-    if low <= 0:
-        return f"Either will do: {shipped} and plain training tie on these data."
-    return f"Take {shipped}: it is more accurate than plain training, and classifier.npz holds it."
-
-
 def _against(table: Table, shipped: str) -> dict[str, list[float]]:
     """Returns the difference of the saved classifier to each of the methods in `WORDS` that was fitted, with its 95% interval."""
     found = {name: table["methods"][shipped].get(f"vs_{name}") for name in WORDS if name != shipped}
@@ -54,15 +39,16 @@ def _against(table: Table, shipped: str) -> dict[str, list[float]]:
 
 
 def answer(seed: Examined) -> Part:
-    """Says which method to take, and what it gains overall and for many-, medium- and few-shot classes."""
+    """Shows the advice of results.json, and what the saved classifier gains overall and for many-, medium- and few-shot classes."""
     shown, thresholds = _gains(seed), seed.table["thresholds"]
     note = (
         f"Mean per-class {evaluated(seed.table).accuracy} in percent, and differences in points with 95% intervals from a paired bootstrap."
         f" Many-shot classes"
         f" have more than {thresholds['many']} training examples, few-shot classes fewer than {thresholds['few']}. An interval that holds 0"
-        " is a tie."
+        f" is a tie. {validation_note(seed.table)}"
     )
-    first = f"<p><strong>{escape(advice(seed.table, seed.shipped))}</strong></p>{listed(_sentences(seed.table, seed.shipped))}"
+    take, *price = seed.table["advice"]["sentences"]
+    first = f"<p><strong>{escape(take)}</strong></p>{listed([*price, *_sentences(seed.table, seed.shipped)])}"
     return Part("answer", "Which method to take", f"{first}{shown.html}{quiet(note)}", shown.labels)
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from mmn_jax.pipeline.metamodelnet import Learned, unmoved
-from mmn_jax.pipeline.results import evaluated
 from mmn_jax.pipeline.stages import SeedResult
+from mmn_jax.pipeline.table_formats import evaluated
 from mmn_jax.report import figures, row_dynamics, row_figures
 
 NO_MOVEMENT = (

@@ -78,15 +78,19 @@ class Prediction(NamedTuple):
 
 
 def load_classifier(workdir: str) -> Classifier:
-    """Loads the classifier of a run.
+    """Loads the classifier of a run, or one that `mmn-jax fit` made.
+
+    Args:
+      workdir: the folder with classifier.npz, or that file.
 
     Raises:
       BadInput: there is none, an array is missing, or their shapes don't fit together.
     """
-    path = Path(workdir) / "classifier.npz"
+    path = Path(workdir) if Path(workdir).is_file() else Path(workdir) / "classifier.npz"
     if not path.is_file():
-        made = f"{program()} --stage=meta --workdir={workdir} --config.data.path=FEATURES"
-        raise BadInput(f"--model={workdir}: has no classifier.npz; make it by {made}")
+        folder = Path(workdir).parent if path.parent.suffix == ".npz" else Path(workdir)
+        made = f"mmn-jax fit --features=FEATURES --out={folder}, or {program()} --stage=meta --workdir={folder} --config.data.path=FEATURES"
+        raise BadInput(f"--model={workdir}: {'is no file' if folder != Path(workdir) else 'has no classifier.npz'}; make it by {made}")
     arrays = read_npz(path)
     if "temperature" not in arrays:
         warn(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated")

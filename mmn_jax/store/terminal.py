@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +30,27 @@ def program() -> str:
 class Terminal(NamedTuple):
     """The functions that a run reports by.
 
-    say: prints a line. track(iterable, name): shows progress while it iterates. log: records metrics (`metrics_log`).
+    say: prints a line. track(iterable, name): shows progress while it iterates. doing(name): a context in which the function that it yields
+    shows in place how far the work of this name is. log: records metrics (`metrics_log`).
     """
 
     say: Callable[[str], None]
     track: Callable[[Iterable, str], Iterable]
     log: Callable[[dict[str, Any]], None] = lambda figures: None
+    doing: Callable[[str], AbstractContextManager[Callable[[str], None]]] = lambda name: contextlib.nullcontext(lambda line: None)
+
+
+@contextlib.contextmanager
+def _in_place(name: str) -> Iterator[Callable[[str], None]]:
+    """Yields a function that shows a line behind the name, in the place of the one before, if the standard error is a terminal."""
+    with tqdm(desc=name, bar_format="{desc}, {elapsed}", leave=False, disable=None) as bar:
+        yield lambda line: bar.set_description_str(f"{name}: {line}")
+
+
+def print_line(line: str, error: bool = False) -> None:
+    """Prints a line to the standard output or the standard error, above the progress that is shown in place."""
+    with tqdm.external_write_mode():
+        print(line, file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda figures: None) -> Terminal:
@@ -46,20 +62,25 @@ def make_terminal(shown: bool, log: Callable[[dict[str, Any]], None] = lambda fi
     """
     if not shown:
         return Terminal(lambda line: None, lambda items, name: items)
-    return Terminal(lambda line: print(line, flush=True), lambda items, name: tqdm(items, name, leave=False, disable=None), log)
+    return Terminal(print_line, lambda items, name: tqdm(items, name, leave=False, disable=None), log, _in_place)
 
 
 class Work(NamedTuple):
-    """Something that is being done: its name, when it began, how many of its steps are done, and how many there are at most."""
+    """Something that is being done.
+
+    name, began: what, and when it began. done, total: how many of its steps are done, and how many there are at most. at: how far it is, in
+    words, where its steps aren't counted.
+    """
 
     name: str
     began: float
     done: int
     total: int | None
+    at: str = ""
 
     def line(self, now: float) -> str:
         """Says how far it is."""
-        steps = f" {self.done} of {self.total}," if self.total else ""
+        steps = f" {self.at}," if self.at else f" {self.done} of {self.total}," if self.total else ""
         return f"  .. {self.name}:{steps} {now - self.began:.0f} s"
 
 
@@ -96,6 +117,21 @@ def never_silent(terminal: Terminal, silence: float = SILENCE, bars: bool | None
         finally:
             del stack[place:]
 
+    @contextlib.contextmanager
+    def doing(name):
+        place = len(stack)
+        stack.append(Work(name, time.monotonic(), 0, None))
+
+        def show(line):
+            stack[place] = stack[place]._replace(at=line)
+            inner(line)
+
+        try:
+            with terminal.doing(name) as inner:
+                yield show
+        finally:
+            del stack[place:]
+
     def watch():
         while not over.wait(silence / 10):
             now, work = time.monotonic(), stack[-1]
@@ -107,7 +143,7 @@ def never_silent(terminal: Terminal, silence: float = SILENCE, bars: bool | None
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield Terminal(say, track, terminal.log)
+        yield Terminal(say, track, terminal.log, doing)
     finally:
         over.set()
         watcher.join()
