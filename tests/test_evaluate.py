@@ -7,6 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from mmn_jax.evaluation import metrics
 from mmn_jax.evaluation.bootstrap import bootstrap, interval, student_interval
+from mmn_jax.evaluation import calibration
 from mmn_jax.evaluation.calibration import best_temperature, calibration_error, class_mean_nll, reliability
 from mmn_jax.linear.rows import predict_logits
 
@@ -56,6 +57,13 @@ def test_the_likelihood_is_scikit_learn_s_with_balanced_weights():
     probs = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
     expected = log_loss(Y, probs, sample_weight=1 / np.bincount(Y)[Y])
     assert class_mean_nll(LOGITS, Y) == pytest.approx(expected)
+
+
+def test_of_many_scores_some_are_enough_for_the_temperature(monkeypatch):
+    every = best_temperature(LOGITS, Y)
+    monkeypatch.setattr(calibration, "ENOUGH_FLOATS", LOGITS.size // 2)
+    some = best_temperature(LOGITS, Y)
+    assert some != every and some == pytest.approx(every, rel=0.2)
 
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])

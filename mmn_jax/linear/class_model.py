@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 from jaxtyping import Float, Int
 
 from mmn_jax.linear.algebra import AnyArray, ArrayT, with_column
@@ -51,9 +52,12 @@ ADDED = Shrinkage(0.6, 0.5)  # of the model that the row of an added class is co
 
 def class_means(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, "C d"]:
     """Returns the mean of each class in float64; every class needs an example."""
-    means = np.zeros((classes, x.shape[1]))
-    np.add.at(means, y, x)
-    return means / np.bincount(y, minlength=classes)[:, None]
+    sums = np.zeros((classes, x.shape[1]))
+    for first in range(0, len(y), CHUNK):
+        part = y[first : first + CHUNK]
+        of_class = scipy.sparse.csr_array((np.ones(len(part)), (part, np.arange(len(part)))), (classes, len(part)))
+        sums += of_class @ x[first : first + CHUNK]
+    return sums / np.bincount(y, minlength=classes)[:, None]
 
 
 def _shrunk(covariance: Float[np.ndarray, "r r"], share: float, dim: int) -> Float[np.ndarray, "r r"]:
@@ -63,7 +67,8 @@ def _shrunk(covariance: Float[np.ndarray, "r r"], share: float, dim: int) -> Flo
 
 def _positive(covariance):
     """Returns the nearest positive semi-definite matrix."""
-    values, vectors = np.linalg.eigh(covariance)
+    with one_thread(len(covariance)):
+        values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 

@@ -13,7 +13,7 @@ from mmn_jax.errors import BadInput
 from mmn_jax.evaluation.calibration import best_temperature
 from mmn_jax.evaluation.metrics import mean_class_accuracy
 from mmn_jax.methods.contract import Fitted, Method, Record, Tuned
-from mmn_jax.methods.folds import Fold, Tasks, held_accuracy, held_labels, make_tasks, training_folds
+from mmn_jax.methods.folds import Fold, Tasks, held_accuracy, held_labels, joined, make_tasks, training_folds
 from mmn_jax.methods.progress import Piece, Step, Tell, unheard
 from mmn_jax.methods.tasks import Task
 from mmn_jax.methods.tuning import Setting, Trial, at_edge, best, ranking, search, why_ended
@@ -22,7 +22,7 @@ from mmn_jax.types import Knowledge, Normalised
 
 def _record(trials: Sequence[Trial], number: int, logits: Sequence[Float[np.ndarray, "_ C"]], folds: Sequence[Fold], norm: float) -> Record:
     """Makes the Record of a choice; number: of the chosen trial. logits: of its setting, fold by fold."""
-    scores, y = np.concatenate(logits), held_labels(folds)
+    scores, y = joined(logits), held_labels(folds)
     tried = [{**trial.setting, "val_accuracy": trial.accuracy} for trial in trials]
     return Record(trials[number].setting, mean_class_accuracy(scores, y), best_temperature(scores, y), tried, norm, [])
 

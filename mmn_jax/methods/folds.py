@@ -1,7 +1,7 @@
 """Folds: the examples that settings are fitted to and chosen by, and the tasks of their training sets."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,4 +88,9 @@ def in_order(values: Iterable[Shaped[np.ndarray, "_ ..."]], folds: Iterable[Fold
 
 def held_accuracy(logits: Iterable[Float[np.ndarray, "_ C"]], folds: Iterable[Fold]) -> float:
     """Computes the mean per-class accuracy over all folds' validation examples, from their logits fold by fold."""
-    return mean_class_accuracy(np.concatenate(list(logits)), held_labels(folds))
+    return mean_class_accuracy(joined(list(logits)), held_labels(folds))
+
+
+def joined(logits: Sequence[Float[np.ndarray, "_ C"]]) -> Float[np.ndarray, "m C"]:
+    """Returns all folds' logits as one array; those of a single fold as they are, as they may take gigabytes."""
+    return logits[0] if len(logits) == 1 else np.concatenate(logits)
