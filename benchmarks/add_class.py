@@ -37,13 +37,12 @@ class Outcome(NamedTuple):
     """Results of one seed.
 
     right: [methods, n] whether each test example is classified correctly, by method: before classes are added, after, after with their
-    descriptions where there are any, and by the new fit. shots: [C] of the added classes, OLD for the others. seconds: of all additions
-    by examples, and of the new fit.
+    descriptions where there are any, and by the new fit. shots: [C] of the added classes, OLD for the others. seconds: that each took.
     """
 
     right: dict[str, np.ndarray]
     shots: np.ndarray
-    seconds: tuple[float, float]
+    seconds: dict[str, float]
 
 
 OLD = -1  # the number of shots of a class that isn't added
@@ -108,16 +107,21 @@ def compare(
         val = _of(drawn.val, np.unique(train.y))
         return TailClassifier(method, random_state=seed).fit(*train, X_val=val.x, y_val=val.y, **known)
 
-    models, order = {BEFORE: fit(old)}, np.random.default_rng(seed).permutation(np.flatnonzero(of_class != OLD))
-    began = time.perf_counter()
-    models[BY_EXAMPLES] = grown(models[BEFORE], few, order, None)
-    all_added = time.perf_counter()
-    if descriptions is not None:
-        models[BY_BOTH] = grown(models[BEFORE], few, order, descriptions)
-    then = time.perf_counter()
-    models[AGAIN] = fit(Examples(*map(np.concatenate, zip(old, few, strict=True))))
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(of_class != OLD))
+    made = {
+        BEFORE: lambda: fit(old),
+        BY_EXAMPLES: lambda: grown(models[BEFORE], few, order, None),
+        BY_BOTH: lambda: grown(models[BEFORE], few, order, descriptions),
+        AGAIN: lambda: fit(Examples(*map(np.concatenate, zip(old, few, strict=True)))),
+    }
+    models, seconds = {}, {}
+    for name, make in made.items():
+        if name != BY_BOTH or descriptions is not None:
+            began = time.perf_counter()
+            models[name] = make()
+            seconds[name] = time.perf_counter() - began
     right = {name: model.predict(test.x) == test.y for name, model in models.items()}
-    return Outcome(right, of_class, (all_added - began, time.perf_counter() - then))
+    return Outcome(right, of_class, seconds)
 
 
 def _group_means(right, y, masks):
@@ -172,7 +176,8 @@ def main() -> None:
     outcomes = []
     for seed in arguments.seeds:
         outcomes.append(compare(features, seed, arguments.shots, arguments.added, arguments.method, tail, descriptions))
-        print("seed {}: {:.2f} s to add, {:.0f} s to fit again".format(seed, *outcomes[-1].seconds), flush=True)
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcomes[-1].seconds.items())
+        print(f"seed {seed}: {took}", flush=True)
     print(table(outcomes, features.test.y, arguments.shots))
 
 

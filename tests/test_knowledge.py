@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from commands import own, run
 from test_mean_prior import CLASSES, COUNTS, described_classes, draw
@@ -56,6 +57,73 @@ def test_files_carry_descriptions_and_unlabelled_examples(tmp_path):
         np.testing.assert_array_equal(known.unlabelled, POOL.x)
     prints = {feature_files.fingerprint(loaded(**given)[0]) for given in ({}, {"class_embeddings": DESCRIPTIONS}, {"unlabelled_x": POOL.x})}
     assert len(prints) == 3
+
+
+NAMES = np.array([f"kind {c:02d}" for c in range(CLASSES)])  # sorted
+
+
+def write(path, x, y=None, column="features", **others):
+    table = {column: list(x), **({} if y is None else {"label": y}), **others}
+    path.parent.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+
+
+def write_folder(folder, labels, order):
+    write(folder / "train.parquet", TRAIN.x, labels[TRAIN.y])
+    write(folder / "test.parquet", TEST.x, labels[TEST.y])
+    write(folder / "class_embeddings.parquet", DESCRIPTIONS[order], labels[order], "embedding")
+
+
+@pytest.mark.parametrize("labels", [NAMES, np.arange(CLASSES)])
+def test_parquet_folders_carry_them_in_files_of_their_own(tmp_path, labels):
+    order = np.random.default_rng(0).permutation(CLASSES)
+    write_folder(tmp_path / "mine", labels, order)
+    for i, half in enumerate(np.array_split(POOL.x, 2)):
+        write(tmp_path / "mine" / f"Unlabeled-0000{i}-of-00002.parquet", half)
+    features = feature_files.load(tmp_path / "mine")
+    assert features.class_names == tuple(map(str, labels.tolist()))
+    np.testing.assert_allclose(features.knowledge.descriptions, DESCRIPTIONS, rtol=1e-6)
+    np.testing.assert_array_equal(features.knowledge.unlabelled, POOL.x)
+    some, said = order[:30], []
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS[some], labels[some], "embedding")
+    known = feature_files.load(tmp_path / "mine", say=said.append).knowledge
+    assert said == [f"{tmp_path / 'mine'}: class_embeddings: 10 of 40 rows are all zeros; these classes are taken to have no description"]
+    np.testing.assert_array_equal(known.descriptions.any(1), np.isin(np.arange(CLASSES), some))
+
+
+def test_a_parquet_file_has_unlabelled_rows_by_its_split(tmp_path):
+    x, labels = np.concatenate([TRAIN.x, TEST.x, POOL.x]), [*NAMES[TRAIN.y], *NAMES[TEST.y], *[None] * len(POOL.x)]
+    split = np.repeat(["train", "test", "unlabelled"], [len(TRAIN.x), len(TEST.x), len(POOL.x)])
+    write(tmp_path / "mine.parquet", x, labels, split=split)
+    features = feature_files.load(tmp_path / "mine.parquet")
+    np.testing.assert_array_equal(features.knowledge.unlabelled, POOL.x)
+    np.testing.assert_array_equal(features.train.y, TRAIN.y)
+
+
+def test_what_describes_the_classes_is_no_training_example(tmp_path):
+    write(tmp_path / "mine" / "all.parquet", TRAIN.x, NAMES[TRAIN.y])
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS, NAMES, "embedding")
+    features = feature_files.load(tmp_path / "mine", needs_test=False)
+    assert len(features.train.y) == len(TRAIN.y) and features.knowledge.descriptions.shape == DESCRIPTIONS.shape
+
+
+BAD_PARQUET = {
+    "unknown": (NAMES, "other", r"class_embeddings \(.*\) has the name 'other', which train doesn't have"),
+    "number": (np.arange(CLASSES), 40, r"column label of class_embeddings has label 40, but there are 40 classes \(0 to 39\)"),
+    "twice": (np.arange(CLASSES), 3, r"column label of class_embeddings has two rows of class 3; give one for each class"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PARQUET)
+def test_bad_descriptions_in_parquet_are_refused_in_a_line(tmp_path, case):
+    labels, extra, message = BAD_PARQUET[case]
+    write_folder(tmp_path / "mine", labels, np.arange(CLASSES))
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS[[0, *range(CLASSES)]], [extra, *labels.tolist()], "embedding")
+    with pytest.raises(BadInput, match=message):
+        feature_files.load(tmp_path / "mine")
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS, labels)
+    with pytest.raises(BadInput, match=r"class_embeddings.parquet: column embedding is missing, it has features, label"):
+        feature_files.load(tmp_path / "mine")
 
 
 BAD = {
