@@ -14,6 +14,10 @@ from mmn_jax.data.descriptions import describe_names
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.linear.mean_prior import description_kernel
+from mmn_jax.pipeline import known
+from mmn_jax.report import card, sections
+from mmn_jax.store.classifier import load_classifier
+from mmn_jax.types import Examples, FeatureSet, Knowledge
 
 DESCRIPTIONS, MEANS = described_classes()
 TRAIN, TEST, POOL = draw(MEANS, COUNTS), draw(MEANS, np.full(CLASSES, 25), seed=2), draw(MEANS, np.full(CLASSES, 20), seed=4)
@@ -198,12 +202,28 @@ def test_a_run_fits_the_informed_methods_and_saves_what_validation_prefers(known
     assert [table["methods"][name]["kind"] for name in methods] == ["ours"] * 4
     accuracy = {name: table["methods"][name]["accuracy"] for name in methods}
     assert accuracy["mmn_all"] > accuracy["mmn"] and table["classifier"] in methods[1:]
+    assert table["knowledge"] == {"described_by": "class_embeddings", "dimensions": 4, "unlabelled": 800, "tested_too": 0}
+    assert [table["methods"][name]["needs"] for name in methods] == [[], ["descriptions"], ["unlabelled"], ["descriptions", "unlabelled"]]
+    page = card.as_markdown(load_classifier(str(tmp_path)), table | {"classifier": "mmn_all"}, ("classifier.npz",))
+    both = "descriptions of the classes (class_embeddings in 4 dimensions) and 800 examples without labels"
+    assert f"- Beside labelled examples, it used {both}\n" in page and "estimates of the class means by what else was known" in page
+    assert "Beside labelled" not in card.as_markdown(load_classifier(str(tmp_path)), table | {"classifier": "mmn"}, ("classifier.npz",))
+    assert f"mmn_all also used {both}." in sections.of_results(table)[0].caption
     held = np.load(tmp_path / "classifier.npz")
     predicted = ((TEST.x - held["mean"]) * held["scale"] @ held["W"].T + held["b"]).argmax(1)
     right = [100 * (predicted[TEST.y == c] == c).mean() for c in range(CLASSES)]
     np.testing.assert_allclose(np.mean(right), accuracy[table["classifier"]], atol=1e-6)
     chosen = run(*own(known_file, tmp_path, *QUICK, f"--config.methods={','.join(methods)},plain", "--config.eval.classifier=mmn"))
     assert chosen.returncode == 0 and json.loads((tmp_path / "results.json").read_text())["classifier"] == "mmn"
+
+
+def test_what_was_known_is_said_in_words():
+    features = FeatureSet("mine", TRAIN, None, Examples(*TEST), tuple(NAMES), Knowledge(DESCRIPTIONS, np.concatenate([POOL.x, TEST.x[:7]])))
+    table = {"knowledge": known.known_of(features, known.NAMES)._asdict()}
+    assert known.in_words(table, ["descriptions"]) == "descriptions of the classes (TF-IDF of their names)"
+    assert known.in_words(table, ["unlabelled"]) == "807 examples without labels, 7 of them test examples"
+    assert known.in_words(table, []) == known.in_words({}, []) == ""
+    assert known.known_of(features._replace(knowledge=Knowledge()), known.NAMES) == known.Known()
 
 
 def test_unlabelled_examples_that_are_tested_on_are_refused(tmp_path):
