@@ -8,7 +8,7 @@ from test_mean_prior import CLASSES, COUNTS, described_classes, draw, whitened
 
 from mmn_jax import TailClassifier
 from mmn_jax.errors import BadInput
-from mmn_jax.linear.added_class import related_means
+from mmn_jax.linear.added_class import expected_means
 from mmn_jax.linear.mean_prior import description_kernel, fit_mean_prior
 
 DESCRIPTIONS, MEANS = described_classes()
@@ -26,7 +26,7 @@ def test_the_mean_of_a_class_is_the_dense_formula_s(examples):
     counts = np.append(statistics.counts, examples)
     kernel = description_kernel(np.vstack([DESCRIPTIONS, DESCRIPTIONS[3] + 0.1]))
     observed = np.vstack([means, means[3] if examples else np.full(means.shape[1], 7.0)])  # without examples, any mean
-    found = related_means(model, observed, counts, np.vstack([DESCRIPTIONS, DESCRIPTIONS[3] + 0.1]))
+    found = expected_means(model, observed, counts, np.vstack([DESCRIPTIONS, DESCRIPTIONS[3] + 0.1]))
     there = counts > 0
     prior = fit_mean_prior(model.spread, observed[there], counts[there].astype(float), kernel[np.ix_(there, there)])
     for j in (0, 9, means.shape[1] - 1):

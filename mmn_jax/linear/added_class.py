@@ -26,7 +26,7 @@ from mmn_jax.linear.rows import centred, predict_logits
 NOTHING = 1e-8  # number of examples that a class without any is given: its noise, 1 / NOTHING, is as good as infinite
 
 
-def related_means(
+def expected_means(
     model: ClassModel,
     means: Float[np.ndarray, "C r"],
     counts: Int[np.ndarray, " C"],
@@ -68,7 +68,7 @@ def added_row(
     if descriptions is None:
         rows = bayesian_rows(model, means, counts)
     else:
-        rows = mean_rows(model, related_means(model, (means - model.centre) @ model.basis, counts, descriptions))
+        rows = mean_rows(model, expected_means(model, (means - model.centre) @ model.basis, counts, descriptions))
     known = rows[:-1]
     ours, theirs = (np.diag(predict_logits(centred(some), statistics.means))[seen].mean() for some in (theta, known))
     return theta.mean(0) + ours / max(theirs, 1e-12) * (rows[-1] - known.mean(0))
