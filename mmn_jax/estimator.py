@@ -107,8 +107,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     The methods:
       mmn: the default, and the most accurate on the data sets of docs/leaderboard.md. It mixes heads and Bayesian rows of a class, by
         weights that depend on its count. mmn_names, mmn_unlabelled, mmn_all: the same, with more of such rows that use descriptions of the
-        classes, examples without labels, or both (see `fit`). described_rows, pseudo_labels, self_training, label_spreading: what
-        else could be done with either.
+        classes, examples without labels, or both (see `fit`). described_rows, zero_shot, pseudo_labels, self_training, label_spreading:
+        what else could be done with either.
       plain: softmax regression. over_sampling, under_sampling, cost_sensitive: the same, with balanced examples. metamodelnet: the
         method of the paper, which moves the rows of plain heads.
       logit_adjustment, logit_adjusted_loss, balanced_softmax: correct the class prior. effective_number, square_root_sampling: other

@@ -17,7 +17,7 @@ DIM = 200
 X, Y = blobs(0, 3 * COUNTS, DIM, spread=1.5)
 FIRST = np.concatenate([np.flatnonzero(c == Y)[:n] for c, n in enumerate(COUNTS)])
 TRAIN, REST = Normalised(X[FIRST], Y[FIRST]), X[np.setdiff1d(np.arange(len(Y)), FIRST)]
-KNOWN = Knowledge(np.random.default_rng(0).normal(size=(len(COUNTS), 4)), REST[::3])  # for the methods that use it
+KNOWN = Knowledge(np.random.default_rng(0).normal(size=(len(COUNTS), DIM)), REST[::3])  # for the methods that use it
 METHODS = every_method((1e-2, 1e-4, 1e-6))
 
 

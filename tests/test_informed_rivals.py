@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from sklearn.semi_supervised import LabelSpreading
 from test_mean_prior import CLASSES, COUNTS, described_classes, draw
 
+from mmn_jax.errors import BadInput
 from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior, unit
 from mmn_jax.methods import informed_rivals
@@ -85,6 +86,18 @@ def test_label_spreading_takes_a_part_of_a_large_pool(monkeypatch):
     monkeypatch.setattr(informed_rivals, "SPREAD", 300)  # of 800
     task = TASK._replace(once=lambda name, make: make())
     assert len(METHODS["label_spreading"].fit(task, {"neighbours": 5, "alpha": 0.5, "tau": 0.0}).arrays["x"]) == len(TRAIN.x) + 267
+
+
+def test_zero_shot_rows_are_descriptions_in_the_space_of_the_features():
+    near = MEANS + 0.02 * np.random.default_rng(0).normal(size=MEANS.shape)
+    task = make_task(TRAIN, jax.random.key(0), 1e-5, knowledge=Knowledge(3.0 * near))
+    rows = METHODS["zero_shot"].fit(task, {}).arrays["theta"]
+    np.testing.assert_allclose(rows[:, :-1], near / np.linalg.norm(near, axis=1, keepdims=True), rtol=1e-5)
+    assert accuracy(rows) > accuracy(adjusted(TASK))
+    with pytest.raises(
+        BadInput, match=r"^class_embeddings: zero_shot needs .* space of the features, it has 4 dimensions, the features 24"
+    ):
+        METHODS["zero_shot"].fit(TASK, {})
 
 
 def test_they_need_what_they_use():

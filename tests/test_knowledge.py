@@ -251,3 +251,14 @@ def test_the_command_that_fits_alone_uses_what_the_features_hold(known_file, tmp
 def test_a_method_without_what_it_needs_is_refused(feature_file, tmp_path):
     refused = run(*own(feature_file, tmp_path, *QUICK, "--config.methods=mmn_unlabelled"))
     assert refused.returncode == 2 and "--config.methods: mmn_unlabelled needs unlabelled_x; add that to the features" in refused.stderr
+
+
+@pytest.mark.parametrize("width", [4, 24])
+def test_zero_shot_is_in_the_table_where_descriptions_may_lie_among_the_features(tmp_path, width):
+    np.savez(tmp_path / "mine.npz", **ARRAYS, class_embeddings=np.resize(MEANS, (CLASSES, width)))
+    done = run(*own(tmp_path / "mine.npz", tmp_path / "run", *QUICK, "--config.methods=plain,zero_shot"))
+    assert done.returncode == (0 if width == 24 else 2), done.stderr
+    if width == 24:
+        assert json.loads((tmp_path / "run" / "results.json").read_text())["methods"]["zero_shot"]["kind"] == "rival_informed"
+    else:
+        assert "--config.methods: zero_shot needs class_embeddings with as many dimensions as the features; leave" in done.stderr

@@ -19,7 +19,7 @@ X, Y = blobs(1, COUNTS + 300, DIM, spread=0.8)
 FIRST = np.concatenate([np.flatnonzero(c == Y)[:n] for c, n in enumerate(COUNTS)])
 UNIT = X / X[FIRST].std(0)
 REST = np.setdiff1d(np.arange(len(Y)), FIRST)
-METHODS = every_method((1e-2, 1e-4))
+METHODS = {name: method for name, method in every_method((1e-2, 1e-4)).items() if not method.same_space}  # descriptions have units, too
 
 
 def test_features_in_one_unit_are_centred_at_unit_mean_square_norm():

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import softmax
 
 from mmn_jax.defaults import TOL
+from mmn_jax.errors import BadInput
 from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior, unit
 from mmn_jax.methods.contract import Arrays, Fitted, Method, linear
@@ -43,6 +44,22 @@ def described_rows(task: Task, setting: Setting) -> Fitted:
     descriptions = unit(descriptions)
     model = Ridge(alpha=setting["alpha"] * task.counts.mean()).fit(descriptions, rows, sample_weight=task.counts)
     return linear((1 - setting["share"]) * rows + setting["share"] * model.predict(descriptions), head)
+
+
+def zero_shot(task: Task, setting: Setting) -> Fitted:
+    """Takes the descriptions themselves, at unit norm, as the rows, where they lie in the space of the features (Radford et al. 2021).
+
+    Features are centred, which takes away what their mean has in common with a description. No training example is used otherwise.
+
+    Raises:
+      BadInput: descriptions have another number of dimensions than features.
+    """
+    descriptions, dim = task.knowledge.descriptions, task.train.x.shape[1]
+    assert descriptions is not None, "the method needs them"
+    if descriptions.shape[1] != dim:
+        given = f"it has {descriptions.shape[1]} dimensions, the features {dim}"
+        raise BadInput(f"class_embeddings: zero_shot needs descriptions in the space of the features, {given}")
+    return linear(np.concatenate([unit(descriptions), np.zeros((len(descriptions), 1))], 1))
 
 
 class Labelled(NamedTuple):
@@ -128,6 +145,7 @@ def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     unlabelled = frozenset({"unlabelled"})
     return {
         "described_rows": Method("rival_informed", (*axes, alpha, share), described_rows, needs=frozenset({"descriptions"})),
+        "zero_shot": Method("rival_informed", (), zero_shot, needs=frozenset({"descriptions"}), same_space=True),
         "pseudo_labels": Method("rival_informed", (*axes, threshold), pseudo_labels, needs=unlabelled),
         "self_training": Method("rival_informed", (*axes, threshold), self_training, needs=unlabelled),
         "label_spreading": Method("rival_informed", spreading, label_spreading, spread_logits, needs=unlabelled),

@@ -321,7 +321,8 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
         full = sources.with_knowledge(config, full, terminal.say)
         known = known_of(full, described_by)
         fingerprint = feature_files.fingerprint(full)
-    chosen = with_what_they_need(config, chosen, full.knowledge)
+    same_space = known.described_by == EMBEDDINGS and known.dimensions == full.train.x.shape[1]
+    chosen = with_what_they_need(config, chosen, full.knowledge, same_space)
     counts = np.bincount(full.train.y)
     read_prior(config.eval.prior, counts, "--config.eval.prior", full.class_names)  # refuses a bad prior before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
