@@ -108,13 +108,14 @@ def compare(
         return TailClassifier(method, random_state=seed).fit(*train, X_val=val.x, y_val=val.y, **known)
 
     order = np.random.default_rng(seed).permutation(np.flatnonzero(of_class != OLD))
+    models: dict[str, TailClassifier] = {}
+    seconds: dict[str, float] = {}
     made = {
         BEFORE: lambda: fit(old),
         BY_EXAMPLES: lambda: grown(models[BEFORE], few, order, None),
         BY_BOTH: lambda: grown(models[BEFORE], few, order, descriptions),
         AGAIN: lambda: fit(Examples(*map(np.concatenate, zip(old, few, strict=True)))),
     }
-    models, seconds = {}, {}
     for name, make in made.items():
         if name != BY_BOTH or descriptions is not None:
             began = time.perf_counter()
