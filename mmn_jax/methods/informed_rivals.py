@@ -21,7 +21,7 @@ from mmn_jax.methods.tasks import Head, Task, make_task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
 from mmn_jax.types import Normalised
 
-ROUNDS = 3  # of self-training, at most: each fits a head
+ROUNDS = 4  # of self-training, at most: each fits a head
 SPREAD = 20_000  # examples without labels that label spreading uses, at most: its time grows with their square
 
 
