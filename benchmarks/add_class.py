@@ -1,10 +1,12 @@
-"""Measures what `TailClassifier.add_class` loses against a new fit, on the default features.
+"""Measures what `TailClassifier.add_class` loses against a new fit, and what a description of the class is worth to it.
 
-python benchmarks/add_class.py [--seeds=0,1,2] [--shots=1,2,5,20] [--added=10] [--classes=250]
+python benchmarks/add_class.py [--seeds=0,1,2] [--shots=1,2,5,20] [--added=10] [--classes=250] [--descriptions=names]
+python benchmarks/add_class.py --data=FILE.npz --imbalance=80 --largest=80 --shots=0,1,2,5 --descriptions=FILE.npy
 
-For every number of shots, `added` random classes are left out of the default's long tail, and a classifier is fitted to the rest. They are
-then added one by one with that many examples each, by `add_class`, and compared with a classifier fitted to all classes. Both choose their
-hyperparameters on validation examples; only the new fit sees those of the added classes.
+For every number of shots, `added` random classes are left out of the long tail, and a classifier is fitted to the rest. They are then
+added one by one with that many examples each, by `add_class`, and compared with a classifier fitted to all classes that have examples. Both
+choose their hyperparameters on validation examples; only the new fit sees those of the added classes. With descriptions, both fits have
+them, and classes are added twice: by their examples alone, and by these and their descriptions.
 """
 
 import argparse
@@ -14,25 +16,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmn_jax.data import glyphs
-from mmn_jax.data.longtail import long_tail_split, random_ranks, take
+from mmn_jax.data import feature_files, glyphs
+from mmn_jax.data.descriptions import describe_names
+from mmn_jax.data.longtail import VAL, long_tail_split, random_ranks, take
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.evaluation.bootstrap import bootstrap, interval
 from mmn_jax.pipeline.table_formats import difference, markdown
 from mmn_jax.rng import stream
-from mmn_jax.types import Examples, FeatureSet
+from mmn_jax.types import Examples, FeatureSet, LongTail
+
+
+class Tail(NamedTuple):
+    """The long tail that is drawn: largest over smallest count, and the largest count."""
+
+    imbalance: float
+    largest: int
 
 
 class Outcome(NamedTuple):
     """Results of one seed.
 
-    right: [3, n] whether each test example is classified correctly before classes are added, after, and by the new fit.
-    shots: [C] of the added classes, 0 for the others. seconds: of all additions, and of the new fit.
+    right: [methods, n] whether each test example is classified correctly, by method: before classes are added, after, after with their
+    descriptions where there are any, and by the new fit. shots: [C] of the added classes, OLD for the others. seconds: that each took.
     """
 
-    right: np.ndarray
+    right: dict[str, np.ndarray]
     shots: np.ndarray
-    seconds: tuple[float, float]
+    seconds: dict[str, float]
+
+
+OLD = -1  # the number of shots of a class that isn't added
+BEFORE, BY_EXAMPLES, BY_BOTH, AGAIN = "before", "add_class", "with its description", "fitted again"
 
 
 def first_classes(features: FeatureSet, classes: int) -> FeatureSet:
@@ -45,7 +59,7 @@ def _of(part, classes):
     return part.at(np.isin(part.y, classes))
 
 
-def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple[Examples, Examples, np.ndarray]:
+def draw(features: FeatureSet, seed: int, shots: list[int], added: int, tail: Tail) -> tuple[LongTail, Examples, np.ndarray]:
     """Draws the classes to add.
 
     Args:
@@ -53,34 +67,61 @@ def draw(features: FeatureSet, seed: int, shots: list[int], added: int) -> tuple
       seed: of the draw.
       shots: the numbers of examples.
       added: classes for each of them.
+      tail: of the training set.
 
     Returns:
-      The long tail without these classes, their few examples, and how many each class has [C], 0 for the others.
+      The long tail, their few examples, and how many each of them has [C], OLD for the others.
     """
     classes = len(features.class_names)
-    of_class = np.zeros(classes, int)
+    of_class = np.full(classes, OLD)
     of_class[np.random.default_rng(seed).choice(classes, len(shots) * added, replace=False)] = np.tile(shots, added)
-    tail = take(features, long_tail_split(features, seed, imbalance=100.0, max_per_class=200)).train
-    used = random_ranks(stream(seed, "added"), features.train.y) < of_class[features.train.y]
-    return _of(tail, np.flatnonzero(of_class == 0)), features.train.at(used), of_class
+    split = long_tail_split(features, seed, imbalance=tail.imbalance, max_per_class=tail.largest)
+    free = features.train.at(split != VAL)
+    return take(features, split), free.at(random_ranks(stream(seed, "added"), free.y) < of_class[free.y]), of_class
 
 
-def compare(features: FeatureSet, seed: int, shots: list[int], added: int, method: str) -> Outcome:
-    """Fits a classifier without the classes, adds them to it, and fits another to all classes."""
-    assert features.test is not None
-    old, few, of_class = draw(features, seed, shots, added)
+def grown(model: TailClassifier, few: Examples, order: np.ndarray, descriptions: np.ndarray | None) -> TailClassifier:
+    """Adds classes to a copy of a classifier in this order, those without examples only if they have descriptions."""
+    model = deepcopy(model)
+    if descriptions is None:
+        model.descriptions_ = None  # as if it had been fitted without
+    for label in order:
+        x = few.x[few.y == label] if (few.y == label).any() else None
+        if descriptions is not None:
+            model.add_class(x, int(label), class_embedding=descriptions[label])
+        elif x is not None:
+            model.add_class(x, int(label))
+    return model
 
-    def fit(train, val):
-        return TailClassifier(method, random_state=seed).fit(*train, X_val=val.x, y_val=val.y)
 
-    model = fit(old, _of(features.val, np.unique(old.y)))
-    grown, began = deepcopy(model), time.perf_counter()
-    for label in np.random.default_rng(seed).permutation(np.unique(few.y)):
-        grown.add_class(few.x[few.y == label], int(label))
-    all_added = time.perf_counter()
-    again = fit(Examples(*map(np.concatenate, zip(old, few, strict=True))), features.val)
-    seconds = all_added - began, time.perf_counter() - all_added
-    right = np.stack([one.predict(features.test.x) == features.test.y for one in (model, grown, again)])
+def compare(
+    features: FeatureSet, seed: int, shots: list[int], added: int, method: str, tail: Tail, descriptions: np.ndarray | None
+) -> Outcome:
+    """Fits a classifier without the classes, adds them to it, and fits another to all classes that have examples."""
+    drawn, few, of_class = draw(features, seed, shots, added, tail)
+    old, test = _of(drawn.train, np.flatnonzero(of_class == OLD)), drawn.test
+    assert test is not None
+
+    def fit(train):
+        known = {} if descriptions is None else {"class_embeddings": descriptions[np.unique(train.y)]}
+        val = _of(drawn.val, np.unique(train.y))
+        return TailClassifier(method, random_state=seed).fit(*train, X_val=val.x, y_val=val.y, **known)
+
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(of_class != OLD))
+    models: dict[str, TailClassifier] = {}
+    seconds: dict[str, float] = {}
+    made = {
+        BEFORE: lambda: fit(old),
+        BY_EXAMPLES: lambda: grown(models[BEFORE], few, order, None),
+        BY_BOTH: lambda: grown(models[BEFORE], few, order, descriptions),
+        AGAIN: lambda: fit(Examples(*map(np.concatenate, zip(old, few, strict=True)))),
+    }
+    for name, make in made.items():
+        if name != BY_BOTH or descriptions is not None:
+            began = time.perf_counter()
+            models[name] = make()
+            seconds[name] = time.perf_counter() - began
+    right = {name: model.predict(test.x) == test.y for name, model in models.items()}
     return Outcome(right, of_class, seconds)
 
 
@@ -91,15 +132,22 @@ def _group_means(right, y, masks):
 
 
 def table(outcomes: list[Outcome], y: np.ndarray, shots: list[int], draws: int = 2000) -> str:
-    """Formats the accuracy of each group of classes in Markdown, with a 95% interval of the difference over test examples and seeds."""
-    masks = np.stack([[outcome.shots == k for k in (0, *shots)] for outcome in outcomes])
-    right = np.stack([outcome.right for outcome in outcomes])
+    """Formats the accuracy of each group of classes in Markdown, with 95% intervals of differences over test examples and seeds."""
+    groups, methods = (OLD, *shots), list(outcomes[0].right)
+    masks = np.stack([[outcome.shots == k for k in groups] for outcome in outcomes])
+    right = np.stack([list(outcome.right.values()) for outcome in outcomes])
     resampled, means = bootstrap(right, y, masks, np.random.default_rng(0), draws), _group_means(right, y, masks)
-    lines = [["classes", "before", "add_class", "fitted again", "add_class − fitted again"]]
-    for g, k in enumerate((0, *shots)):
-        name = f"{masks[0, g].sum()} old ones" if k == 0 else f"{masks[0, g].sum()} added with {k} example{'s' if k > 1 else ''}"
-        gap = interval(resampled[:, 1, g] - resampled[:, 2, g], means[1, g] - means[2, g])
-        lines.append([name, f"{means[0, g]:.1f}" if k == 0 else "", f"{means[1, g]:.1f}", f"{means[2, g]:.1f}", difference(gap)])
+    pairs = [(BY_EXAMPLES, AGAIN), *([(BY_BOTH, BY_EXAMPLES), (BY_BOTH, AGAIN)] if BY_BOTH in methods else [])]
+    lines = [["classes", *methods, *(f"{first} − {second}" for first, second in pairs)]]
+    for g, k in enumerate(groups):
+        name = f"{masks[0, g].sum()} old ones" if k == OLD else f"{masks[0, g].sum()} added with {k} example{'' if k == 1 else 's'}"
+        there = {method for method in methods if k != 0 or method == BY_BOTH} - ({BEFORE} if k != OLD else set())
+        cells = [f"{means[m, g]:.1f}" if method in there else "" for m, method in enumerate(methods)]
+        for pair in pairs:
+            a, b = map(methods.index, pair)
+            gap = interval(resampled[:, a, g] - resampled[:, b, g], means[a, g] - means[b, g])
+            cells.append(difference(gap) if there.issuperset(pair) else "")
+        lines.append([name, *cells])
     return markdown(lines)
 
 
@@ -114,13 +162,23 @@ def main() -> None:
     parser.add_argument("--added", type=int, default=10, help="classes to add for every number of shots")
     parser.add_argument("--classes", type=int, default=250, help="how many of the default's classes to use")
     parser.add_argument("--method", default="mmn")
+    parser.add_argument("--data", default="", help="npz file of features with validation examples; empty: the glyphs")
+    parser.add_argument("--imbalance", type=float, default=glyphs.TAIL["imbalance"])
+    parser.add_argument("--largest", type=int, default=glyphs.TAIL["max_per_class"], help="examples of the largest class")
+    parser.add_argument("--descriptions", default="", help="names, or an npy file [C, m] in the order of the classes")
     arguments = parser.parse_args()
-    features = first_classes(glyphs.load(), arguments.classes)
+    features = first_classes(feature_files.load(arguments.data) if arguments.data else glyphs.load(), arguments.classes)
     assert features.test is not None
+    descriptions = None
+    if arguments.descriptions:
+        of_names = arguments.descriptions == "names"
+        descriptions = describe_names(features.class_names) if of_names else np.load(arguments.descriptions)[: arguments.classes]
+    tail = Tail(arguments.imbalance, arguments.largest)
     outcomes = []
     for seed in arguments.seeds:
-        outcomes.append(compare(features, seed, arguments.shots, arguments.added, arguments.method))
-        print("seed {}: {:.2f} s to add, {:.0f} s to fit again".format(seed, *outcomes[-1].seconds), flush=True)
+        outcomes.append(compare(features, seed, arguments.shots, arguments.added, arguments.method, tail, descriptions))
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcomes[-1].seconds.items())
+        print(f"seed {seed}: {took}", flush=True)
     print(table(outcomes, features.test.y, arguments.shots))
 
 

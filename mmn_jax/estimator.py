@@ -24,14 +24,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mmn_jax import defaults, devices
-from mmn_jax.data.descriptions import checked_descriptions, describe_names
+from mmn_jax.data.descriptions import checked_description, checked_descriptions, describe_names
 from mmn_jax.data.labels import codes_among, is_text, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns, vectors_by_label
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
 from mmn_jax.errors import BadInput, Say, renamed, silent
 from mmn_jax.evaluation.label_prior import NAMED, class_shares, gain
-from mmn_jax.linear.class_model import ClassStatistics, added_row, class_statistics
+from mmn_jax.linear.added_class import added_row
+from mmn_jax.linear.class_model import ClassStatistics, class_statistics
 from mmn_jax.methods import diagnosis
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.choosing import fit_method
@@ -127,7 +128,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       mmn: the default, and the most accurate on the data sets of docs/leaderboard.md. It mixes heads and Bayesian rows of a class, by
         weights that depend on its count. mmn_names, mmn_unlabelled, mmn_all: the same, with more of such rows that use descriptions of the
         classes, examples without labels, or both (see `fit`). mmn_rows: Bayesian rows alone, which are in closed form: less accurate, and
-        minutes where thousands of classes take hours. described_rows, pseudo_labels: what else could be done with either.
+        minutes where thousands of classes take hours. described_rows, zero_shot, pseudo_labels, self_training, label_spreading: what else
+        could be done with descriptions or with examples without labels.
       plain: softmax regression. over_sampling, under_sampling, cost_sensitive: the same, with balanced examples. metamodelnet: the
         method of the paper, which moves the rows of plain heads.
       logit_adjustment, logit_adjusted_loss, balanced_softmax: correct the class prior. effective_number, square_root_sampling: other
@@ -170,6 +172,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
       temperature_: scores are divided by it to be calibrated.
       record_: dict of the chosen setting, all settings tried with their accuracy, and the gradient norm of the final head (`Record`).
       statistics_: the `ClassStatistics` that `add_class` needs. No training example is kept, except by knn.
+      descriptions_: array [C, m], the descriptions of the classes that the method used, or None.
 
     Raises:
       BadInput: a ValueError with a message of one line, for parameters or data that can't be used.
@@ -246,6 +249,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         _warn_unless_converged(tuned.record)
         self.arrays_, self.logits_, self.record_ = tuned.arrays, method.logits, tuned.record._asdict()
         self.temperature_, self.statistics_ = tuned.record.temperature, class_statistics(train)
+        self.descriptions_, self._by_label = known.descriptions, class_embeddings is None
         say(f"fitted {self.method_ if isinstance(self.method_, str) else 'the method'}")
         return self
 
@@ -278,7 +282,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
     def _knowledge(self, class_embeddings, X_unlabelled):
         """Returns what is known of the classes beside X and y, as Knowledge."""
         known = Knowledge()
-        if class_embeddings is not None or self.method in ("mmn_names", "mmn_all"):
+        if class_embeddings is not None or "descriptions" in self._method(self.method).needs:
             known = known._replace(descriptions=_descriptions(class_embeddings, self.classes_))
         if X_unlabelled is not None:
             known = known._replace(unlabelled=self._normalised(self._checked(X_unlabelled), "X_unlabelled"))
@@ -379,34 +383,69 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         check_rows(X, y=y, sample_weight=sample_weight)
         return super().score(X, spelled(y), sample_weight)
 
-    def add_class(self, X_few, label):
-        """Adds a class from a few examples, without a new fit; the rows of the other classes don't change.
+    def add_class(self, X_few, label, *, class_embedding=None):
+        """Adds a class from a few examples, its description, or both, without a new fit; the rows of the other classes don't change.
 
-        The class's row is computed from `statistics_` in closed form (`linear.class_model.added_row`), without examples of the other
-        classes. Classes stay sorted; a prior given as numbers needs a number for the new class, too. Fit again once many classes have been
-        added.
+            model.add_class(X_few, "okapi")
+            model.add_class(None, "okapi")  # from its name alone, by a classifier that describes classes by their labels
+            model.add_class(None, 17, class_embedding=encode("okapi"))  # by one that was fitted with class_embeddings
+
+        The class's row is computed from `statistics_` in closed form (`linear.added_class.added_row`), without examples of the other
+        classes. Where the classes have descriptions (`descriptions_`), that of the new class says what it has in common with them. Classes
+        stay sorted; a prior given as numbers needs a number for the new class, too, and the prior "train" never predicts one without
+        examples. Fit again once many classes have been added.
 
         Args:
-          X_few: array-like [k, d] of numbers, or a data frame with the columns of `fit`; the examples of the class.
+          X_few: array-like [k, d] of numbers, or a data frame with the columns of `fit`; the examples of the class. None if its description
+            has to do.
           label: its label, of the type of the others.
+          class_embedding: array-like [m]; the description of the class, made as class_embeddings in `fit`.
 
         Returns:
           The classifier itself.
 
         Raises:
-          BadInput: the label is known, or of another type than the others; or the method has no rows (knn).
+          BadInput: the label is known, or of another type than the others; the method has no rows (knn); there are neither examples nor a
+            description; or the description can't be used.
         """
         check_is_fitted(self)
         if "theta" not in self.arrays_:
             raise BadInput("add_class: the method has no rows; fit again with the new examples")
         classes = _with_label(self.classes_, label)
-        x = self._normalised(self._checked(X_few), "X_few")
+        descriptions = self._with_description(classes, class_embedding, X_few is not None)
+        x = np.empty((0, self.n_features_in_)) if X_few is None else self._normalised(self._checked(X_few), "X_few")
         old, order = self.statistics_, np.argsort(classes)
-        theta = np.vstack([self.arrays_["theta"], added_row(old, self.arrays_["theta"], x).astype(np.float32)])
+        theta = np.vstack([self.arrays_["theta"], added_row(old, self.arrays_["theta"], x, descriptions).astype(np.float32)])
+        mean = x.mean(0, dtype=float) if len(x) else np.zeros(x.shape[1])
         self.arrays_ = {"theta": theta[order]}
         self.classes_, self.counts_ = classes[order], np.append(self.counts_, len(x))[order]
-        self.statistics_ = ClassStatistics(self.counts_, np.vstack([old.means, x.mean(0, dtype=float)])[order], old.within)
+        self.statistics_ = ClassStatistics(self.counts_, np.vstack([old.means, mean])[order], old.within)
+        self.descriptions_ = None if descriptions is None else descriptions[order]
         return self
+
+    def _with_description(self, classes, given, has_examples):
+        """Returns the descriptions of the classes, of which the last is new, or None if the others have none."""
+        new = repr(classes.tolist()[-1])
+        if self.descriptions_ is None:
+            if given is not None:
+                raise BadInput("class_embedding: the other classes have none; fit with class_embeddings, or leave it out")
+            if not has_examples:
+                raise BadInput(
+                    f"X_few: {new} needs an example, as nothing describes the classes; fit with class_embeddings to add by these"
+                )
+            return None
+        if self._by_label:
+            if given is not None:
+                raise BadInput("class_embedding: the classes are described by their labels; fit with class_embeddings, or leave it out")
+            found = describe_names(classes.tolist())
+        else:
+            size = self.descriptions_.shape[1]
+            added = np.zeros(size) if given is None else checked_description(np.asarray(given), size, "class_embedding")
+            found = np.vstack([self.descriptions_, added])
+        if not (has_examples or found[-1].any()):
+            what = "class_embedding: is missing or all zeros" if not self._by_label else f"label: {new} has no letters or digits"
+            raise BadInput(f"{what}, and X_few is None; give a description, examples, or both")
+        return found
 
     def diagnose(self, X, y, cuts=5, *, class_embeddings=None, X_unlabelled=None):
         """Estimates the gain of mmn over logit adjustment on data like these, and what more knowledge of the classes adds.

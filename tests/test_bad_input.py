@@ -456,7 +456,7 @@ FILES = {
     ),
     "Parquet with another split": (
         "data.parquet",
-        "DIR/data.parquet: column split has 'night', it must say train, validation or test",
+        "DIR/data.parquet: column split has 'night', it must say train, validation, test or unlabelled",
         parquet(split=["train", "train", "test", "night"]),
     ),
     "Parquet of ragged lists": (
@@ -481,7 +481,7 @@ FILES = {
     ),
     "Parquet files of other names": (
         ".",
-        "DIR/more.parquet: its name must be train, validation or test, or one of these and -00000-of-00002",
+        "DIR/more.parquet: its name must be train, validation, test or unlabelled, or one of these and -00000-of-00002",
         parquet("more.parquet"),
     ),
 }

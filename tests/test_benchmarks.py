@@ -5,9 +5,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from commands import ROOT, environment
 from conftest import write_features
+
+from mmn_jax.types import Examples, FeatureSet
 
 sys.path.append(str(ROOT / "benchmarks"))  # benchmarks import each other
 
@@ -104,6 +107,42 @@ def test_predictions_are_timed_and_weighed():
 def test_classes_are_added_and_held_against_a_full_fit():
     text = run("add_class.py", "--seeds=0", "--classes=60", "--added=2", "--shots=1,5", "--method=plain")
     assert "| 56 old ones | " in text and "| 2 added with 1 example | " in text and "| 2 added with 5 examples | " in text
+
+
+@pytest.mark.slow
+def test_descriptions_are_worth_something_to_a_class_that_is_added():
+    flags = ("--seeds=0", "--classes=60", "--added=4", "--shots=0,1", "--method=described_rows", "--descriptions=names")
+    none, one = (line.split(" | ") for line in run("add_class.py", *flags).splitlines()[-2:])
+    assert none[0] == "| 4 added with 0 examples" and float(none[3]) > 10 and one[0] == "| 4 added with 1 example"
+
+
+def test_pools_have_the_sizes_that_are_asked_for():
+    knowledge = importlib.import_module("knowledge")
+    y, counts = np.repeat(np.arange(4), 30).astype(np.int32), np.array([40, 20, 10, 1])
+    train, strangers = Examples(np.stack([y, y], 1).astype(np.float32), y), np.full((50, 2), 9, np.float32)
+
+    def drawn(**size):
+        x = knowledge.draw_pool(knowledge.PoolSize(**{"total": 1000, **size}), train, counts, strangers, 0)
+        return np.bincount(x[:, 0].astype(int), minlength=4).tolist()
+
+    assert drawn() == [30] * 4 and drawn(each=0) == [0] * 4 and drawn(each=5) == [5] * 4 and sum(drawn(total=50)) == 50
+    assert drawn(tailed=True) == [30, 15, 8, 1] and drawn(each=8, tailed=True) == [8, 4, 2, 1]
+    assert drawn(each=5, strangers=1 / 3) == [5, 5, 5, 5, 0, 0, 0, 0, 0, 10]
+    features = FeatureSet("four", train, None, train, tuple("abcd"))
+    some, kept, left = knowledge.population(features, 0, 0.3)
+    assert len(kept) == 3 and len(left) == 30 and some.class_names == tuple("abcd"[c] for c in kept)
+    np.testing.assert_array_equal(some.train.x[:, 0], kept[some.train.y])
+
+
+@pytest.mark.slow
+def test_ablations_of_what_is_known_run(tmp_path):
+    path = tmp_path / "mine.npz"
+    write_features(path)
+    np.save(tmp_path / "names.npy", np.random.default_rng(0).normal(size=(len(np.unique(np.load(path)["train_y"])), 3)))
+    flags = (f"--data={path}", f"--descriptions={tmp_path / 'names.npy'}", "--imbalance=4", "--largest=8", "--seeds=0,1", "--missing=0.5")
+    only = "--only=mmn_names,described_rows,self_training,label_spreading"
+    text = run("knowledge.py", *flags, "--per_class=5", "--pool=tailed", "--strangers=0.33", only)
+    assert all(f"| {name} | " in text for name in ("mmn", "mmn_names, descriptions, 50% missing", "self_training", "label_spreading"))
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ OWN_PROGRAMS = list(PROBLEMS)[:4]  # which take their time to compile
 def test_every_method_has_an_answer(name):
     x, y = PROBLEMS[name]
     normalised = normalisation(Examples(x, y)).of(Examples(x, y))
-    known = Knowledge(np.random.default_rng(0).normal(size=(y.max() + 1, 3)), normalised.x)
+    known = Knowledge(np.random.default_rng(0).normal(size=(y.max() + 1, x.shape[1])), normalised.x)
     task = make_task(normalised, jax.random.key(0), 1e-4, knowledge=known)
     for method in METHODS.values():
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam itself mixes dtypes

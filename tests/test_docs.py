@@ -21,6 +21,7 @@ from conftest import ROOT, blobs
 
 from mmn_jax.cli import diagnose, export, fit, main, predict, run
 from mmn_jax.config import default
+from mmn_jax.data import feature_files
 from mmn_jax.store import artifacts
 
 README = (ROOT / "README.md").read_text()
@@ -227,7 +228,7 @@ def test_the_recipe_of_the_docs_puts_its_regressor_into_the_table(feature_file, 
 
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
-SENTENCES, RECIPE, DEPLOY, LATER = re.findall(r"```python\n(.*?)```", TUTORIAL, flags=re.S)
+SENTENCES, RECIPE, DEPLOY, LATER, MORE, WITH_MORE = re.findall(r"```python\n(.*?)```", TUTORIAL, flags=re.S)
 
 
 def write_sentences(path, per_class):
@@ -255,6 +256,9 @@ def test_the_tutorial_s_features_predictions_and_deployed_file(tmp_path, monkeyp
     exec(SENTENCES, {})
     data = np.load("features.npz")
     assert np.bincount(data["train_y"]).tolist() == [9, 6, 3, 3, 1] and np.bincount(data["test_y"]).tolist() == [3, 2, 1]
+    exec(MORE, {})
+    more = feature_files.load("more.npz").knowledge
+    assert more.descriptions is not None and more.unlabelled is not None and len(more.unlabelled) == len(data["train_x"][:100])
     names = {}
     exec(RECIPE, names)
     assert names["get_config"]().data.path == "features.npz"
@@ -300,6 +304,9 @@ def test_the_whole_tutorial(tmp_path, monkeypatch):
     np.save("few.npy", data["test_x"][:3])
     exec(LATER, names)
     assert "okapi" in names["model"].classes_
+    exec(MORE, names)
+    exec(WITH_MORE, names)
+    assert names["model"].method_ == "mmn_all" and "quagga" in names["model"].classes_
 
 
 def test_the_example_goes_from_arrays_to_transferred_rows_with_the_public_names_alone(capsys):

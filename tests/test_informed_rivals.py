@@ -3,11 +3,14 @@
 import jax
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.linear_model import Ridge
+from sklearn.semi_supervised import LabelSpreading
 from test_mean_prior import CLASSES, COUNTS, described_classes, draw
 
+from mmn_jax.errors import BadInput
 from mmn_jax.linear import weighting
-from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior
+from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior, unit
 from mmn_jax.methods import informed_rivals
 from mmn_jax.methods.tasks import make_task, unscaled
 from mmn_jax.types import Knowledge, Normalised
@@ -16,6 +19,7 @@ DESCRIPTIONS, MEANS = described_classes()
 TRAIN, TEST, POOL = draw(MEANS, COUNTS), draw(MEANS, np.full(CLASSES, 25), seed=2), draw(MEANS, np.full(CLASSES, 20), seed=4)
 TASK = make_task(TRAIN, jax.random.key(0), 1e-5, knowledge=Knowledge(DESCRIPTIONS, POOL.x))
 METHODS = informed_rivals.methods((1e-2, 1e-4))
+SETTING = {"l2": 1e-4, "tau": 1.0, "threshold": 0.8}
 
 
 def theta(name, **setting):
@@ -50,6 +54,50 @@ def test_pseudo_labels_are_those_that_the_head_is_sure_of(threshold):
     y = np.concatenate([TRAIN.y, probability[sure].argmax(1).astype(np.int32)])
     again = make_task(Normalised(np.concatenate([TRAIN.x, POOL.x[sure]]), y), jax.random.key(0), 1e-5)
     np.testing.assert_allclose(theta("pseudo_labels", threshold=threshold), adjusted(again), atol=1e-3 * np.abs(adjusted(again)).max())
+
+
+def test_self_training_repeats_pseudo_labels_until_they_stay():
+    def again(rows):
+        probability = softmax(predict_logits(rows, POOL.x), axis=1)
+        sure = probability.max(1) >= 0.8
+        y = np.concatenate([TRAIN.y, probability[sure].argmax(1).astype(np.int32)])
+        return adjusted(make_task(Normalised(np.concatenate([TRAIN.x, POOL.x[sure]]), y), jax.random.key(0), 1e-5))
+
+    rows = again(again(adjusted(TASK)))
+    np.testing.assert_allclose(informed_rivals._self_trained(2, TASK, SETTING).arrays["theta"], rows, atol=1e-3 * np.abs(rows).max())
+    assert accuracy(theta("self_training", threshold=0.8)) > accuracy(adjusted(TASK))
+
+
+def test_label_spreading_is_scikit_learn_s_and_classifies_new_examples_by_their_neighbours():
+    method = METHODS["label_spreading"]
+    arrays = method.fit(TASK, {"neighbours": 10, "alpha": 0.5, "tau": 0.0}).arrays
+    x, y = unit(np.concatenate([TRAIN.x, POOL.x])), np.concatenate([TRAIN.y, np.full(len(POOL.x), -1)])
+    model = LabelSpreading(kernel="knn", n_neighbors=10, alpha=0.5).fit(x, y)
+    np.testing.assert_allclose(arrays["shares"], model.label_distributions_, atol=1e-5)
+    logits = method.logits(arrays, TEST.x)
+    expected = model.predict_proba(unit(TEST.x))
+    np.testing.assert_allclose(softmax(logits, axis=1), expected, atol=1e-4)
+    even = method.logits(method.fit(TASK, {"neighbours": 10, "alpha": 0.5, "tau": 1.0}).arrays, TEST.x)
+    rare = TEST.y >= 30
+    assert (even.argmax(1) == TEST.y)[rare].mean() > (logits.argmax(1) == TEST.y)[rare].mean()
+
+
+def test_label_spreading_takes_a_part_of_a_large_pool(monkeypatch):
+    monkeypatch.setattr(informed_rivals, "SPREAD", 300)  # of 800
+    task = TASK._replace(once=lambda name, make: make())
+    assert len(METHODS["label_spreading"].fit(task, {"neighbours": 5, "alpha": 0.5, "tau": 0.0}).arrays["x"]) == len(TRAIN.x) + 267
+
+
+def test_zero_shot_rows_are_descriptions_in_the_space_of_the_features():
+    near = MEANS + 0.02 * np.random.default_rng(0).normal(size=MEANS.shape)
+    task = make_task(TRAIN, jax.random.key(0), 1e-5, knowledge=Knowledge(3.0 * near))
+    rows = METHODS["zero_shot"].fit(task, {}).arrays["theta"]
+    np.testing.assert_allclose(rows[:, :-1], near / np.linalg.norm(near, axis=1, keepdims=True), rtol=1e-5)
+    assert accuracy(rows) > accuracy(adjusted(TASK))
+    with pytest.raises(
+        BadInput, match=r"^class_embeddings: zero_shot needs .* space of the features, it has 4 dimensions, the features 24"
+    ):
+        METHODS["zero_shot"].fit(TASK, {})
 
 
 def test_they_need_what_they_use():

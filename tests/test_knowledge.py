@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas
+import pyarrow.parquet
 import pytest
 from commands import own, run
 from test_mean_prior import CLASSES, COUNTS, described_classes, draw
@@ -14,6 +15,10 @@ from mmn_jax.data.descriptions import describe_names
 from mmn_jax.errors import BadInput
 from mmn_jax.estimator import TailClassifier
 from mmn_jax.linear.relations import relations
+from mmn_jax.pipeline import known
+from mmn_jax.report import card, sections
+from mmn_jax.store.classifier import load_classifier
+from mmn_jax.types import Examples, FeatureSet, Knowledge
 
 DESCRIPTIONS, MEANS = described_classes()
 TRAIN, TEST, POOL = draw(MEANS, COUNTS), draw(MEANS, np.full(CLASSES, 25), seed=2), draw(MEANS, np.full(CLASSES, 20), seed=4)
@@ -57,6 +62,73 @@ def test_files_carry_descriptions_and_unlabelled_examples(tmp_path):
         np.testing.assert_array_equal(known.unlabelled, POOL.x)
     prints = {feature_files.fingerprint(loaded(**given)[0]) for given in ({}, {"class_embeddings": DESCRIPTIONS}, {"unlabelled_x": POOL.x})}
     assert len(prints) == 3
+
+
+NAMES = np.array([f"kind {c:02d}" for c in range(CLASSES)])  # sorted
+
+
+def write(path, x, y=None, column="features", **others):
+    table = {column: list(x), **({} if y is None else {"label": y}), **others}
+    path.parent.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+
+
+def write_folder(folder, labels, order):
+    write(folder / "train.parquet", TRAIN.x, labels[TRAIN.y])
+    write(folder / "test.parquet", TEST.x, labels[TEST.y])
+    write(folder / "class_embeddings.parquet", DESCRIPTIONS[order], labels[order], "embedding")
+
+
+@pytest.mark.parametrize("labels", [NAMES, np.arange(CLASSES)])
+def test_parquet_folders_carry_them_in_files_of_their_own(tmp_path, labels):
+    order = np.random.default_rng(0).permutation(CLASSES)
+    write_folder(tmp_path / "mine", labels, order)
+    for i, half in enumerate(np.array_split(POOL.x, 2)):
+        write(tmp_path / "mine" / f"Unlabeled-0000{i}-of-00002.parquet", half)
+    features = feature_files.load(tmp_path / "mine")
+    assert features.class_names == tuple(map(str, labels.tolist()))
+    np.testing.assert_allclose(features.knowledge.descriptions, DESCRIPTIONS, rtol=1e-6)
+    np.testing.assert_array_equal(features.knowledge.unlabelled, POOL.x)
+    some, said = order[:30], []
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS[some], labels[some], "embedding")
+    known = feature_files.load(tmp_path / "mine", say=said.append).knowledge
+    assert said == [f"{tmp_path / 'mine'}: class_embeddings: 10 of 40 rows are all zeros; these classes are taken to have no description"]
+    np.testing.assert_array_equal(known.descriptions.any(1), np.isin(np.arange(CLASSES), some))
+
+
+def test_a_parquet_file_has_unlabelled_rows_by_its_split(tmp_path):
+    x, labels = np.concatenate([TRAIN.x, TEST.x, POOL.x]), [*NAMES[TRAIN.y], *NAMES[TEST.y], *[None] * len(POOL.x)]
+    split = np.repeat(["train", "test", "unlabelled"], [len(TRAIN.x), len(TEST.x), len(POOL.x)])
+    write(tmp_path / "mine.parquet", x, labels, split=split)
+    features = feature_files.load(tmp_path / "mine.parquet")
+    np.testing.assert_array_equal(features.knowledge.unlabelled, POOL.x)
+    np.testing.assert_array_equal(features.train.y, TRAIN.y)
+
+
+def test_what_describes_the_classes_is_no_training_example(tmp_path):
+    write(tmp_path / "mine" / "all.parquet", TRAIN.x, NAMES[TRAIN.y])
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS, NAMES, "embedding")
+    features = feature_files.load(tmp_path / "mine", needs_test=False)
+    assert len(features.train.y) == len(TRAIN.y) and features.knowledge.descriptions.shape == DESCRIPTIONS.shape
+
+
+BAD_PARQUET = {
+    "unknown": (NAMES, "other", r"class_embeddings \(.*\) has the name 'other', which train doesn't have"),
+    "number": (np.arange(CLASSES), 40, r"column label of class_embeddings has label 40, but there are 40 classes \(0 to 39\)"),
+    "twice": (np.arange(CLASSES), 3, r"column label of class_embeddings has two rows of class 3; give one for each class"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PARQUET)
+def test_bad_descriptions_in_parquet_are_refused_in_a_line(tmp_path, case):
+    labels, extra, message = BAD_PARQUET[case]
+    write_folder(tmp_path / "mine", labels, np.arange(CLASSES))
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS[[0, *range(CLASSES)]], [extra, *labels.tolist()], "embedding")
+    with pytest.raises(BadInput, match=message):
+        feature_files.load(tmp_path / "mine")
+    write(tmp_path / "mine" / "class_embeddings.parquet", DESCRIPTIONS, labels)
+    with pytest.raises(BadInput, match=r"class_embeddings.parquet: column embedding is missing, it has features, label"):
+        feature_files.load(tmp_path / "mine")
 
 
 BAD = {
@@ -154,12 +226,28 @@ def test_a_run_fits_the_informed_methods_and_saves_what_validation_prefers(known
     assert [table["methods"][name]["kind"] for name in methods] == ["ours"] * 4
     accuracy = {name: table["methods"][name]["accuracy"] for name in methods}
     assert accuracy["mmn_all"] > accuracy["mmn"] and table["classifier"] in methods[1:]
+    assert table["knowledge"] == {"described_by": "class_embeddings", "dimensions": 4, "unlabelled": 800, "tested_too": 0}
+    assert [table["methods"][name]["needs"] for name in methods] == [[], ["descriptions"], ["unlabelled"], ["descriptions", "unlabelled"]]
+    page = card.as_markdown(load_classifier(str(tmp_path)), table | {"classifier": "mmn_all"}, ("classifier.npz",))
+    both = "descriptions of the classes (class_embeddings in 4 dimensions) and 800 examples without labels"
+    assert f"- Beside labelled examples, it used {both}\n" in page and "estimates of the class means by what else was known" in page
+    assert "Beside labelled" not in card.as_markdown(load_classifier(str(tmp_path)), table | {"classifier": "mmn"}, ("classifier.npz",))
+    assert f"mmn_all also used {both}." in sections.of_results(table)[0].caption
     held = np.load(tmp_path / "classifier.npz")
     predicted = ((TEST.x - held["mean"]) * held["scale"] @ held["W"].T + held["b"]).argmax(1)
     right = [100 * (predicted[TEST.y == c] == c).mean() for c in range(CLASSES)]
     np.testing.assert_allclose(np.mean(right), accuracy[table["classifier"]], atol=1e-6)
     chosen = run(*own(known_file, tmp_path, *QUICK, f"--config.methods={','.join(methods)},plain", "--config.eval.classifier=mmn"))
     assert chosen.returncode == 0 and json.loads((tmp_path / "results.json").read_text())["classifier"] == "mmn"
+
+
+def test_what_was_known_is_said_in_words():
+    features = FeatureSet("mine", TRAIN, None, Examples(*TEST), tuple(NAMES), Knowledge(DESCRIPTIONS, np.concatenate([POOL.x, TEST.x[:7]])))
+    table = {"knowledge": known.known_of(features, known.NAMES)._asdict()}
+    assert known.in_words(table, ["descriptions"]) == "descriptions of the classes (TF-IDF of their names)"
+    assert known.in_words(table, ["unlabelled"]) == "807 examples without labels, 7 of them test examples"
+    assert known.in_words(table, []) == known.in_words({}, []) == ""
+    assert known.known_of(features._replace(knowledge=Knowledge()), known.NAMES) == known.Known()
 
 
 def test_unlabelled_examples_that_are_tested_on_are_refused(tmp_path):
@@ -187,3 +275,14 @@ def test_the_command_that_fits_alone_uses_what_the_features_hold(known_file, tmp
 def test_a_method_without_what_it_needs_is_refused(feature_file, tmp_path):
     refused = run(*own(feature_file, tmp_path, *QUICK, "--config.methods=mmn_unlabelled"))
     assert refused.returncode == 2 and "--config.methods: mmn_unlabelled needs unlabelled_x; add that to the features" in refused.stderr
+
+
+@pytest.mark.parametrize("width", [4, 24])
+def test_zero_shot_is_in_the_table_where_descriptions_may_lie_among_the_features(tmp_path, width):
+    np.savez(tmp_path / "mine.npz", **ARRAYS, class_embeddings=np.resize(MEANS, (CLASSES, width)))
+    done = run(*own(tmp_path / "mine.npz", tmp_path / "run", *QUICK, "--config.methods=plain,zero_shot"))
+    assert done.returncode == (0 if width == 24 else 2), done.stderr
+    if width == 24:
+        assert json.loads((tmp_path / "run" / "results.json").read_text())["methods"]["zero_shot"]["kind"] == "rival_informed"
+    else:
+        assert "--config.methods: zero_shot needs class_embeddings with as many dimensions as the features; leave" in done.stderr

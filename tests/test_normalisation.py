@@ -19,7 +19,7 @@ X, Y = blobs(1, COUNTS + 300, DIM, spread=0.8)
 FIRST = np.concatenate([np.flatnonzero(c == Y)[:n] for c, n in enumerate(COUNTS)])
 UNIT = X / X[FIRST].std(0)
 REST = np.setdiff1d(np.arange(len(Y)), FIRST)
-METHODS = every_method((1e-2, 1e-4))
+METHODS = {name: method for name, method in every_method((1e-2, 1e-4)).items() if not method.same_space}  # descriptions have units, too
 
 
 def test_features_in_one_unit_are_centred_at_unit_mean_square_norm():
@@ -57,7 +57,12 @@ def test_units_and_offsets_leave_the_same_features(powers, offsets):
 
 
 def accuracy(name, x):
-    model = TailClassifier(name, l2=(1e-2, 1e-4), budget=4, random_state=0).fit(x[FIRST], Y[FIRST])
+    known = {
+        "descriptions": {"class_embeddings": np.random.default_rng(0).normal(size=(len(COUNTS), 3))},
+        "unlabelled": {"X_unlabelled": x[REST[::4]]},
+    }
+    given = {argument: value for need in METHODS[name].needs for argument, value in known[need].items()}
+    model = TailClassifier(name, l2=(1e-2, 1e-4), budget=4, random_state=0).fit(x[FIRST], Y[FIRST], **given)
     found = model.predict(x[REST])
     return 100 * np.mean([(found[Y[REST] == c] == c).mean() for c in range(len(COUNTS))])
 

@@ -80,6 +80,14 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
     NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": tmp_path}}).execute()
     shown = [output for cell in code_cells(notebook) for output in cell.outputs]
     text = "".join(output.get("text", "") or output.get("data", {}).get("text/markdown", "") for output in shown)
-    for part in ("CpuDevice", "| mmn |", "index,label,probability,runner_up", "## Data", "with all ten", "largest movement"):
+    for part in (
+        "(cpu), JAX",
+        "mmn_unlabelled 0.",
+        "| mmn |",
+        "index,label,probability,runner_up",
+        "## Data",
+        "with all ten",
+        "largest movement",
+    ):
         assert part in text or any(part in str(output) for output in shown), part
     assert (tmp_path / "runs" / "deployed" / "classifier.stablehlo").is_file()

@@ -270,7 +270,7 @@ BAD_PARQUET = {
     ),
     "a split that is a number": (
         lambda root: pq.write_table(table("train").append_column("split", pa.array(range(12))), root / "a.parquet") or root / "a.parquet",
-        "{}: column split holds int64, it must say train, validation or test",
+        "{}: column split holds int64, it must say train, validation, test or unlabelled",
     ),
 }
 

@@ -31,7 +31,7 @@ def test_the_first_table_holds_logit_adjustment_and_eval_every_rival():
     first = ["plain", "over_sampling", "under_sampling", "cost_sensitive", "metamodelnet", "mmn", *informed, "logit_adjustment"]
     assert chosen("meta") == first and chosen("heads") == chosen("kshot") == first[:4]
     assert chosen("meta", "mmn_rows") == ["mmn_rows"]  # on request alone
-    assert chosen("eval") == chosen("report") == chosen("all") and len(chosen("eval")) == 9 + 13 + 2
+    assert chosen("eval") == chosen("report") == chosen("all") and len(chosen("eval")) == 9 + 13 + 5
 
 
 @pytest.mark.parametrize("stage", ["meta", "eval"])

@@ -205,13 +205,13 @@ BAD_FEATURES = {
     "no parquet": (below("a.parquet", put("a.parquet", b"PAR1 or not")), "{}: not a Parquet file, or damaged"),
     "another name": (
         put("extra.parquet", b""),
-        "{}/extra.parquet: its name must be train, validation or test, or one of these and -00000-of-00002",
+        "{}/extra.parquet: its name must be train, validation, test or unlabelled, or one of these and -00000-of-00002",
     ),
     "no split column": (
         without_split,
         "{}: column split is missing, it has features, label; name it by columns.split, or rename it",
     ),
-    "a strange split": (strange_split, "{}: column split has 'extra', it must say train, validation or test"),
+    "a strange split": (strange_split, "{}: column split has 'extra', it must say train, validation, test or unlabelled"),
     "no label column": (
         lambda root: pq.write_table(table("train").drop_columns(["label"]), root / "train.parquet") or root,
         "{}/train.parquet: column label is missing, it has features; name it by columns.label, or rename it",

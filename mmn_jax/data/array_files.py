@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmn_jax.data.parts import by_part, is_data, part_of, unused, visible
+from mmn_jax.data.parts import by_part, is_data, part_or_pool, unused, visible
 from mmn_jax.errors import BadInput, Say, warn
 
 NAMES = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "class_names", "class_embeddings", "unlabelled_x")
@@ -45,10 +45,8 @@ def _reason(error):
 
 def canonical(name: str) -> str:
     """Returns an array's name with its part in the usual spelling, such as val_x for Valid_x; other names unchanged."""
-    if name.casefold() == "unlabeled_x":
-        return "unlabelled_x"
     found = re.fullmatch(r"([A-Za-z]+)_([xy])", name)
-    part = part_of(found[1]) if found else None
+    part = part_or_pool(found[1]) if found else None
     return f"{part}_{found[2]}" if found and part else name
 
 

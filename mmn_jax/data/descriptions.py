@@ -74,6 +74,24 @@ def checked_descriptions(given: Shaped[np.ndarray, "..."], classes: int, name: s
     return given
 
 
+def checked_description(given: Shaped[np.ndarray, "..."], size: int, name: str) -> Float[np.ndarray, " m"]:
+    """Checks the description of one class, and returns it as float64.
+
+    Args:
+      given: the array.
+      size: m.
+      name: the array's, with which messages begin.
+
+    Raises:
+      BadInput: it isn't m finite numbers.
+    """
+    if given.shape != (size,) or given.dtype.kind not in "fiub":
+        raise BadInput(f"{name}: must be [{size}] numbers, as those of the other classes, it is {given.dtype} {list(given.shape)}")
+    if not np.isfinite(given).all():
+        raise BadInput(f"{name}: has a value that is NaN or infinite; leave it out for a class without one")
+    return given.astype(float)
+
+
 def checked_unlabelled(given: Shaped[np.ndarray, "..."], dim: int, name: str, of_train: str) -> Float[np.ndarray, "u d"]:
     """Checks features of examples without labels, and returns them as float32.
 

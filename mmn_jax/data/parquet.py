@@ -1,8 +1,9 @@
 """Reads features from Parquet files as Hugging Face exports data sets: a column with a list of numbers in each row, and one of labels.
 
 PATH is a file with a column that says which part a row belongs to; or a folder with one file or several shards for each part:
-train-00000-of-00002.parquet, train-00001-of-00002.parquet, validation.parquet, test/0000.parquet. Files are read in batches, so that
-memory holds the float32 features and little else.
+train-00000-of-00002.parquet, train-00001-of-00002.parquet, validation.parquet, test/0000.parquet. Examples without labels are a part of
+their own, unlabelled, and a file class_embeddings.parquet of such a folder describes the classes. Files are read in batches, so that memory
+holds the float32 features and little else.
 """
 
 import json
@@ -15,7 +16,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from mmn_jax.data.labels import Coded, meet, normal
-from mmn_jax.data.parquet_files import Columns, Shard, batches, find_shards, is_text_type, label_codes, opened, whole
+from mmn_jax.data.parquet_files import DESCRIPTIONS, Columns, Shard, batches, find_shards, is_text_type, label_codes, of_part, opened, whole
+from mmn_jax.data.parts import UNLABELLED
 from mmn_jax.errors import BadInput, Say, warn
 from mmn_jax.machine import host_memory
 
@@ -38,16 +40,35 @@ def read_parquet(
       undivided: the part of all rows where neither a column nor a name says parts; None to refuse such files.
 
     Returns:
-      train_x [n, d], train_y [n], test_x, .., and class_names [C] if labels have names.
+      train_x [n, d], train_y [n], test_x, .., class_names [C] if labels have names, unlabelled_x [u, d] and class_embeddings [C, m] where
+      they are given.
 
     Raises:
       BadInput: a file can't be used; the message names the file and the column, and says why.
     """
     path = Path(path)
     filled = _read_all(find_shards(path, columns, say, undivided), columns, path)
-    names, labels = meet({part: part_rows.labels for part, part_rows in filled.items()})
-    arrays = {f"{part}_x": part_rows.x for part, part_rows in filled.items()} | {f"{part}_y": y for part, y in labels.items()}
+    names, labels = meet({part: part_rows.labels for part, part_rows in filled.items() if part != UNLABELLED})
+    described = filled.pop(DESCRIPTIONS, None)
+    arrays = {f"{part}_x": part_rows.x for part, part_rows in filled.items()}
+    if described is not None:
+        y, train_y = labels.pop(DESCRIPTIONS), labels.get("train", np.zeros(0, int))
+        classes = len(names) if names is not None else int(train_y.max(initial=-1)) + 1
+        arrays[DESCRIPTIONS] = _by_class(described.x, y, classes, described.where[1])
+    arrays |= {f"{part}_y": y for part, y in labels.items()}
     return arrays if names is None else arrays | {"class_names": np.array(names)}
+
+
+def _by_class(x, y, classes, where):
+    """Returns the rows of x in the order of the classes [C, m], zeros for a class without one; where: the place of the labels y."""
+    unknown = (y < 0) | (y >= classes)
+    if unknown.any():
+        raise BadInput(f"{where} has label {y[unknown][0]}, but there are {classes} classes (0 to {classes - 1})")
+    if (np.bincount(y, minlength=1) > 1).any():
+        raise BadInput(f"{where} has two rows of class {int(np.bincount(y).argmax())}; give one for each class")
+    found = np.zeros((classes, x.shape[1]), np.float32)
+    found[y] = x
+    return found
 
 
 def stream_rows(
@@ -103,13 +124,14 @@ def _ids(column, where, first):
 class _PartRows:
     """The rows of one part, filled batch by batch: x [n, d] float32, and labels by file.
 
-    room: returns an empty array for (rows, d). where: what messages call the part's columns.
+    room: returns an empty array for (rows, d). where: what messages call the part's columns. read: those that are read.
     """
 
     def __init__(self, part, rows, columns, path, room):
         self.x, self.rows, self.done, self.labels = np.empty((0, 0), np.float32), rows, 0, list[Coded]()
-        self.where = [f"{path}: column {name} of {part}" for name in (columns.features, columns.label)]
-        self.columns, self.room = columns, room
+        self.columns, self.room = of_part(columns, part), room
+        self.where = [f"{path}: column {name} of {part}" for name in (self.columns.features, columns.label)]
+        self.read = [self.columns.features, *([] if part == UNLABELLED else [columns.label])]
 
     def add(self, batch, codes, names):
         """Adds a batch; its labels are appended to `codes`, new names of text labels to `names`, which maps them to codes."""
@@ -117,7 +139,8 @@ class _PartRows:
             x = _matrix(batch.column(self.columns.features), self.where[0], self.done, self.x.shape[1] if self.done else None)
             self.x = self.x if self.done else self.room(self.rows, x.shape[1])
             self.x[self.done : self.done + len(x)] = x
-            codes.append(label_codes(batch.column(self.columns.label), self.where[1], self.done, names))
+            if self.columns.label in self.read:
+                codes.append(label_codes(batch.column(self.columns.label), self.where[1], self.done, names))
             self.done += len(x)
 
 
@@ -148,8 +171,9 @@ def _read_shard(shard, columns, filled, path):
     here, first = {str(part): ([], {}) for part in np.unique(shard.parts)}, 0
     with opened(shard.file) as file, np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 are refused later
         listed = _class_label(file.schema_arrow.metadata, columns.label)
-        kind = file.schema_arrow.field(columns.label).type
-        for batch in batches(file, columns.features, columns.label):
+        read = dict.fromkeys(name for part in here for name in filled[part].read)
+        kind = file.schema_arrow.field(columns.label).type if columns.label in read else None
+        for batch in batches(file, *read):
             rows = shard.parts if isinstance(shard.parts, str) else shard.parts[first : first + batch.num_rows]
             for part, (codes, names) in here.items():
                 own = batch if isinstance(rows, str) else batch.filter(_mask(rows == part))
@@ -158,7 +182,7 @@ def _read_shard(shard, columns, filled, path):
     for part, (codes, names) in here.items():
         where = filled[part].where[1]
         where = where if shard.file == path else f"{where} ({shard.file.name})"
-        text = tuple(names) if is_text_type(kind) else None
+        text = tuple(names) if kind is not None and is_text_type(kind) else None
         every = np.concatenate(codes) if codes else np.zeros(0, np.int64)
         filled[part].labels.append(Coded(every, text or listed, text is None and listed is not None, where))
 

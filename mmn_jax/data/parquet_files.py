@@ -1,4 +1,7 @@
-"""Finds Parquet files and the parts of their rows: by the names of files or folders, or by a split column."""
+"""Finds Parquet files and the parts of their rows: by the names of files or folders, or by a split column.
+
+Beside train, val and test, rows may be UNLABELLED, and a file of a folder may hold DESCRIPTIONS of the classes.
+"""
 
 import contextlib
 import re
@@ -11,10 +14,12 @@ from jaxtyping import Integer
 
 from mmn_jax.data.array_files import canonical
 from mmn_jax.data.labels import normal
-from mmn_jax.data.parts import by_part, is_data, part_of, parts_in, unused, visible
+from mmn_jax.data.parts import UNLABELLED, by_part, is_data, part_or_pool, parts_in, unused, visible
 from mmn_jax.errors import BadInput, Say
 
 BATCH_ROWS = 1024  # read at once
+DESCRIPTIONS = "class_embeddings"  # the name of the file that describes the classes
+EMBEDDING = "embedding"  # its column beside the label
 BUFFER = 2**22  # bytes of a column that are read ahead; without it Arrow keeps everything that it has read
 
 
@@ -25,6 +30,11 @@ class Columns(NamedTuple):
     features: str = "features"
     label: str = "label"
     split: str = "split"
+
+
+def of_part(columns: Columns, part: str) -> Columns:
+    """Returns the names of the columns of a part."""
+    return columns._replace(features=EMBEDDING) if part == DESCRIPTIONS else columns
 
 
 class MissingColumn(BadInput):
@@ -63,7 +73,7 @@ def is_parquet(path: Path, arrays: tuple[str, ...]) -> bool:
     if not path.is_dir():
         return path.suffix.lower() == ".parquet"
     there = visible(path)
-    found = any(_parquet_in(each) if each.is_dir() and part_of(each.name) else _is_parquet_file(each) for each in there)
+    found = any(_parquet_in(each) if each.is_dir() and part_or_pool(each.name) else _is_parquet_file(each) for each in there)
     if found and any(canonical(each.stem) in arrays for each in there if each.suffix == ".npy"):
         raise BadInput(f"{path}: holds both Parquet and npy files, either of which could be meant; keep one kind")
     return found
@@ -79,19 +89,19 @@ def find_shards(
       columns: names of the columns.
       say: reports files that aren't used.
       undivided: the part of all rows of a file without a split column, or of a folder whose names spell no part; None to refuse them.
-      roles: the fields of `columns` that each file must have, beside the split column.
+      roles: the fields of `columns` that each file must have, beside the split column; one of unlabelled examples needs no label.
 
     Raises:
       BadInput: a file can't be read, lacks a column, its part is unclear, or a shard is missing.
     """
     if not path.is_dir():
         if undivided and not _is_split(path, columns):
-            return [Shard(path, undivided, _rows(path, columns, roles))]
+            return [_whole(path, undivided, columns, roles)]
         return [_single(path, columns, (*roles, "split"))]
     if undivided and not _spells_parts(path):
         _check_complete(_parquet_in(path))
-        return [Shard(file, undivided, _rows(file, columns, roles)) for file in _parquet_in(path)]
-    return [Shard(file, part, _rows(file, columns, roles)) for part, file in _parted(path, say)]
+        return [_whole(file, DESCRIPTIONS if _describes(file) else undivided, columns, roles) for file in _parquet_in(path)]
+    return [_whole(file, part, columns, roles) for part, file in _parted(path, say)]
 
 
 def find_rows(path: Path, columns: Columns, id_name: str | None, say: Say) -> list[Shard]:
@@ -170,16 +180,15 @@ def _single(path, columns, roles):
         _check_columns(file, path, {role: getattr(columns, role) for role in roles})
         kind = file.schema_arrow.field(columns.split).type
         if not is_text_type(kind):
-            raise BadInput(f"{where} holds {kind}, it must say train, validation or test")
+            raise BadInput(f"{where} holds {kind}, it must say train, validation, test or unlabelled")
         for batch in batches(file, columns.split):
             codes.append(label_codes(batch.column(0), where, sum(map(len, codes)), names))
-    strange = [name for name in names if not part_of(name)]
+    strange = [name for name in names if not part_or_pool(name)]
     if strange:
-        raise BadInput(f"{where} has {strange[0]!r}, it must say train, validation or test")
-    by_part(((part_of(name), name.strip().casefold()) for name in names), where)
-    return Shard(
-        path, np.array([part_of(name) for name in names], str)[np.concatenate([*codes, np.zeros(0, np.int64)])], sum(map(len, codes))
-    )
+        raise BadInput(f"{where} has {strange[0]!r}, it must say train, validation, test or unlabelled")
+    by_part(((part_or_pool(name), name.strip().casefold()) for name in names), where)
+    parts = np.array([part_or_pool(name) for name in names], str)
+    return Shard(path, parts[np.concatenate([*codes, np.zeros(0, np.int64)])], sum(map(len, codes)))
 
 
 def _is_parquet_file(path):
@@ -190,10 +199,15 @@ def _parquet_in(folder):
     return [file for file in visible(folder) if _is_parquet_file(file)]
 
 
+def _describes(file):
+    """Returns whether a file describes the classes, by its name."""
+    return file.stem.casefold().split("-")[0] == DESCRIPTIONS
+
+
 def _spells_parts(path):
     """Returns whether the names of a folder's Parquet files, or of folders of such files in it, spell a part."""
     return any(
-        parts_in(each.stem) if _is_parquet_file(each) else each.is_dir() and part_of(each.name) and _parquet_in(each)
+        parts_in(each.stem, part_or_pool) if _is_parquet_file(each) else each.is_dir() and part_or_pool(each.name) and _parquet_in(each)
         for each in visible(path)
     )
 
@@ -202,8 +216,8 @@ def _parted(path, say):
     """Returns (part, file) for the files of a folder, and of folders in it that are named after parts."""
     found, others = [], []
     for each in visible(path):
-        inside = [file for file in visible(each) if file.suffix.lower() == ".parquet"] if each.is_dir() and part_of(each.name) else []
-        found += [(part_of(each.name), f"{each.name}/", file) for file in inside]
+        inside = [file for file in visible(each) if file.suffix.lower() == ".parquet"] if each.is_dir() and part_or_pool(each.name) else []
+        found += [(part_or_pool(each.name), f"{each.name}/", file) for file in inside]
         if each.is_file() and each.suffix.lower() == ".parquet":
             found.append((*_part_of_file(each), each))
         elif not inside:
@@ -217,11 +231,13 @@ def _parted(path, say):
 
 def _part_of_file(file):
     """Returns the part that a file's name spells, and how it spells it."""
-    found = parts_in(file.stem)
+    if _describes(file):
+        return DESCRIPTIONS, DESCRIPTIONS
+    found = parts_in(file.stem, part_or_pool)
     if len({part for part, _ in found}) > 1:
         raise BadInput(f"{file}: its name says {' and '.join(word for _, word in found)}; it must say one of train, validation and test")
     if not found:
-        raise BadInput(f"{file}: its name must be train, validation or test, or one of these and -00000-of-00002")
+        raise BadInput(f"{file}: its name must be train, validation, test or unlabelled, or one of these and -00000-of-00002")
     return found[0]
 
 
@@ -241,11 +257,12 @@ def _check_complete(files):
             raise BadInput(f"{folder / f'{name}-{missing[0]:05d}-of-{total:05d}.parquet'}: is missing, but other shards of it are there")
 
 
-def _rows(path, columns, roles):
-    """Returns the number of rows of a file, after checking that it has the columns of these roles."""
+def _whole(path, part, columns, roles):
+    """Returns a file whose rows all belong to one part, after checking that it has the columns of these roles."""
+    columns = of_part(columns, part)
     with opened(path) as file:
-        _check_columns(file, path, {role: getattr(columns, role) for role in roles})
-        return file.metadata.num_rows
+        _check_columns(file, path, {role: getattr(columns, role) for role in roles if not (role == "label" and part == UNLABELLED)})
+        return Shard(path, part, file.metadata.num_rows)
 
 
 def is_text_type(kind: Any) -> bool:

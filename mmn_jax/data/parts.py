@@ -4,19 +4,25 @@ Every source uses it: image folders, lists, TFDS, Parquet, npy folders and npz f
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mmn_jax.errors import BadInput
 
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 PART_OF = {spelling: part for part, spellings in SPELLINGS.items() for spelling in spellings}
+UNLABELLED = "unlabelled"  # examples without labels, which features may have beside the parts
 SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r"}  # left in folders by Windows, macOS or a NAS
 
 
 def part_of(name: str) -> str | None:
     """Returns the part that a name spells, in upper or lower case; None for any other name."""
     return PART_OF.get(name.strip().casefold())
+
+
+def part_or_pool(name: str) -> str | None:
+    """Returns the part that a name spells, or UNLABELLED if it spells that, in upper or lower case; None for any other name."""
+    return UNLABELLED if name.strip().casefold() in (UNLABELLED, "unlabeled") else part_of(name)
 
 
 def hidden(path: Path) -> bool:
@@ -36,10 +42,9 @@ def visible(folder: Path) -> list[Path]:
         raise BadInput(f"{folder}: cannot be read ({error.strerror})") from error
 
 
-def parts_in(name: str) -> list[tuple[str, str]]:
+def parts_in(name: str, part: Callable[[str], str | None] = part_of) -> list[tuple[str, str]]:
     """Returns (part, spelling) for each word of a file's name that spells a part, such as [("val", "dev")] for mnist-dev-00000-of-00002."""
-    words = [word for word in re.split(r"[^A-Za-z]+", name) if part_of(word)]
-    return [(PART_OF[word.casefold()], word) for word in words]
+    return [(found, word) for word in re.split(r"[^A-Za-z]+", name) if (found := part(word))]
 
 
 def by_part(found: Iterable[tuple[str, str]], where: str | Path) -> dict[str, str]:

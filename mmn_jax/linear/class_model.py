@@ -18,7 +18,6 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from mmn_jax.linear.algebra import AnyArray, ArrayT, with_column
-from mmn_jax.linear.rows import centred, predict_logits
 from mmn_jax.machine import one_thread
 from mmn_jax.types import Normalised
 
@@ -176,24 +175,6 @@ def mean_rows(model: ClassModel, v: Float[ArrayT, "C r"]) -> Float[ArrayT, "C p"
     """Returns the rows w = A⁻¹ v, b = −½ vᵀA⁻¹v − wᵀμ of classes whose means lie at v in the model's coordinates."""
     w = v @ model.basis.T
     return with_column(w, -0.5 * (v**2).sum(1) - w @ model.centre)
-
-
-def added_row(statistics: ClassStatistics, theta: Float[np.ndarray, "C p"], x: Float[np.ndarray, "k d"]) -> Float[np.ndarray, " p"]:
-    """Returns the row of a new class, to stand beside the rows of a head.
-
-    It is the Bayesian row of the class, scaled by one number: with this factor, the class means of the other classes have the same mean
-    score under their Bayesian rows as under theta.
-
-    Args:
-      statistics: of the classes of theta, not those of a span.
-      theta: the rows of the head.
-      x: normalised features of the new class's examples.
-    """
-    model = shrunk_model(covariances(statistics), ADDED)
-    known = bayesian_rows(model, statistics.means, statistics.counts)
-    new = bayesian_rows(model, x.mean(0, keepdims=True, dtype=float), np.array([len(x)]))[0]
-    ours, theirs = (np.diag(predict_logits(centred(rows), statistics.means)).mean() for rows in (theta, known))
-    return theta.mean(0) + ours / max(theirs, 1e-12) * (new - known.mean(0))
 
 
 def row_prior_metric(model: ClassModel, span: Float[np.ndarray, "d r"] | None = None) -> Float[np.ndarray, "d s"]:

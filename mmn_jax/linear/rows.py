@@ -27,3 +27,8 @@ def subtract_log_prior(theta: Float[np.ndarray, "C p"], tau: float, counts: Int[
     adjusted = theta.copy()
     adjusted[:, -1] -= tau * log_prior(counts)
     return adjusted
+
+
+def unit(vectors: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    """Divides each vector by its norm; zeros stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -75,7 +75,8 @@ class Method(NamedTuple):
     kind: "paper" (its baselines and its method), "rival", "ours", or "rival_informed", a rival that gets what `needs` says. axes: the
     hyperparameters, in the order in which they are searched. fit(task, setting) learns arrays from a Task. logits(arrays, x) scores
     normalised features. choose(method, tasks, folds, whole, budget, tell) chooses a setting and fits it; None for `choosing.by_search`.
-    needs: the fields of `Knowledge` without which it can't be fitted.
+    needs: the fields of `Knowledge` without which it can't be fitted. same_space: whether its descriptions must lie in the space of the
+    features.
     """
 
     kind: str
@@ -84,6 +85,7 @@ class Method(NamedTuple):
     logits: Callable[[Arrays, np.ndarray], np.ndarray] = linear_logits
     choose: Callable[["Method", Tasks, Sequence[Fold], Fold, int, Tell], Tuned] | None = None
     needs: frozenset[str] = frozenset()
+    same_space: bool = False
 
     def missing(self, knowledge: Knowledge) -> list[str]:
         """Returns the fields that the method needs and that aren't known."""

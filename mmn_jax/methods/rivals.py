@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from mmn_jax.linear import weighting
 from mmn_jax.linear.class_model import class_means
 from mmn_jax.linear.coordinates import is_wide, span_basis
-from mmn_jax.linear.rows import centred, log_prior, predict_logits, subtract_log_prior
+from mmn_jax.linear.rows import centred, log_prior, predict_logits, subtract_log_prior, unit
 from mmn_jax.linear.weighting import Weighting
 from mmn_jax.machine import one_thread
 from mmn_jax.methods.contract import Arrays, Fitted, Method, linear
@@ -125,7 +125,7 @@ def ncm(task: Task, setting: Setting) -> Fitted:
     metric = _metric(task, setting)
     means = class_means(task.train.x * metric, task.train.y, len(task.counts))
     if setting["cosine"]:
-        w, b = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.zeros(len(means))
+        w, b = unit(means), np.zeros(len(means))
     else:
         w, b = means, -0.5 * (means**2).sum(1)
     return _folded(w, b, metric)
@@ -189,13 +189,9 @@ def knn(task: Task, setting: Setting) -> Fitted:
     metric = _metric(task, setting)
     x = task.train.x * metric
     if setting["cosine"]:
-        x = _unit(x)
+        x = unit(x)
     arrays = {"x": x, "y": task.train.y, "metric": metric, "vote": task.counts ** -float(setting["tau"])}
     return Fitted(arrays | {"neighbours": np.array(min(setting["neighbours"], len(x))), "cosine": np.array(setting["cosine"])})
-
-
-def _unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def knn_logits(arrays: Arrays, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n C"]:
@@ -204,7 +200,7 @@ def knn_logits(arrays: Arrays, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray,
 
     x = x * arrays["metric"]
     model = KNeighborsClassifier(int(arrays["neighbours"]), algorithm="brute").fit(arrays["x"], arrays["y"])
-    votes = model.predict_proba(_unit(x) if arrays["cosine"] else x) * arrays["vote"]
+    votes = model.predict_proba(unit(x) if arrays["cosine"] else x) * arrays["vote"]
     return np.log(votes / votes.sum(1, keepdims=True) + 1e-6)
 
 

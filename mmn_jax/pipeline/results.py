@@ -23,6 +23,7 @@ from mmn_jax.evaluation.bootstrap import FEWEST_SEEDS, bootstrap, interval
 from mmn_jax.evaluation.calibration import calibration_error, class_mean_nll, reliability
 from mmn_jax.evaluation.label_prior import read_prior
 from mmn_jax.evaluation.metrics import per_class_accuracy, prior_accuracy, shot_groups, terciles
+from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.contract import linear_logits
 from mmn_jax.methods.folds import in_order
 from mmn_jax.pipeline.advice import advise, best_other, best_rival
@@ -141,6 +142,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         per_class[name] = [per_class_accuracy(one, y) for one in logits]
         means[name] = _group_means(per_class[name], masks)
         methods[name] = _scores(models, logits, y, priors, per_class[name], means[name])
+        methods[name]["needs"] = sorted(every_method(config.heads.l2)[name].needs)
     rng = np.random.default_rng([result.seed for result in results])
     draws = bootstrap(np.stack(right, 1), y, masks, rng, config.eval.draws)
     resampled = {name: draws[:, i] for i, name in enumerate(names)}
@@ -164,6 +166,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         "validation": config.data.validation,
         "evaluated_on": on,
         "licence": licence(config),
+        "knowledge": results[0].known._asdict(),
         "methods": methods,
         "per_class": {name: [row.tolist() for row in rows] for name, rows in per_class.items()},
         "counts": [one.tolist() for one in counts],

@@ -23,8 +23,14 @@ def _known(config: ConfigDict) -> dict[str, dict[str, Method]]:
     }
 
 
-def with_what_they_need(config: ConfigDict, chosen: dict[str, Method], knowledge: Knowledge) -> dict[str, Method]:
+def with_what_they_need(config: ConfigDict, chosen: dict[str, Method], knowledge: Knowledge, same_space: bool) -> dict[str, Method]:
     """Returns the methods that have what they need of the data set.
+
+    Args:
+      config: the settings.
+      chosen: the methods.
+      knowledge: what is known of the classes.
+      same_space: whether the descriptions may lie in the space of the features.
 
     Raises:
       BadInput: `methods` names one that hasn't.
@@ -33,7 +39,9 @@ def with_what_they_need(config: ConfigDict, chosen: dict[str, Method], knowledge
         missing = [GIVEN_BY[need] for need in method.missing(knowledge)]
         if missing and config.methods:
             raise BadInput(f"--config.methods: {name} needs {' and '.join(missing)}; add that to the features, or leave {name} out")
-    return {name: method for name, method in chosen.items() if method.applies(knowledge)}
+        if method.same_space and not same_space and config.methods:
+            raise BadInput(f"--config.methods: {name} needs class_embeddings with as many dimensions as the features; leave {name} out")
+    return {name: one for name, one in chosen.items() if one.applies(knowledge) and (same_space or not one.same_space)}
 
 
 def selected(config: ConfigDict, last: str) -> dict[str, Method]:

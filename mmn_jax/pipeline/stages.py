@@ -29,6 +29,7 @@ from mmn_jax.methods.contract import Method
 from mmn_jax.methods.folds import Fold, held_labels, training_folds
 from mmn_jax.pipeline import forecast, sources
 from mmn_jax.pipeline.fitting import say_fitted, tasks_of, tune_methods
+from mmn_jax.pipeline.known import EMBEDDINGS, NAMES, Known, known_of
 from mmn_jax.pipeline.metamodelnet import Learned, check_regressor, make_banks, meta
 from mmn_jax.pipeline.selection import selected, with_what_they_need
 from mmn_jax.store import artifacts
@@ -220,6 +221,7 @@ class SeedResult(NamedTuple):
     """The results of one seed, for its evaluation.
 
     dataset: its name. models: of all methods, by name. learned: the regressor of metamodelnet; None if there was nothing to learn from.
+    known: what was known of the classes beside labelled examples.
     """
 
     seed: int
@@ -228,6 +230,7 @@ class SeedResult(NamedTuple):
     data: Data
     models: dict[str, Model]
     learned: Learned | None
+    known: Known = Known()
 
 
 def run_seed(run: Run, last: str, chosen: Mapping[str, Method], studio: joint.Studio | None = None) -> SeedResult | None:
@@ -308,7 +311,7 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
     chosen = selected(config, last)
     if config.features.finetune != "none":
         studio = joint.open_studio(config, workdir, terminal)
-        full, fingerprint = studio.labels, studio.fingerprint
+        full, fingerprint, known = studio.labels, studio.fingerprint, Known()
     else:
         studio, made = None, config.data.source in ("images", "fonts")
         full = features.make(config, workdir, terminal) if made else sources.load_features(config, terminal.say)
@@ -316,11 +319,14 @@ def run_seeds(config: ConfigDict, workdir: Path, terminal: Terminal, last: str) 
             if not made:
                 terminal.say(f"{full.name} has features already; --stage=features is for images")
             return []
+        described_by = NAMES if full.knowledge.descriptions is None else EMBEDDINGS
         full = sources.with_knowledge(config, full, terminal.say)
+        known = known_of(full, described_by)
         fingerprint = feature_files.fingerprint(full)
-    chosen = with_what_they_need(config, chosen, full.knowledge)
+    same_space = known.described_by == EMBEDDINGS and known.dimensions == full.train.x.shape[1]
+    chosen = with_what_they_need(config, chosen, full.knowledge, same_space)
     counts = np.bincount(full.train.y)
     read_prior(config.eval.prior, counts, "--config.eval.prior", full.class_names)  # refuses a bad prior before hours of work, not after
     seeds = tuple(config.seeds) or (config.seed,)
     results = [run_seed(Run(config, int(s), workdir, full, fingerprint, terminal), last, chosen, studio) for s in seeds]
-    return [result for result in results if result is not None]
+    return [result._replace(known=known) for result in results if result is not None]

@@ -6,6 +6,8 @@ import numpy as np
 
 from mmn_jax.data.labels import numbered_names
 from mmn_jax.errors import BadInput, one_line
+from mmn_jax.methods.mmn import INFORMED
+from mmn_jax.pipeline.known import in_words
 from mmn_jax.pipeline.markdown import in_markdown
 from mmn_jax.pipeline.results import read
 from mmn_jax.pipeline.table_formats import GROUPS, Table, difference, evaluated, markdown, number, versus_rival
@@ -83,6 +85,7 @@ def _data(classifier: Classifier, table: Table) -> list[str]:
         f"- Split: seed {table['seeds'][0]}, SHA-256 of its rows `{split.get('indices_sha256', 'not known')}`, of the labels they belong to"
         f" `{split.get('labels_sha256', 'not known')}`",
         f"- Hyperparameters were chosen on {chosen_on}; {_evaluation(table)}",
+        *([f"- Beside labelled examples, it used {used}"] if (used := _used(table)) else []),
         *numbered,
         f"- Licence of the features: {in_markdown(table.get('licence') or 'not known to the run; ask the provider of the features')}",
     ]
@@ -98,6 +101,11 @@ def _evaluation(table: Table) -> str:
 def _held(table: Table) -> str:
     """Returns the method that classifier.npz holds; older files always hold mmn."""
     return table.get("classifier", "mmn")
+
+
+def _used(table: Table) -> str:
+    """Returns what the classifier knew beside labelled examples; older files don't say."""
+    return in_words(table, table["methods"][_held(table)].get("needs", ()))
 
 
 def _accuracies(table: Table) -> str:
@@ -129,8 +137,11 @@ def _quality(table: Table) -> str:
 
 def _origin(table: Table) -> str:
     """Says in a sentence how the rows were made."""
+    mixed = "mmn_jax mixed its rows from heads under priors learned from the classes with many examples"
     if _held(table) == "mmn":
-        return "mmn_jax mixed its rows from heads under priors learned from the classes with many examples."
+        return f"{mixed}."
+    if _held(table) in INFORMED:
+        return f"{mixed}, and from estimates of the class means by what else was known ({_held(table)})."
     return f"mmn_jax fitted its rows by the method {in_markdown(_held(table))}."
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from mmn_jax.pipeline.known import in_words
 from mmn_jax.pipeline.metamodelnet import Learned, unmoved
 from mmn_jax.pipeline.stages import SeedResult
 from mmn_jax.pipeline.table_formats import evaluated
@@ -41,7 +42,7 @@ def of_results(table: dict[str, Any]) -> list[Section]:
     examples, accuracy = evaluated(table)
     leaderboard = (
         f"Mean per-class accuracy and its difference to plain, with 95% intervals from a paired bootstrap over {examples} and seeds."
-        f" A hollow marker means that the interval holds 0 ({source})."
+        f" A hollow marker means that the interval holds 0 ({source}).{_knowing_more(table)}"
     )
     gain = (
         f"{accuracy.capitalize()} of every class minus that of plain, against its number of training examples. The line is a running mean;"
@@ -62,6 +63,15 @@ def of_results(table: dict[str, Any]) -> list[Section]:
         Section("accuracy_by_count", "Accuracy by training count", by_count, partial(figures.accuracy_by_count, table)),
         Section("reliability", "Calibration", reliability, partial(figures.reliability, table)),
     ]
+
+
+def _knowing_more(table: dict[str, Any]) -> str:
+    """Returns a sentence for each kind of knowledge beside labelled examples: which methods used it."""
+    by_needs: dict[tuple[str, ...], list[str]] = {}
+    for name, entry in table["methods"].items():
+        if entry.get("needs"):
+            by_needs.setdefault(tuple(entry["needs"]), []).append(name)
+    return "".join(f" {' and '.join(names)} also used {in_words(table, needs)}." for needs, names in by_needs.items())
 
 
 def of_dynamics(table: dict[str, Any], first: SeedResult) -> list[Section]:
