@@ -316,7 +316,7 @@ def large(small: bool) -> None:
     task = make_task(train, jax.random.key(0), 1e-4)
     began = time.perf_counter()
     members = tuple(one for one in mmn.default_members((1e-2,)) if one.l2 is None)
-    mmn.fit(members, task, {"kappa": 1.0, "alone": None})
+    mmn.fit(members, (), task, {"kappa": 1.0, "alone": None})
     emit(run=what, stage=f"mmn of {len(members)} closed-form members", seconds=time.perf_counter() - began, **_used_memory())
     _one_head(what, train, task.counts)
 

@@ -5,21 +5,19 @@ Each gets the same input as ours, and is tuned with the same budget (`contract.p
 
 import math
 import warnings
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.special import softmax
+from jaxtyping import Float
 
 from mmn_jax.defaults import TOL
 from mmn_jax.errors import BadInput
 from mmn_jax.linear import weighting
-from mmn_jax.linear.rows import centred, predict_logits, subtract_log_prior, unit
+from mmn_jax.linear.rows import centred, subtract_log_prior, unit
 from mmn_jax.methods.contract import Arrays, Fitted, Method, linear
 from mmn_jax.methods.head_methods import by_factor, by_step, l2_axis, tau_axis
+from mmn_jax.methods.pseudo_labelling import label, with_labelled
 from mmn_jax.methods.tasks import Head, Task, make_task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
-from mmn_jax.types import Normalised
 
 ROUNDS = 4  # of self-training, at most: each fits a head
 SPREAD = 20_000  # examples without labels that label spreading uses, at most: its time grows with their square
@@ -62,20 +60,6 @@ def zero_shot(task: Task, setting: Setting) -> Fitted:
     return linear(np.concatenate([unit(descriptions), np.zeros((len(descriptions), 1))], 1))
 
 
-class Labelled(NamedTuple):
-    """The unlabelled examples that a head is sure enough of: which of them, and their labels."""
-
-    sure: Bool[np.ndarray, " u"]
-    y: Int[np.ndarray, " s"]
-
-
-def _labelled(task: Task, rows: Float[np.ndarray, "C p"], threshold: float) -> Labelled:
-    """Labels the unlabelled examples whose class has at least this probability under the rows."""
-    probability = softmax(predict_logits(rows, _unlabelled(task)), axis=1)
-    sure = probability.max(1) >= threshold
-    return Labelled(sure, probability[sure].argmax(1).astype(task.train.y.dtype))
-
-
 def _unlabelled(task: Task) -> Float[np.ndarray, "u d"]:
     x = task.knowledge.unlabelled
     assert x is not None, "the method needs it"
@@ -86,11 +70,11 @@ def _self_trained(rounds: int, task: Task, setting: Setting) -> Fitted:
     """Fits a logit-adjusted head, and in each round another one to all examples that are labelled or that the last head is sure of."""
     (rows, head), last = _adjusted(task, setting), None
     for _ in range(rounds):
-        new = _labelled(task, rows, setting["threshold"])
+        new = label(rows, _unlabelled(task), setting["threshold"])
         if last is not None and np.array_equal(new.sure, last.sure) and np.array_equal(new.y, last.y):
             break
-        x, y = np.concatenate([task.train.x, _unlabelled(task)[new.sure]]), np.concatenate([task.train.y, new.y])
-        (rows, head), last = _adjusted(make_task(Normalised(x, y), task.root, TOL), setting), new
+        more = with_labelled(task.train, _unlabelled(task), new)
+        (rows, head), last = _adjusted(make_task(more, task.root, TOL), setting), new
     return linear(rows, head)
 
 

@@ -7,6 +7,9 @@ a model of classes (`linear/class_model.py`), which is learned from how the clas
 examples, others on the other classes. The weights a_h are learned on subsamples of the training set in which classes have fewer examples
 (`methods/subsampling.py`): they are fitted so that the mixed heads of the subsamples classify the held-out examples
 (`methods/stacking.py`).
+
+Methods that know more of the classes (`INFORMED`) have more Bayesian rows. One that gets examples without labels may, if validation says
+so, label those that its mixture is sure of, and fit a mixture to all (`methods/pseudo_labelling.py`).
 """
 
 import itertools
@@ -30,6 +33,7 @@ from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
 from mmn_jax.methods.head_methods import by_factor
 from mmn_jax.methods.progress import Piece
+from mmn_jax.methods.pseudo_labelling import label, up_to, with_labelled
 from mmn_jax.methods.stacking import HeldOut, Mixture, class_weights, fit_mixture, mix
 from mmn_jax.methods.subsampling import make_subsample
 from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled
@@ -61,6 +65,9 @@ INFORMED = {  # methods by what they know of the classes beside labelled example
 }
 HEAD_SHRINKAGE = Shrinkage(0.6, 0.6)
 INFORMED_SHRINKAGES = (Shrinkage(0.1, 0.5), Shrinkage(0.6, 0.5), Shrinkage(0.9, 0.5), Shrinkage(0.3, 0.03))
+KAPPA = 1.0  # κ that the search starts from
+SURE = 0.5  # probability from which an example without a label gets one
+FILLED = 100  # examples up to which a class is filled up by them
 NO_PRIOR = Shrinkage(1.0, 1.0)  # with which the row prior is the plain ridge
 
 
@@ -187,7 +194,7 @@ def _learn(members: tuple[AnyMember, ...], task: Task, kappa: float) -> tuple[Mi
     return mixture, scale
 
 
-def fit(members: tuple[AnyMember, ...], task: Task, setting: Setting) -> Fitted:
+def fit(members: tuple[AnyMember, ...], labelled: tuple[AnyMember, ...], task: Task, setting: Setting) -> Fitted:
     """Fits the mixture of members, or a single logit-adjusted head.
 
     For a task with folds, the rows and weights are means over the folds' mixtures, each applied to the heads of the task (bagging, Breiman
@@ -195,15 +202,18 @@ def fit(members: tuple[AnyMember, ...], task: Task, setting: Setting) -> Fitted:
 
     Args:
       members: of the mixture.
+      labelled: of the mixture that is fitted to examples that the first one labelled, too; none where there is no such step.
       task: the training set.
       setting: `kappa` is κ, the strength of the penalty towards equal weights (`stacking.py`), in units of 250 / C below 250 classes;
-        `alone` is the ridge of the single head, None for the mixture.
+        `alone` is the ridge of the single head, None for the mixture; `labels` says whether examples without labels get some.
 
     Returns:
       The arrays, "theta" [C, p] and, for a mixture, "weights" [H, C].
     """
     if setting["alone"] is not None:
         return fit_member(task, Member(NO_PRIOR, setting["alone"]))
+    if setting.get("labels"):
+        return fit(labelled, (), task.once(("labelled", members), lambda: _labelled_task(members, task)), {**setting, "labels": None})
     learned = [_learn(members, part, setting["kappa"]) for part in task.folds or (task,)]
     fitted = _rows(task, members)
     traits = _traits(task.counts, task.counts)
@@ -212,11 +222,33 @@ def fit(members: tuple[AnyMember, ...], task: Task, setting: Setting) -> Fitted:
     return fitted._replace(arrays={"theta": rows, "weights": weights})
 
 
-def method(members: tuple[AnyMember, ...], grid: tuple[float, ...]) -> Method:
-    """Makes the method that mixes these members; a single head under every other ridge of `grid` is among its candidates."""
-    kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), 1.0, by_factor, lambda setting: setting["alone"] is None)
+def _labelled_task(members: tuple[AnyMember, ...], task: Task) -> Task:
+    """Returns the task of the training set and the examples that the mixture at κ = 1, whose logits are calibrated, is sure of."""
+    pool = task.knowledge.unlabelled
+    assert pool is not None, "the method needs it"
+    rows = fit(members, (), task, {"kappa": KAPPA, "alone": None}).arrays["theta"]
+    new = up_to(label(rows, pool, SURE), task.counts, FILLED, jax.random.fold_in(task.key, len(pool)))
+    more = with_labelled(task.train, pool, new)
+    return make_task(more, task.root, defaults.TOL, knowledge=task.knowledge._replace(unlabelled=None))._replace(tell=task.tell)
+
+
+def method(members: tuple[AnyMember, ...], grid: tuple[float, ...], labelled: tuple[AnyMember, ...] = ()) -> Method:
+    """Makes the method that mixes these members; a single head under every other ridge of `grid` is among its candidates.
+
+    Args:
+      members: of the mixture.
+      grid: ridges.
+      labelled: as for `fit`.
+    """
+    kappa = Axis("kappa", (10.0, 1.0, 0.1, 0.01), KAPPA, by_factor, _mixes)
+    labels = (Axis("labels", (False, True), False, matters=_mixes),) if labelled else ()
     needs = frozenset().union(*(member.needs for member in members))
-    return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None)), partial(fit, members), needs=needs)
+    return Method("ours", (kappa, Axis("alone", (None, *_ridges(grid)), None), *labels), partial(fit, members, labelled), needs=needs)
+
+
+def _mixes(setting: Setting) -> bool:
+    """Returns whether a setting is that of a mixture."""
+    return setting["alone"] is None
 
 
 def rows_method() -> Method:
@@ -225,10 +257,17 @@ def rows_method() -> Method:
     return method(row_members(), ())
 
 
+def informed_method(needs: frozenset[str], grid: tuple[float, ...]) -> Method:
+    """Makes the method of the mmn family that uses these fields of `Knowledge`."""
+    others = needs - {"unlabelled"}
+    labelled = (informed_members(grid, others) if others else default_members(grid)) if "unlabelled" in needs else ()
+    return method(informed_members(grid, needs), grid, labelled)
+
+
 def methods(grid: tuple[float, ...]) -> dict[str, Method]:
     """Returns `mmn` by its name, the methods that know more of the classes, with members and candidates under the ridges of `grid`, and
     `mmn_rows`, whose members are in closed form."""
-    informed = {name: method(informed_members(grid, needs), grid) for name, needs in INFORMED.items()}
+    informed = {name: informed_method(needs, grid) for name, needs in INFORMED.items()}
     return {"mmn": method(default_members(grid), grid), **informed, "mmn_rows": rows_method()}
 
 
