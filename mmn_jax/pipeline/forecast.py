@@ -51,7 +51,7 @@ HEADS = {
     "lda": 11,
     "knn": 11,
 }
-OWN = {"mmn_names": 12, "mmn_unlabelled": 12, "mmn_all": 35}  # heads that methods of the mmn family cost beside the members that they share
+OWN = {"mmn_names": 12, "mmn_unlabelled": 60, "mmn_all": 85}  # heads that methods of the mmn family cost beside the members that they share
 GRIDLESS = 0.2  # of the time of such a method, which a smaller grid doesn't shorten: rows without a ridge, and mixtures
 EIGH = 25  # operations of an eigendecomposition with side d, in units of d³
 EM_PRODUCTS, EM_SPEED = 320, 0.1  # products of unlabelled examples with rows on a fold, and their speed relative to one large product
