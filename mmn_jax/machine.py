@@ -14,7 +14,7 @@ from pathlib import Path
 from threadpoolctl import ThreadpoolController
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # cgroup versions 2 and 1; "max": no limit
-SMALL = 1024  # rows of a matrix up to which one thread is enough
+SMALL = 4096  # rows of a matrix up to which one thread is enough
 
 
 @functools.cache  # finding the libraries takes milliseconds

@@ -147,6 +147,16 @@ def class_model(train: Normalised, shrinkage: Shrinkage) -> ClassModel:
     return shrunk_model(covariances(class_statistics(train)), shrinkage)
 
 
+def _diagonalised(
+    between: Float[np.ndarray, "r r"], within: Float[np.ndarray, "r r"]
+) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "r r"]]:
+    """Returns the variances, smallest first, and the basis of `ClassModel`. LAPACK's generalised problem takes half as long again."""
+    root = scipy.linalg.cholesky(within, lower=True)
+    half = scipy.linalg.solve_triangular(root, between, lower=True)
+    spread, vectors = np.linalg.eigh(scipy.linalg.solve_triangular(root, half.T, lower=True))
+    return spread, scipy.linalg.solve_triangular(root, vectors, lower=True, trans="T")
+
+
 def shrunk_model(estimated: Covariances, shrinkage: Shrinkage) -> ClassModel:
     """Returns the model of shrunk covariances.
 
@@ -158,7 +168,7 @@ def shrunk_model(estimated: Covariances, shrinkage: Shrinkage) -> ClassModel:
     dim = len(within) if span is None else len(span)
     within = _shrunk(within, shrinkage.within, dim)
     with one_thread(len(within)):
-        spread, basis = scipy.linalg.eigh(_shrunk(between, shrinkage.between, dim), within)
+        spread, basis = _diagonalised(_shrunk(between, shrinkage.between, dim), within)
     basis, spread = basis[:, ::-1], np.maximum(spread[::-1], 0.0)
     if span is None:
         return ClassModel(basis, basis.T @ within, spread, centre)
