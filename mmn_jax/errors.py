@@ -1,8 +1,9 @@
 """What bad input raises, and how doubtful input is reported."""
 
 import contextlib
+import difflib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 Say = Callable[[str], None]  # reports one line
 
@@ -10,6 +11,12 @@ Say = Callable[[str], None]  # reports one line
 def one_line(message: str) -> str:
     """Returns the message on one line: characters of a name or a value that can't be printed, such as a line break, are escaped."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in message)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Returns the end of a message on a name that isn't among these: the one that it resembles, or nothing."""
+    similar = difflib.get_close_matches(name, list(names), 1, 0.75)
+    return f", did you mean {similar[0]}" if similar else ""
 
 
 def silent(line: str) -> None:

@@ -25,11 +25,11 @@ from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mmn_jax import defaults, devices
 from mmn_jax.data.descriptions import checked_description, checked_descriptions, describe_names
-from mmn_jax.data.labels import codes_among, is_text, normal, spelled
+from mmn_jax.data.labels import check_labelled, codes_among, is_text, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns, vectors_by_label
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.data.repeats import tell_repeats
-from mmn_jax.errors import BadInput, Say, renamed, silent
+from mmn_jax.errors import BadInput, Say, did_you_mean, renamed, silent
 from mmn_jax.evaluation.label_prior import NAMED, class_shares, gain
 from mmn_jax.linear.added_class import added_row
 from mmn_jax.linear.class_model import ClassStatistics, class_statistics
@@ -84,6 +84,9 @@ def _descriptions(given, classes):
         return describe_names(classes.tolist()) if is_text(classes) else None
     tell = partial(warnings.warn, stacklevel=5)
     given = vectors_by_label(given, classes.tolist(), "class_embeddings")
+    if np.asarray(given).dtype.kind in "UO":
+        how = "labels y that are text describe the classes if method is 'mmn_names'"
+        raise BadInput(f"class_embeddings: must be numbers, a row for each class; for names leave it out: {how}")
     return checked_descriptions(given, len(classes), "class_embeddings", tell)
 
 
@@ -222,12 +225,15 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         self._method(self.method)  # refuses bad parameters before the work, not after
         say = _progress(self.verbose)
         check_rows(X, y=y)
+        check_labelled(y)
         X, y = self._checked(X, y, reset=True)
         check_classification_targets(y)
         y = spelled(y)
         self.classes_, codes, self.counts_ = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise BadInput(f"y: only one class, {self.classes_.tolist()[0]!r}; a classifier needs at least two")
+        if len(self.classes_) > 2 and -1 in self.classes_.tolist():
+            warnings.warn("y: -1 is taken for a class; leave examples without labels out, and give them as X_unlabelled", stacklevel=2)
         self._gain()  # refuses a bad prior before the work, not after
         devices.start()
         seed = _seed(self.random_state)
@@ -276,7 +282,8 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
             return method
         methods = every_method(_grid(self.l2))
         if method not in methods:
-            raise BadInput(f"method: must be one of {', '.join(methods)}, or a `Method` (mmn_jax.methods), it is {method!r}")
+            hint = did_you_mean(str(method), methods)
+            raise BadInput(f"method: must be one of {', '.join(methods)}, or a `Method` (mmn_jax.methods), it is {method!r}{hint}")
         return methods[method]
 
     def _knowledge(self, class_embeddings, X_unlabelled):

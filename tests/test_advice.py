@@ -3,14 +3,21 @@
 import pytest
 
 from mmn_jax.pipeline import table_formats
-from mmn_jax.pipeline.advice import advise, interval_note
+from mmn_jax.pipeline.advice import advise, harder_note, interval_note
 
 AHEAD, TIE, BEHIND = [2.0, 1.0, 3.0], [0.3, -0.4, 1.0], [-2.0, -3.0, -1.0]
 
 
 def method(accuracy, kind, vs_plain, vs_next, many=TIE):
     groups = {"many": many, "medium": AHEAD, "few": AHEAD, "most": BEHIND, "middle": None, "rarest": None}
-    return {"accuracy": accuracy, "kind": kind, "vs_plain": vs_plain, "vs_plain_groups": groups, "vs_next": vs_next}
+    return {
+        "accuracy": accuracy,
+        "val_accuracy": accuracy + 1,
+        "kind": kind,
+        "vs_plain": vs_plain,
+        "vs_plain_groups": groups,
+        "vs_next": vs_next,
+    }
 
 
 def table(vs_plain=AHEAD, vs_next=AHEAD, many=TIE, leave=(), rival=AHEAD):
@@ -113,3 +120,13 @@ def test_the_text_stands_below_the_table():
     assert table_formats.sentences(one) == [*one["advice"]["sentences"], interval_note([0])]
     noted = table_formats.sentences(one | {"validation": "set"})
     assert len(noted) == 4 and "no method is fitted to them" in noted[2]
+
+
+@pytest.mark.parametrize(("validation", "chosen_on"), [("set", "validation examples"), ("train", "folds of the training set")])
+def test_a_line_says_that_test_examples_are_much_harder_than_those_that_choose(validation, chosen_on):
+    one = table() | {"validation": validation}
+    assert harder_note(one) == ""
+    one["methods"]["mmn"]["val_accuracy"] = 96.5
+    said = f"Test examples are harder than {chosen_on}: mmn reaches 80.0% on the former and 96.5% on the latter. Probabilities are"
+    assert harder_note(one).startswith(said)
+    assert harder_note(one | {"evaluated_on": "folds"}) == ""

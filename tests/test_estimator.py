@@ -381,3 +381,25 @@ def test_repeated_examples_are_reported():
         quick("ncm").fit(x, y)
     with pytest.warns(UserWarning, match=r"3 of 3 rows of X_val are also in X, with the same features; accuracy on them says little"):
         quick("ncm").fit(X, Y, X_val=X[-3:], y_val=Y[-3:])
+
+
+@pytest.mark.parametrize(("y", "row"), [([0, 1, None, 1, 0, 2], 2), (np.array(["a", None, "b", "b", "a", "c"], object), 1)])
+def test_examples_without_labels_are_sent_elsewhere(y, row):
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    with pytest.raises(BadInput, match=f"y: row {row} has no label; leave such examples out, and give them as X_unlabelled"):
+        TailClassifier("plain").fit(x, y)
+
+
+def test_a_label_that_marks_examples_without_one_elsewhere_is_pointed_out():
+    x, y = np.random.default_rng(0).normal(size=(12, 3)), np.repeat([-1, 0, 1], 4)
+    with pytest.warns(UserWarning, match="y: -1 is taken for a class; leave examples without labels out, and give them as X_unlabelled"):
+        TailClassifier("lda", random_state=0).fit(x, y)
+    TailClassifier("lda", random_state=0).fit(x[:8], y[:8])  # two classes may be -1 and 0: a warning would be an error here
+
+
+def test_names_in_the_place_of_descriptions_are_sent_to_mmn_names():
+    x, y = np.random.default_rng(0).normal(size=(12, 3)), np.repeat(["a", "b", "c"], 4)
+    with pytest.raises(BadInput, match=r"class_embeddings: must be numbers, .* if method is 'mmn_names'"):
+        TailClassifier().fit(x, y, class_embeddings=["a", "b", "c"])
+    with pytest.raises(BadInput, match="it is 'mmn_nmes', did you mean mmn_names"):
+        TailClassifier("mmn_nmes").fit(x, y)

@@ -21,7 +21,7 @@ from mmn_jax.data.descriptions import describe_names
 from mmn_jax.data.feature_files import load_to_fit
 from mmn_jax.data.normalisation import normalisation
 from mmn_jax.devices import start
-from mmn_jax.errors import BadInput, renamed
+from mmn_jax.errors import BadInput, did_you_mean, renamed
 from mmn_jax.methods.catalogue import every_method
 from mmn_jax.methods.choosing import set_up, tune
 from mmn_jax.methods.contract import Method, Tuned, linear_logits
@@ -55,7 +55,7 @@ def _method(name: str) -> Method:
     """
     linear = {key: method for key, method in every_method(defaults.RIDGES).items() if method.logits is linear_logits}
     if name not in linear:
-        raise BadInput(f"--method={name}: must be one of {', '.join(linear)}")
+        raise BadInput(f"--method={name}: must be one of {', '.join(linear)}{did_you_mean(name, linear)}")
     return linear[name]
 
 
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         startup.keep_programs()
         fit(arguments)
 
-    return exit_code(work)
+    return exit_code(work, "interrupted: nothing is saved before the end of a fit; a run (mmn-jax run --workdir=DIR) can be continued")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Loads a recipe, a Python file with get_config(), and reports what is wrong with it in one line."""
 
-import difflib
 import importlib.machinery
 import importlib.util
 import re
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import config_dict
 
 from mmn_jax.config import FUNCTIONS, SETTINGS
-from mmn_jax.errors import BadInput
+from mmn_jax.errors import BadInput, did_you_mean
 
 
 def load_recipe(path: str, recipes: Path | None) -> ConfigDict:
@@ -64,9 +63,7 @@ def _why_recipe_failed(error: Exception, path: str) -> str:
 
 def _no_such_setting(where: str, name: str, names: Iterable[str]) -> str:
     """Returns the message for a setting that isn't among these names."""
-    similar = difflib.get_close_matches(name, list(names), 1, 0.75)
-    hint = f", did you mean {similar[0]}" if similar else ""
-    return f"{where}: no such setting{hint}; --help and docs/config.md list them all"
+    return f"{where}: no such setting{did_you_mean(name, names)}; --help and docs/config.md list them all"
 
 
 def check_keys(argv: list[str], config: ConfigDict) -> None:

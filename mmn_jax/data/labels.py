@@ -232,3 +232,9 @@ def told_apart(names: Names, where: str, say: Say) -> Names:
 def numbered_names(names: Names) -> Names:
     """Returns the names that end with the number of their class, as `told_apart` adds it."""
     return tuple(name for i, name in enumerate(names) if name.endswith(_with_number("", i)))
+
+
+def check_labelled(y: object) -> None:
+    """Raises BadInput for the first of several labels that is None."""
+    if isinstance(y, (list, tuple, np.ndarray)) and (missing := [row for row, label in enumerate(y) if label is None]):
+        raise BadInput(f"y: row {missing[0]} has no label; leave such examples out, and give them as X_unlabelled")

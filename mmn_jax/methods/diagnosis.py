@@ -262,7 +262,7 @@ def _what_to_take(diagnosis: Diagnosis) -> str:
         return f"take {OURS}"
     if diagnosis.high < 0:
         return f"take {THEIRS}: logit adjustment is ahead on data like this"
-    where = [level.words for level in diagnosis.levels if level.low > 0]
+    where = [level.words for level in diagnosis.levels if level.low > 0 and level.classes]
     unless = f"; take {OURS} if the classes with {' and '.join(where)} examples matter most, where it is ahead" if where else ""
     ahead = f"{OURS} was ahead in {(diagnosis.gains > 0).sum()} of {len(diagnosis.gains)} subsamples"
     return f"take either: {ahead}, {THEIRS} is simpler and faster{unless}"
@@ -284,10 +284,11 @@ def _what_to_collect(diagnosis: Diagnosis) -> str | None:
 def _what_would_change(diagnosis: Diagnosis) -> str:
     """Returns what would change the advice."""
     if diagnosis.low <= 0 <= diagnosis.high:
-        return "more subsamples: four times as many about halve the interval"
+        return f"more subsamples (cuts): {4 * len(diagnosis.gains)} about halve the interval"
     sign = 1 if diagnosis.low > 0 else -1
     ahead, behind = (OURS, THEIRS)[::sign]
-    ends = {level.words: sorted((sign * level.low, sign * level.high)) for level in diagnosis.levels}
+    own = [level for level in diagnosis.levels if level.classes]  # of the training set
+    ends = {level.words: sorted((sign * level.low, sign * level.high)) for level in own or diagnosis.levels}
     other = [words for words, (_, high) in ends.items() if high < 0]
     if other:
         return f"another number of examples: {behind} is ahead for classes with {' and '.join(other)}"

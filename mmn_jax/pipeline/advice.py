@@ -8,6 +8,8 @@ from typing import Any
 
 from mmn_jax.evaluation.bootstrap import FEWEST_SEEDS
 
+HARDER = 10.0  # points of accuracy by which test examples are harder than those that choose, and a line says so
+
 
 def best_rival(methods: Mapping[str, dict[str, Any]], name: str = "") -> str | None:
     """Returns the rival with the highest accuracy, other than `name`; None if no rival was fitted."""
@@ -84,7 +86,8 @@ def _choice(table: dict[str, Any]) -> tuple[str, str]:
         return taken, f"Take {taken}: its mean per-class accuracy is {plainly}." if plainly else f"Take {taken}: no other method was run."
     if taken != held:
         why = f"its mean per-class accuracy is {_points(_mirrored(ahead))} {held} {_ends(_mirrored(ahead))}"
-        return taken, f"Take {taken}: {why}{f' and {plainly}' if plainly else ''}; --config.methods={taken} fits it alone."
+        held_by = f"classifier.npz holds {held}, {_why_held(table)}; --config.eval.classifier={taken} makes it hold the other"
+        return taken, f"Take {taken}: {why}{f' and {plainly}' if plainly else ''}. {held_by}."
     if _tie(ahead):
         both = f"they tie ({ahead[0]:+.1f} points, {ahead[1]:+.1f} to {ahead[2]:+.1f})"
         holds = f"{held} is {plainly}, and classifier.npz holds it" if plainly else f"classifier.npz holds {held}"
@@ -139,6 +142,17 @@ def validation_note(table: dict[str, Any]) -> str:
     if table.get("validation") != "set":
         return ""
     return "Validation examples choose settings: no method is fitted to them, and the groups many, medium and few don't count them."
+
+
+def harder_note(table: dict[str, Any]) -> str:
+    """Says that test examples are much harder than those that choose; empty where they aren't, or where folds are evaluated."""
+    entry = table["methods"][table["classifier"]]
+    chosen_on = "folds of the training set" if table.get("validation") == "train" else "validation examples"
+    if table.get("evaluated_on", "test") != "test" or entry["val_accuracy"] - entry["accuracy"] < HARDER:
+        return ""
+    figures = f"{table['classifier']} reaches {entry['accuracy']:.1f}% on the former and {entry['val_accuracy']:.1f}% on the latter"
+    confident = "Probabilities are calibrated on the latter, and too confident on the former."
+    return f"Test examples are harder than {chosen_on}: {figures}. {confident}"
 
 
 def interval_note(seeds: Sequence[int], examples: str = "test examples") -> str:

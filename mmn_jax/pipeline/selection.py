@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from mmn_jax.errors import BadInput
+from mmn_jax.errors import BadInput, did_you_mean
 from mmn_jax.methods import baselines, informed_rivals, metamodelnet, mmn, rivals
 from mmn_jax.methods.contract import Method, linear_logits
 from mmn_jax.types import Knowledge
@@ -61,7 +61,9 @@ def selected(config: ConfigDict, last: str) -> dict[str, Method]:
         return {name: method for stage in stages.get(last, known) for name, method in known[stage].items() if name not in ON_REQUEST}
     for name in asked:
         if name not in every:
-            raise BadInput(f"--config.methods: {name or 'an empty name'} is no method; there are {', '.join(every)}")
+            raise BadInput(
+                f"--config.methods: {name or 'an empty name'} is no method{did_you_mean(name, every)}; there are {', '.join(every)}"
+            )
     if not any(every[name].logits is linear_logits for name in asked):
         raise BadInput(f"--config.methods: {', '.join(asked)} has no rows for classifier.npz to hold; add another, such as mmn")
     missing = [name for name in REPORTED if name not in asked]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mmn_jax.pipeline.advice import best_rival, interval_note, validation_note
+from mmn_jax.pipeline.advice import best_rival, harder_note, interval_note, validation_note
 from mmn_jax.pipeline.markdown import in_markdown
 
 GROUPS = ("many", "medium", "few")
@@ -104,7 +104,7 @@ def sentences(table: Table) -> list[str]:
     methods, best = table["methods"], best_rival(table["methods"])
     second = best_rival(methods, best) if best else None
     own = f"The row of {best} compares it with {second}, the second best rival." if second else ""
-    notes = own, validation_note(table), interval_note(table["seeds"], table.get("interval_over", "test examples"))
+    notes = own, harder_note(table), validation_note(table), interval_note(table["seeds"], table.get("interval_over", "test examples"))
     return [line for line in (*table["advice"]["sentences"], *notes) if line]
 
 
