@@ -31,17 +31,23 @@ from mmn_jax.rng import generator, stream
 from mmn_jax.types import Examples, FeatureSet, Knowledge
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", "", "npz file of features; empty: the glyphs.")
-flags.DEFINE_string("descriptions", "", "npy file [C, m] of descriptions in the order of the classes, beside those made of names.")
-flags.DEFINE_float("imbalance", None, "Largest over smallest class count of the tail; by default that of the data.")
-flags.DEFINE_integer("largest", None, "Training examples of the largest class.")
-flags.DEFINE_integer("unlabelled", 20000, "Examples without labels, at most.")
-flags.DEFINE_integer("per_class", None, "Examples without labels of each class, at most.")
-flags.DEFINE_enum("pool", "even", ["even", "tailed"], "Numbers of examples without labels: the same for all classes, or as in training.")
-flags.DEFINE_float("strangers", 0.0, "Share of the examples without labels that belong to classes that the data set lacks.")
-flags.DEFINE_float("missing", 0.0, "Share of the classes without a description, in further cases.")
-flags.DEFINE_list("only", [], "Methods to run; by default all.")
-flags.DEFINE_list("seeds", ["10", "11", "12"], "Seeds of splits and methods.")
+
+
+def define_flags() -> None:
+    """Defines the flags, which tests that import functions of this and other benchmarks do without."""
+    flags.DEFINE_string("data", "", "npz file of features; empty: the glyphs.")
+    flags.DEFINE_string("descriptions", "", "npy file [C, m] of descriptions in the order of the classes, beside those made of names.")
+    flags.DEFINE_float("imbalance", None, "Largest over smallest class count of the tail; by default that of the data.")
+    flags.DEFINE_integer("largest", None, "Training examples of the largest class.")
+    flags.DEFINE_integer("unlabelled", 20000, "Examples without labels, at most.")
+    flags.DEFINE_integer("per_class", None, "Examples without labels of each class, at most.")
+    flags.DEFINE_enum(
+        "pool", "even", ["even", "tailed"], "Numbers of examples without labels: the same for all classes, or as in training."
+    )
+    flags.DEFINE_float("strangers", 0.0, "Share of the examples without labels that belong to classes that the data set lacks.")
+    flags.DEFINE_float("missing", 0.0, "Share of the classes without a description, in further cases.")
+    flags.DEFINE_list("only", [], "Methods to run; by default all.")
+    flags.DEFINE_list("seeds", ["10", "11", "12"], "Seeds of splits and methods.")
 
 
 class Case(NamedTuple):
@@ -173,4 +179,5 @@ def main(_):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -259,14 +259,16 @@ def test_unlabelled_examples_that_are_tested_on_are_refused(tmp_path):
     assert meant.returncode == 0 and "transductive: 7 rows" in meant.stdout
 
 
-def test_the_command_that_fits_alone_uses_what_the_features_hold(known_file, tmp_path):
+def test_the_command_that_fits_alone_uses_what_the_features_hold(tmp_path):
+    np.savez(tmp_path / "described.npz", **ARRAYS, class_embeddings=DESCRIPTIONS)
+
     def fit(*flags):
-        return fit_command.main([f"--features={known_file}", f"--out={tmp_path / 'fitted'}", *flags])
+        return fit_command.main([f"--features={tmp_path / 'described.npz'}", f"--out={tmp_path / 'fitted'}", *flags])
 
     assert fit() == 0
     held = np.load(tmp_path / "fitted" / "classifier.npz")
-    model = TailClassifier(random_state=0).fit(TRAIN.x, TRAIN.y, class_embeddings=DESCRIPTIONS, X_unlabelled=POOL.x)
-    assert model.method_ == "mmn_all"
+    model = TailClassifier(random_state=0).fit(TRAIN.x, TRAIN.y, class_embeddings=DESCRIPTIONS)
+    assert model.method_ == "mmn_names"
     predicted = ((TEST.x - held["mean"]) * held["scale"] @ held["W"].T + held["b"]).argmax(1)
     assert (predicted == model.predict(TEST.x)).mean() > 0.98
     assert fit("--method=plain") == 2
