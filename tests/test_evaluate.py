@@ -58,14 +58,15 @@ def test_the_likelihood_is_scikit_learn_s_with_balanced_weights():
     assert class_mean_nll(LOGITS, Y) == pytest.approx(expected)
 
 
-def test_of_many_scores_some_are_enough_for_the_temperature(monkeypatch):
+def test_of_many_scores_some_of_every_class_are_enough_for_the_temperature(monkeypatch):
     rng = np.random.default_rng(1)
-    y = np.sort(rng.integers(0, 10, 20_000))
-    logits = 3 * (np.eye(10)[y] + rng.normal(size=(20_000, 10)))
+    y = np.repeat(np.arange(40), np.geomspace(2000, 20, 40).astype(int))
+    logits = 3 * (np.eye(40)[y] + rng.normal(size=(len(y), 40))) * np.linspace(2, 0.5, 40)[y][:, None]  # rare classes need another one
     every = best_temperature(logits, y)
-    monkeypatch.setattr(calibration, "ENOUGH_FLOATS", logits.size // 4)
-    some = best_temperature(logits, y)
-    assert some != every and some == pytest.approx(every, rel=0.05)
+    monkeypatch.setattr(calibration, "ENOUGH_FLOATS", 40 * 4000)
+    some = calibration._of_every_class(y, 4000)
+    assert len(set(some)) == 4000 and np.ptp(np.bincount(y[some])[:20]) <= 1 and np.bincount(y[some])[-1] == 20
+    assert best_temperature(logits, y) == pytest.approx(every, rel=0.05)
 
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])

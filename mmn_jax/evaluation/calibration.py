@@ -56,14 +56,24 @@ def _class_mean(losses, y):
     return float((np.bincount(y, losses)[total > 0] / total[total > 0]).mean())
 
 
+def _of_every_class(y: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " {most}"]:
+    """Returns the positions of `most` examples: a second one of a class only after a first of every class, and so on."""
+    order = np.argsort(y, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(y)) - np.searchsorted(y[order], y[order])
+    level = np.sort(rank)[most - 1]
+    sure, last = np.flatnonzero(rank < level), np.flatnonzero(rank == level)
+    return np.concatenate([sure, last[np.linspace(0, len(last) - 1, most - len(sure)).round().astype(int)]])
+
+
 def best_temperature(logits: Float[np.ndarray, "n C"], y: Int[np.ndarray, " n"]) -> float:
     """Returns the T from 1/100 to 100 for which logits / T have the smallest `class_mean_nll` (Guo et al. 2017).
 
-    Of more than ENOUGH_FLOATS scores, those of evenly spaced examples decide.
+    Of more than ENOUGH_FLOATS scores, those of as many examples of each class as possible decide.
     """
     limit, most = np.log(100.0), max(1, ENOUGH_FLOATS // logits.shape[1])
     if len(y) > most:
-        some = np.linspace(0, len(y) - 1, most).round().astype(int)
+        some = _of_every_class(y, most)
         logits, y = logits[some], y[some]
     return float(
         np.exp(minimize_scalar(lambda t: _class_mean(_losses(logits, y, np.exp(t)), y), bounds=(-limit, limit), method="bounded").x)

@@ -53,6 +53,7 @@ HEADS = {
 }
 OWN = {"mmn_names": 12, "mmn_unlabelled": 60, "mmn_all": 85}  # heads that methods of the mmn family cost beside the members that they share
 GRIDLESS = 0.2  # of the time of such a method, which a smaller grid doesn't shorten: rows without a ridge, and mixtures
+SCORED = 2.0  # examples that mmn_rows scores while it is tuned, for each training example
 EIGH = 25  # operations of an eigendecomposition with side d, in units of d³
 EM_PRODUCTS, EM_SPEED = 320, 0.1  # products of unlabelled examples with rows on a fold, and their speed relative to one large product
 OTHERS = {"rival": 12, "rival_informed": 12, "paper": 12}  # methods that nobody measured, by kind
@@ -118,7 +119,8 @@ def _methods_seconds(methods: Mapping[str, Method], search: Search, speed: Speed
     (examples, dim), shrinkages = search.task.train.x.shape, len(row_members())
     for name, method in methods.items():
         if name == "mmn_rows":
-            seconds += (2.0 * examples * dim**2 + shrinkages * EIGH * dim**3) / (BANK_SPEED * speed.product)
+            scores = 2.0 * SCORED * examples * dim * len(search.task.counts)
+            seconds += (2.0 * examples * dim**2 + shrinkages * EIGH * dim**3) / (BANK_SPEED * speed.product) + scores / speed.product
             continue
         ours = method.kind == "ours"
         shared = 0.0 if family else members * HEADS["mmn"]
