@@ -9,7 +9,7 @@ from test_mean_prior import CLASSES, COUNTS, accuracy, described_classes, draw
 
 from mmn_jax.linear.rows import predict_logits
 from mmn_jax.methods import mmn, pseudo_labelling
-from mmn_jax.methods.pseudo_labelling import Labelled, label, up_to, with_labelled
+from mmn_jax.methods.pseudo_labelling import Labelled, label, level_within, up_to, with_labelled
 from mmn_jax.methods.tasks import make_task
 from mmn_jax.types import Knowledge
 
@@ -39,6 +39,19 @@ def test_classes_are_filled_up_and_no_further(seed, most):
     every = np.full(80, -1)
     every[sure] = new.y
     np.testing.assert_array_equal(every[kept.sure], kept.y)  # each keeps its label
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**16), st.integers(0, 60), st.integers(1, 40))
+def test_classes_are_filled_up_as_far_as_labels_go(seed, total, largest):
+    rng = np.random.default_rng(seed)
+    counts, new = rng.integers(1, 15, 6), Labelled(np.ones(80, bool), rng.integers(0, 6, 80))
+
+    def added(most):
+        return len(up_to(new, counts, most, jax.random.key(0)).y)
+
+    most = level_within(new, counts, largest, total)
+    assert added(most) <= total and (most == largest or added(most + 1) > total)
 
 
 def test_a_mixture_of_all_examples_does_more_for_rare_classes():

@@ -33,7 +33,7 @@ from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
 from mmn_jax.methods.head_methods import by_factor
 from mmn_jax.methods.progress import Piece
-from mmn_jax.methods.pseudo_labelling import label, up_to, with_labelled
+from mmn_jax.methods.pseudo_labelling import label, level_within, up_to, with_labelled
 from mmn_jax.methods.stacking import HeldOut, Mixture, class_weights, fit_mixture, mix
 from mmn_jax.methods.subsampling import make_subsample
 from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled
@@ -67,7 +67,7 @@ HEAD_SHRINKAGE = Shrinkage(0.6, 0.6)
 INFORMED_SHRINKAGES = (Shrinkage(0.1, 0.5), Shrinkage(0.6, 0.5), Shrinkage(0.9, 0.5), Shrinkage(0.3, 0.03))
 KAPPA = 1.0  # κ that the search starts from
 SURE = 0.5  # probability from which an example without a label gets one
-FILLED = 100  # examples up to which a class is filled up by them
+FILLED, LABELLED = 100, 50_000  # classes are filled up to the largest count, or to FILLED, by at most so many examples that get labels
 NO_PRIOR = Shrinkage(1.0, 1.0)  # with which the row prior is the plain ridge
 
 
@@ -227,8 +227,9 @@ def _labelled_task(members: tuple[AnyMember, ...], task: Task) -> Task:
     pool = task.knowledge.unlabelled
     assert pool is not None, "the method needs it"
     rows = fit(members, (), task, {"kappa": KAPPA, "alone": None}).arrays["theta"]
-    new = up_to(label(rows, pool, SURE), task.counts, FILLED, jax.random.fold_in(task.key, len(pool)))
-    more = with_labelled(task.train, pool, new)
+    new = label(rows, pool, SURE)
+    most = level_within(new, task.counts, max(FILLED, task.counts.max()), LABELLED)
+    more = with_labelled(task.train, pool, up_to(new, task.counts, most, jax.random.fold_in(task.key, len(pool))))
     return make_task(more, task.root, defaults.TOL, knowledge=task.knowledge._replace(unlabelled=None))._replace(tell=task.tell)
 
 

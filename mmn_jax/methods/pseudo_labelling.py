@@ -3,6 +3,7 @@
 ŷ_j = argmax_c p(c | x_j),    used where max_c p(c | x_j) ≥ threshold
 """
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,12 @@ def label(rows: Float[np.ndarray, "C p"], x: Float[np.ndarray, "u d"], threshold
         found.append((probability.max(1) >= threshold, probability.argmax(1).astype(np.int32)))
     sure, y = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Labelled(sure, y[sure])
+
+
+def level_within(new: Labelled, counts: Int[np.ndarray, " C"], largest: int, total: int) -> int:
+    """Returns the number of examples that classes are filled up to: `largest`, or less where more than `total` examples would get labels."""
+    there = np.bincount(new.y, minlength=len(counts))
+    return bisect_right(range(largest + 1), total, key=lambda most: np.minimum(there, np.maximum(most - counts, 0)).sum()) - 1
 
 
 def up_to(new: Labelled, counts: Int[np.ndarray, " C"], most: int, key: Key[Array, ""]) -> Labelled:
