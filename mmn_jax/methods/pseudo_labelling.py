@@ -36,7 +36,7 @@ def label(rows: Float[np.ndarray, "C p"], x: Float[np.ndarray, "u d"], threshold
 
 
 def level_within(new: Labelled, counts: Int[np.ndarray, " C"], largest: int, total: int) -> int:
-    """Returns the number of examples that classes are filled up to: `largest`, or less where more than `total` examples would get labels."""
+    """Returns the number of examples that classes are filled up to: `largest`, or less where more than `total` would get labels."""
     there = np.bincount(new.y, minlength=len(counts))
     return bisect_right(range(largest + 1), total, key=lambda most: np.minimum(there, np.maximum(most - counts, 0)).sum()) - 1
 
