@@ -24,7 +24,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from mmn_jax import defaults, devices
-from mmn_jax.data.descriptions import checked_description, checked_descriptions, describe_names
+from mmn_jax.data.descriptions import check_dimensions, checked_description, checked_descriptions, describe_names
 from mmn_jax.data.labels import check_labelled, codes_among, is_text, normal, spelled
 from mmn_jax.data.names import by_label, check_columns, check_rows, other_columns, vectors_by_label
 from mmn_jax.data.normalisation import normalisation
@@ -84,7 +84,7 @@ def _descriptions(given, classes):
         return describe_names(classes.tolist()) if is_text(classes) else None
     tell = partial(warnings.warn, stacklevel=5)
     given = vectors_by_label(given, classes.tolist(), "class_embeddings")
-    if np.asarray(given).dtype.kind in "UO":
+    if given.dtype.kind in "UO":
         how = "labels y that are text describe the classes if method is 'mmn_names'"
         raise BadInput(f"class_embeddings: must be numbers, a row for each class; for names leave it out: {how}")
     return checked_descriptions(given, len(classes), "class_embeddings", tell)
@@ -480,8 +480,7 @@ class TailClassifier(ClassifierMixin, BaseEstimator):
         known = Knowledge(_descriptions(class_embeddings, classes))
         if X_unlabelled is not None:
             known = known._replace(unlabelled=check_array(X_unlabelled, dtype=(np.float64, np.float32), input_name="X_unlabelled"))
-            if known.unlabelled.shape[1] != X.shape[1]:
-                raise BadInput(f"X_unlabelled: has {known.unlabelled.shape[1]} dimensions, X {X.shape[1]}; make both in the same way")
+            check_dimensions(known.unlabelled, X.shape[1], "X_unlabelled", "X")
         with renamed(ARRAYS):
             return diagnosis.diagnose(
                 Examples(X, codes.astype(np.int32)), _seed(self.random_state), cuts, classes.astype(str).tolist(), say, known

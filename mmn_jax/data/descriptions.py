@@ -92,6 +92,12 @@ def checked_description(given: Shaped[np.ndarray, "..."], size: int, name: str) 
     return given.astype(float)
 
 
+def check_dimensions(given: Shaped[np.ndarray, "u m"], dim: int, name: str, of_train: str) -> None:
+    """Raises BadInput unless features of examples without labels have as many dimensions as those of the training set, `of_train`."""
+    if given.shape[1] != dim:
+        raise BadInput(f"{name}: has {given.shape[1]} dimensions, {of_train} {dim}; make both in the same way")
+
+
 def checked_unlabelled(given: Shaped[np.ndarray, "..."], dim: int, name: str, of_train: str) -> Float[np.ndarray, "u d"]:
     """Checks features of examples without labels, and returns them as float32.
 
@@ -106,8 +112,7 @@ def checked_unlabelled(given: Shaped[np.ndarray, "..."], dim: int, name: str, of
     """
     if given.ndim != 2 or given.dtype.kind not in "fiu":
         raise BadInput(f"{name}: must be [u, d] numbers, it is {given.dtype} {list(given.shape)}")
-    if given.shape[1] != dim:
-        raise BadInput(f"{name}: has {given.shape[1]} dimensions, {of_train} {dim}; make both in the same way")
+    check_dimensions(given, dim, name, of_train)
     return finite_float32(given, f"{name}:")
 
 

@@ -20,7 +20,7 @@ from mmn_jax.linear.class_model import (
     mean_rows,
     shrunk_model,
 )
-from mmn_jax.linear.mean_prior import fit_mean_prior, posterior_means
+from mmn_jax.linear.mean_prior import fit_mean_prior, posterior_means, typical_decompositions
 from mmn_jax.linear.relations import relations
 from mmn_jax.linear.rows import centred, predict_logits
 
@@ -42,7 +42,8 @@ def expected_means(
       descriptions: of the classes; zeros for a class without one.
     """
     counts, related = np.maximum(counts, NOTHING), relations(descriptions)
-    return posterior_means(fit_mean_prior(np.asarray(model.spread), means, counts, related), means, counts)
+    decomposed = typical_decompositions(related, counts)
+    return posterior_means(fit_mean_prior(np.asarray(model.spread), means, counts, related, decomposed), means, counts, decomposed)
 
 
 def added_row(

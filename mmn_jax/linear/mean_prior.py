@@ -22,7 +22,7 @@ from jaxtyping import Float, Int, Shaped
 from scipy.special import softmax
 
 from mmn_jax.linear.class_model import ClassModel, ClassStatistics, mean_rows
-from mmn_jax.linear.relations import MANY, Decompositions, Relations, decompositions, related_means
+from mmn_jax.linear.relations import MANY, Decompositions, Relations, decompositions, evenly, related_means
 
 SCALES: np.ndarray = 2.0 ** np.arange(-4, 2.5, 0.5)  # s
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97)  # ρ
@@ -56,7 +56,7 @@ def _bands(dim: int) -> Iterator[slice]:
 
 def typical_classes(counts: Shaped[np.ndarray, " C"]) -> Int[np.ndarray, " c"]:
     """Returns the positions of at most MANY classes, evenly spaced in the order of their counts; of all up to that number."""
-    return np.sort(np.argsort(counts, kind="stable")[np.linspace(0, len(counts) - 1, min(MANY, len(counts))).round().astype(int)])
+    return np.sort(evenly(counts, MANY))
 
 
 def typical_decompositions(related: Relations | None, counts: Float[np.ndarray, " C"]) -> Decompositions:
@@ -172,4 +172,4 @@ def informed_rows(
     if unlabelled is not None and len(unlabelled):
         means, counts = with_unlabelled(model, prior, means, counts, unlabelled)
         return mean_rows(model, posterior_means(prior, means, counts))
-    return mean_rows(model, posterior_means(prior, means, counts, decomposed if len(counts) <= MANY else None))
+    return mean_rows(model, posterior_means(prior, means, counts, decomposed))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from mmn_jax.machine import one_thread
 
@@ -60,6 +60,11 @@ def relations(descriptions: Float[np.ndarray, "C m"]) -> Relations:
     return Relations(unit, 1.0 - known[:, 0])
 
 
+def evenly(counts: Shaped[np.ndarray, " C"], most: int) -> Int[np.ndarray, " c"]:
+    """Returns the positions of at most `most` classes, evenly spaced in the order of their counts, which is theirs, too."""
+    return np.argsort(counts, kind="stable")[np.linspace(0, len(counts) - 1, min(most, len(counts))).round().astype(int)]
+
+
 class Eigen(NamedTuple):
     """S and U of D^−½ R D^−½ = U diag(S) Uᵀ; U is None for the identity."""
 
@@ -81,14 +86,15 @@ Decompositions = Callable[[float], Eigen]  # of D^−½ R D^−½, by share
 
 def decompositions(related: Relations | None, counts: Float[np.ndarray, " C"]) -> Decompositions:
     """Returns the decompositions for every share ρ, each computed on first use."""
+    kernel = None if related is None else functools.cache(related.kernel)
 
     @functools.cache
     def decomposed(share):
-        if share == 0 or related is None:
+        if share == 0 or kernel is None:
             return Eigen(counts, None)
         root = np.sqrt(counts)
         with one_thread():
-            values, vectors = np.linalg.eigh(((1 - share) * np.eye(len(counts)) + share * related.kernel()) * root[:, None] * root)
+            values, vectors = np.linalg.eigh(((1 - share) * np.eye(len(counts)) + share * kernel()) * root[:, None] * root)
         return Eigen(np.maximum(values, 0.0), vectors)
 
     return decomposed
@@ -110,11 +116,13 @@ def related_means(
       related: K; None where all shares are 0.
       means: m̄.
       counts: n_c.
-      decomposed: the decompositions for these counts, where they are known already.
+      decomposed: the decompositions for these counts, where they are known already; used for up to MANY classes that have relations.
     """
     if related is not None and len(counts) > MANY:
         return _by_woodbury(variance, share, related, means, counts)
-    decomposed, found = decomposed or decompositions(related, counts), np.empty_like(means)
+    found = np.empty_like(means)
+    if decomposed is None or related is None:
+        decomposed = decompositions(related, counts)
     for one in np.unique(share):
         there, each = share == one, decomposed(float(one))
         signal = variance[there] * each.values[:, None]
@@ -128,7 +136,7 @@ def _combinations(own: Float[np.ndarray, " r"], counts: Float[np.ndarray, " C"])
     Returns:
       The coordinates, and the factors that give each coordinate.
     """
-    typical = np.sort(counts)[np.linspace(0, len(counts) - 1, min(TYPICAL, len(counts))).round().astype(int)][:, None]
+    typical = counts[evenly(counts, TYPICAL)][:, None]
     _, triangle, order = scipy.linalg.qr(typical * own / (1 + typical * own), mode="economic", pivoting=True)
     used = int((np.abs(np.diag(triangle)) > DIGITS * abs(triangle[0, 0])).sum())
     factors = np.empty((used, len(own)))

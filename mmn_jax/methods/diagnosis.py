@@ -84,6 +84,11 @@ class Worth(NamedTuple):
     low: float
     high: float
 
+    @property
+    def known(self) -> str:
+        """What is known of the classes, in words."""
+        return " and ".join(KNOWN[need] for need in self.needs)
+
 
 class Diagnosis(NamedTuple):
     """An estimated gain; `str` puts it into words, with advice.
@@ -302,17 +307,15 @@ def _what_would_change(diagnosis: Diagnosis) -> str:
 
 def _what_it_is_worth(worth: Worth) -> str:
     """Returns the gain by what is known of the classes."""
-    what = " and ".join(KNOWN[need] for need in worth.needs)
     tie = "; the interval contains 0" if worth.low <= 0 <= worth.high else ""
-    return f"expected gain of {worth.method} over {OURS}, by {what}: {_interval(worth.gains.mean(), worth.low, worth.high)}{tie}"
+    return f"expected gain of {worth.method} over {OURS}, by {worth.known}: {_interval(worth.gains.mean(), worth.low, worth.high)}{tie}"
 
 
 def _what_to_give(worth: Worth) -> str | None:
     """Returns the advice on what is known of the classes; None where these subsamples don't tell."""
-    what = " and ".join(KNOWN[need] for need in worth.needs)
     if worth.low > 0:
-        return f"use the {what}: {worth.method} is ahead of {OURS} on data like this"
-    return f"leave the {what} out: {worth.method} is behind {OURS} on data like this" if worth.high < 0 else None
+        return f"use the {worth.known}: {worth.method} is ahead of {OURS} on data like this"
+    return f"leave the {worth.known} out: {worth.method} is behind {OURS} on data like this" if worth.high < 0 else None
 
 
 def _table(levels: Sequence[Level]) -> list[str]:

@@ -15,7 +15,7 @@ from mmn_jax.linear import weighting
 from mmn_jax.linear.rows import centred, subtract_log_prior, unit
 from mmn_jax.methods.contract import Arrays, Fitted, Method, linear
 from mmn_jax.methods.head_methods import by_factor, by_step, l2_axis, tau_axis
-from mmn_jax.methods.pseudo_labelling import label, with_labelled
+from mmn_jax.methods.pseudo_labelling import label, pool_of, with_labelled
 from mmn_jax.methods.tasks import Head, Task, make_task, unscaled
 from mmn_jax.methods.tuning import Axis, Setting
 
@@ -60,20 +60,14 @@ def zero_shot(task: Task, setting: Setting) -> Fitted:
     return linear(np.concatenate([unit(descriptions), np.zeros((len(descriptions), 1))], 1))
 
 
-def _unlabelled(task: Task) -> Float[np.ndarray, "u d"]:
-    x = task.knowledge.unlabelled
-    assert x is not None, "the method needs it"
-    return x
-
-
 def _self_trained(rounds: int, task: Task, setting: Setting) -> Fitted:
     """Fits a logit-adjusted head, and in each round another one to all examples that are labelled or that the last head is sure of."""
     (rows, head), last = _adjusted(task, setting), None
     for _ in range(rounds):
-        new = label(rows, _unlabelled(task), setting["threshold"])
+        new = label(rows, pool_of(task.knowledge), setting["threshold"])
         if last is not None and np.array_equal(new.sure, last.sure) and np.array_equal(new.y, last.y):
             break
-        more = with_labelled(task.train, _unlabelled(task), new)
+        more = with_labelled(task.train, pool_of(task.knowledge), new)
         (rows, head), last = _adjusted(make_task(more, task.root, TOL), setting), new
     return linear(rows, head)
 
@@ -98,7 +92,7 @@ def label_spreading(task: Task, setting: Setting) -> Fitted:
     from sklearn.neighbors import kneighbors_graph
     from sklearn.semi_supervised import LabelSpreading
 
-    pool = _unlabelled(task)
+    pool = pool_of(task.knowledge)
     x = unit(np.concatenate([task.train.x, pool[:: max(1, math.ceil(len(pool) / SPREAD))]]))
     neighbours = min(setting["neighbours"], len(x))
     graph = task.once(("graph", neighbours), lambda: kneighbors_graph(x, neighbours, include_self=True))

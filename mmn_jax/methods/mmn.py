@@ -33,7 +33,7 @@ from mmn_jax.methods.choosing import fit_method
 from mmn_jax.methods.contract import Fitted, Method, Tuned, linear
 from mmn_jax.methods.head_methods import by_factor
 from mmn_jax.methods.progress import Piece
-from mmn_jax.methods.pseudo_labelling import label, level_within, up_to, with_labelled
+from mmn_jax.methods.pseudo_labelling import label, level_within, pool_of, up_to, with_labelled
 from mmn_jax.methods.stacking import HeldOut, Mixture, class_weights, fit_mixture, mix
 from mmn_jax.methods.subsampling import make_subsample
 from mmn_jax.methods.tasks import RowPrior, Scaling, Task, make_task, unscaled
@@ -224,8 +224,7 @@ def fit(members: tuple[AnyMember, ...], labelled: tuple[AnyMember, ...], task: T
 
 def _labelled_task(members: tuple[AnyMember, ...], task: Task) -> Task:
     """Returns the task of the training set and the examples that the mixture at κ = 1, whose logits are calibrated, is sure of."""
-    pool = task.knowledge.unlabelled
-    assert pool is not None, "the method needs it"
+    pool = pool_of(task.knowledge)
     rows = fit(members, (), task, {"kappa": KAPPA, "alone": None}).arrays["theta"]
     new = label(rows, pool, SURE)
     most = level_within(new, task.counts, max(FILLED, task.counts.max()), LABELLED)

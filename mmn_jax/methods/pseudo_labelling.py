@@ -12,9 +12,15 @@ from scipy.special import softmax
 
 from mmn_jax.data.longtail import random_ranks
 from mmn_jax.linear.rows import predict_logits
-from mmn_jax.types import Normalised
+from mmn_jax.types import Knowledge, Normalised
 
 CHUNK_FLOATS = 2**24  # of the probabilities in memory at once
+
+
+def pool_of(knowledge: Knowledge) -> Float[np.ndarray, "u d"]:
+    """Returns the features of the examples without labels, for a method that isn't fitted where there are none."""
+    assert knowledge.unlabelled is not None, "the method needs them"
+    return knowledge.unlabelled
 
 
 class Labelled(NamedTuple):

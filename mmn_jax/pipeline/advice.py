@@ -22,6 +22,11 @@ def best_other(methods: Mapping[str, dict[str, Any]], name: str) -> str | None:
     return max((other for other in methods if other not in (name, "plain")), key=lambda other: methods[other]["accuracy"], default=None)
 
 
+def chosen_on(validation: str | None) -> str:
+    """Returns what hyperparameters are chosen on; validation: the setting data.validation, as results.json keeps it, too."""
+    return "folds of the training set" if validation == "train" else "validation examples"
+
+
 def _ends(interval: Sequence[float]) -> str:
     return f"({interval[1]:+.1f} to {interval[2]:+.1f})"
 
@@ -56,7 +61,7 @@ def _why_held(table: dict[str, Any]) -> str:
     """Says in the rest of a sentence why classifier.npz holds the method that it does (`results.classifier_of`)."""
     if table.get("settings", {}).get("eval.classifier"):
         return "as --config.eval.classifier says"
-    chosen_by = "folds of the training set" if table.get("validation") == "train" else "validation examples"
+    chosen_by = chosen_on(table.get("validation"))
     chosen_by += f" of seed {table['seeds'][0]}" if len(table["seeds"]) > 1 else ""
     others = [name for name, entry in table["methods"].items() if entry["kind"] == "ours" and name != table["classifier"]]
     if table["methods"][table["classifier"]]["kind"] != "ours":
@@ -147,12 +152,11 @@ def validation_note(table: dict[str, Any]) -> str:
 def harder_note(table: dict[str, Any]) -> str:
     """Says that test examples are much harder than those that choose; empty where they aren't, or where folds are evaluated."""
     entry = table["methods"][table["classifier"]]
-    chosen_on = "folds of the training set" if table.get("validation") == "train" else "validation examples"
     if table.get("evaluated_on", "test") != "test" or entry["val_accuracy"] - entry["accuracy"] < HARDER:
         return ""
     figures = f"{table['classifier']} reaches {entry['accuracy']:.1f}% on the former and {entry['val_accuracy']:.1f}% on the latter"
     confident = "Probabilities are calibrated on the latter, and too confident on the former."
-    return f"Test examples are harder than {chosen_on}: {figures}. {confident}"
+    return f"Test examples are harder than {chosen_on(table.get('validation'))}: {figures}. {confident}"
 
 
 def interval_note(seeds: Sequence[int], examples: str = "test examples") -> str:

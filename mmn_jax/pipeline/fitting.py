@@ -12,6 +12,7 @@ from mmn_jax.methods.choosing import tune
 from mmn_jax.methods.contract import Method, Record
 from mmn_jax.methods.folds import Fold, Tasks, in_order, make_tasks
 from mmn_jax.methods.tuning import Setting
+from mmn_jax.pipeline.advice import chosen_on
 from mmn_jax.store import artifacts, metrics_log
 from mmn_jax.store.run import Data, Model, Run, make_model
 
@@ -73,8 +74,8 @@ def _held_logits(folds: Sequence[Fold], tasks: Tasks, method: Method, setting: S
 def say_fitted(run: Run, name: str, model: Model) -> None:
     """Prints and logs that a method is finished, and what it took when it was fitted, now or in a run before."""
     metrics_log.log_method(run.terminal.log, run.seed, name, model.val_accuracy, model.seconds)
-    chosen_on = "folds of the training set" if run.config.data.validation == "train" else "validation examples"
-    run.terminal.say(f"  {name}: {model.val_accuracy:.1f}% on {chosen_on}, {len(model.trials)} settings, {model.seconds:.0f} s")
+    reached = f"{model.val_accuracy:.1f}% on {chosen_on(run.config.data.validation)}"
+    run.terminal.say(f"  {name}: {reached}, {len(model.trials)} settings, {model.seconds:.0f} s")
 
 
 class Edge(NamedTuple):

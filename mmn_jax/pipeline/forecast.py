@@ -111,16 +111,21 @@ class Search(NamedTuple):
     budget: int
 
 
+def _rows_seconds(task: Task, speed: Speed) -> float:
+    """Estimates the seconds of `mmn_rows` on a fold, which solves no head: its class models, and its scores of validation examples."""
+    examples, dim = task.train.x.shape
+    models = 2.0 * examples * dim**2 + len(row_members()) * EIGH * dim**3
+    return (models / BANK_SPEED + 2.0 * SCORED * examples * dim * len(task.counts)) / speed.product
+
+
 def _methods_seconds(methods: Mapping[str, Method], search: Search, speed: Speed) -> float:
     """Estimates the seconds of methods, one after the other: the search of each on every fold, for as many settings as there are."""
     tuned = min(1.0, search.budget / BUDGET) * min(1.0, search.ridges / len(RIDGES))
     members = GRIDLESS + (1 - GRIDLESS) * min(1.0, math.ceil(search.ridges / 2) / math.ceil(len(RIDGES) / 2))  # every other ridge
     seconds, family = 0.0, False
-    (examples, dim), shrinkages = search.task.train.x.shape, len(row_members())
     for name, method in methods.items():
         if name == "mmn_rows":
-            scores = 2.0 * SCORED * examples * dim * len(search.task.counts)
-            seconds += (2.0 * examples * dim**2 + shrinkages * EIGH * dim**3) / (BANK_SPEED * speed.product) + scores / speed.product
+            seconds += _rows_seconds(search.task, speed)
             continue
         ours = method.kind == "ours"
         shared = 0.0 if family else members * HEADS["mmn"]

@@ -134,7 +134,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
     masks = np.stack([np.stack([np.ones(len(one), bool), *group.values()]) for one, group in zip(counts, groups, strict=True)])
     priors = [read_prior(config.eval.prior, one, "--config.eval.prior", results[0].class_names) for one in counts]
     names = list(results[0].models)
-    methods, per_class, means, right = {}, {}, {}, []
+    methods, per_class, means, right, every = {}, {}, {}, [], every_method(config.heads.l2)
     for name in names:
         models = [result.models[name] for result in results]
         logits = [_logits(result, model) for model, result in zip(models, results, strict=True)]
@@ -142,7 +142,7 @@ def collect(results: list[SeedResult], config: ConfigDict) -> Table:
         per_class[name] = [per_class_accuracy(one, y) for one in logits]
         means[name] = _group_means(per_class[name], masks)
         methods[name] = _scores(models, logits, y, priors, per_class[name], means[name])
-        methods[name]["needs"] = sorted(every_method(config.heads.l2)[name].needs)
+        methods[name]["needs"] = sorted(every[name].needs)
     rng = np.random.default_rng([result.seed for result in results])
     draws = bootstrap(np.stack(right, 1), y, masks, rng, config.eval.draws)
     resampled = {name: draws[:, i] for i, name in enumerate(names)}

@@ -7,6 +7,7 @@ import numpy as np
 from mmn_jax.data.labels import numbered_names
 from mmn_jax.errors import BadInput, one_line
 from mmn_jax.methods.mmn import INFORMED
+from mmn_jax.pipeline.advice import chosen_on
 from mmn_jax.pipeline.known import in_words
 from mmn_jax.pipeline.markdown import in_markdown
 from mmn_jax.pipeline.results import read
@@ -76,7 +77,7 @@ def _data(classifier: Classifier, table: Table) -> list[str]:
     counts, (classes, dim) = np.sort(table["counts"][0])[::-1], classifier.W.shape
     shared = numbered_names(tuple(map(str, classifier.class_names.tolist())))
     numbered = [f"- Classes that share a name carry their number: {one_line(', '.join(shared))}"] if shared else []
-    chosen_on = "folds of the training set" if table.get("validation") == "train" else "validation examples, which no method is fitted to"
+    chosen = chosen_on(table.get("validation")) + ("" if table.get("validation") == "train" else ", which no method is fitted to")
     groups, few, many = table["groups"], table["thresholds"]["few"], table["thresholds"]["many"]
     return [
         f"- Data set: {in_markdown(table['dataset'])}, {dim}-dimensional features, {classes} classes",
@@ -84,7 +85,7 @@ def _data(classifier: Classifier, table: Table) -> list[str]:
         f" in the smallest; {groups['many']} classes have more than {many}, {groups['medium']} from {few} to {many}, {groups['few']} fewer",
         f"- Split: seed {table['seeds'][0]}, SHA-256 of its rows `{split.get('indices_sha256', 'not known')}`, of the labels they belong to"
         f" `{split.get('labels_sha256', 'not known')}`",
-        f"- Hyperparameters were chosen on {chosen_on}; {_evaluation(table)}",
+        f"- Hyperparameters were chosen on {chosen}; {_evaluation(table)}",
         *([f"- Beside labelled examples, it used {used}"] if (used := _used(table)) else []),
         *numbered,
         f"- Licence of the features: {in_markdown(table.get('licence') or 'not known to the run; ask the provider of the features')}",

@@ -86,11 +86,12 @@ def load_classifier(workdir: str) -> Classifier:
     Raises:
       BadInput: there is none, an array is missing, or their shapes don't fit together.
     """
-    path = Path(workdir) if Path(workdir).is_file() else Path(workdir) / "classifier.npz"
+    given = Path(workdir)
+    path = given if given.is_file() else given / "classifier.npz"
     if not path.is_file():
-        folder = Path(workdir).parent if path.parent.suffix == ".npz" else Path(workdir)
+        folder, wrong = (given.parent, "is no file") if given.suffix == ".npz" else (given, "has no classifier.npz")
         made = f"mmn-jax fit --features=FEATURES --out={folder}, or {program()} --stage=meta --workdir={folder} --config.data.path=FEATURES"
-        raise BadInput(f"--model={workdir}: {'is no file' if folder != Path(workdir) else 'has no classifier.npz'}; make it by {made}")
+        raise BadInput(f"--model={workdir}: {wrong}; make it by {made}")
     arrays = read_npz(path)
     if "temperature" not in arrays:
         warn(f"--model={workdir}: classifier.npz has no temperature, probabilities are not calibrated")
